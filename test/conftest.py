@@ -1,0 +1,22 @@
+"""For all tests: ROS stays on this machine, and camera-sized messages get through.
+
+The variables are set here, before any test imports rclpy; ``make test`` sets the same.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_profile.xml"))
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The top folder of the working tree."""
+    return ROOT
