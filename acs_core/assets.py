@@ -1,0 +1,62 @@
+"""The files that ship with acs, one folder per LVLM under ``acs_core/assets``: an embedded model, or only the head
+file of a model that is downloaded. A folder may hold ``heads.json``, ``regressor.safetensors`` and
+``calibration-<selector>.json``; a model folder of the user may hold the same files and then needs no options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from acs_core.heads import HeadFile
+from acs_core.identity import ModelLike
+
+ASSETS = Path(__file__).resolve().parent / "assets"
+
+
+def model_names(root: Path = ASSETS) -> tuple[str, ...]:
+    """The short names that :func:`resolve_model` knows, sorted."""
+    if not root.is_dir():
+        return ()
+    return tuple(sorted(p.name for p in root.iterdir() if (p / "config.json").exists() or (p / "heads.json").exists()))
+
+
+def resolve_model(name: str, root: Path = ASSETS) -> str:
+    """What to load for ``name``: the folder of an embedded model, the hub id behind the short name of a larger one
+    ("qwen2.5-vl-7b"), or ``name`` itself, which may be a hub id or a folder.
+
+    Raises:
+        HeadFileError: the short name's head file is damaged.
+    """
+    if name not in model_names(root) or Path(name).is_dir():
+        return name
+    folder = root / name
+    return str(folder) if (folder / "config.json").exists() else HeadFile.load(folder / "heads.json").identity.model
+
+
+def asset_for(lvlm: ModelLike, file_name: str, root: Path = ASSETS) -> Path | None:
+    """The default ``file_name`` for a loaded LVLM, or None where there is none.
+
+    Looked for in the model's own folder, then in the shipped folder of that model, known by its name. A shipped head
+    file of kind "layers" holds for a model class rather than for one set of weights, so it also serves a model of
+    another name with the same family and attention shape (a fine-tuned or renamed copy).
+
+    Raises:
+        HeadFileError: a shipped head file is damaged.
+    """
+    own = Path(lvlm.name) / file_name
+    if own.is_file():
+        return own
+    same_shape = None
+    for name in model_names(root):
+        head_path, wanted = root / name / "heads.json", root / name / file_name
+        if not head_path.is_file() or not wanted.is_file():
+            continue
+        file = HeadFile.load(head_path)
+        identity = file.identity
+        shape = (identity.family, identity.num_layers, identity.num_heads)
+        if shape != (lvlm.family, lvlm.num_layers, lvlm.num_heads):
+            continue
+        if identity.same_name(lvlm):
+            return wanted
+        if file.kind == "layers" and file_name == "heads.json":
+            same_shape = wanted
+    return same_shape

@@ -1,0 +1,253 @@
+"""``acs-ground``: one picture and one phrase from the shell."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from acs_core.errors import AcsError
+from acs_core.types import GroundingResult, Outcome, SamplingConfig, ScoreKind
+
+if TYPE_CHECKING:
+    from acs_core.grounder import Grounder
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+EXAMPLE = """example:
+  acs-ground table.jpg "key" --samples 10 --seed 1 --out answer.png --json answer.json
+
+exit codes: 0 answered (also when nothing was detected), 1 failed, 2 wrong usage, 130 stopped with Ctrl-C"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command with ``arguments`` (default: those of the process) and returns its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.out is not None and options.out.suffix.lower() not in PICTURES:
+        parser.error(f"--out must end in one of {', '.join(PICTURES)}, got {options.out}")
+    try:
+        return _run(options, parser)
+    except AcsError as error:
+        return _fail(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}")
+    except KeyboardInterrupt:
+        print("acs-ground: stopped", file=sys.stderr)
+        return 130
+
+
+def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    try:
+        sampling = SamplingConfig(
+            num_samples=options.samples,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            top_k=options.top_k,
+            seed=options.seed,
+        )
+    except ValueError as error:
+        parser.error(str(error).split("; got ")[0])
+    from acs_core.image import read_image
+    from acs_core.phrase import clean_phrase
+
+    # All that can be wrong without the model is found before it is loaded.
+    image = read_image(options.image)
+    phrase = clean_phrase(options.phrase)
+    for path in (options.out, options.json if options.json != Path("-") else None):
+        if path is not None and not path.parent.is_dir():
+            return _fail(f"{path}: the folder {path.parent} does not exist")
+
+    notes = Console(stderr=True)
+    with notes.status("loading the model") if notes.is_terminal else nullcontext():
+        grounder = _load(options)
+    with notes.status(f"looking for {phrase!r}") if notes.is_terminal else nullcontext():
+        result = grounder.ground(
+            image,
+            phrase,
+            sampling=sampling,
+            multiple=options.multiple,
+            min_score=options.min_score,
+            min_votes=options.min_votes,
+        )
+
+    if options.json != Path("-"):
+        console = Console()
+        print_result(result, console if console.is_terminal else Console(width=160))
+    if options.out is not None:
+        from PIL import Image
+
+        from acs_core.overlay import draw_result
+
+        Image.fromarray(draw_result(image, result)).save(options.out)
+        print(f"picture: {options.out}", file=sys.stderr)
+    if options.json is not None:
+        from acs_core.serialize import result_to_dict
+
+        text = json.dumps(result_to_dict(result), indent=2) + "\n"
+        if options.json == Path("-"):
+            sys.stdout.write(text)
+        else:
+            options.json.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _load(options: argparse.Namespace) -> Grounder:
+    # Importing torch and transformers takes seconds: not for --help, nor for a mistyped option.
+    from transformers.utils import logging
+
+    from acs_core.grounder import Grounder
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return Grounder.from_pretrained(
+        options.model,
+        selector=options.selector,
+        heads=options.heads,
+        regressor=options.regressor,
+        calibration=options.calibration,
+        revision=options.revision,
+        device=options.device,
+        dtype=options.dtype,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="acs-ground",
+        description="Find what a phrase names in a picture: a vision-language model answers several times, and the\n"
+        "box that its own attention supports best is picked.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("image", type=Path, metavar="IMAGE", help="picture file")
+    add("phrase", metavar="PHRASE", help='what to look for, like "key"')
+    model = parser.add_argument_group("model").add_argument
+    model("--model", default="tiny-internvl", help="shipped model, hub id or folder (default: %(default)s)")
+    model("--revision", help="commit, tag or branch of a hub id")
+    model("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    model("--dtype", default="auto", choices=("auto", "float32", "float16", "bfloat16"), help="default: %(default)s")
+    choice = parser.add_argument_group("selection").add_argument
+    choice(
+        "--selector",
+        default="acs-free",
+        choices=("acs-free", "acs-learned", "greedy", "first-valid"),
+        help="what ranks the boxes (default: %(default)s)",
+    )
+    choice("--heads", type=Path, metavar="FILE", help="head file for acs-free (default: the model's own)")
+    choice("--regressor", type=Path, metavar="FILE", help="regressor for acs-learned (default: the model's own)")
+    choice("--calibration", type=Path, metavar="FILE", help="calibration of the score (default: the model's own)")
+    choice("--multiple", action="store_true", help="report every object found, not only the best box")
+    choice("--min-score", type=_fraction, default=0.0, metavar="P", help="report nothing below this score (default: 0)")
+    choice(
+        "--min-votes",
+        type=_positive,
+        default=2,
+        metavar="N",
+        help="with --multiple: an object must be in this many responses (default: %(default)s)",
+    )
+    sampling = parser.add_argument_group("sampling").add_argument
+    sampling("--samples", type=int, default=10, metavar="N", help="responses to draw (default: %(default)s)")
+    sampling("--temperature", type=float, default=0.5, metavar="T", help="above 0 (default: %(default)s)")
+    sampling("--top-p", type=float, default=0.9, metavar="P", help="in (0, 1] (default: %(default)s)")
+    sampling("--top-k", type=int, default=100, metavar="K", help="0 keeps all tokens (default: %(default)s)")
+    sampling("--seed", type=_seed, metavar="S", help="repeats a run (default: a fresh one, printed)")
+    output = parser.add_argument_group("output").add_argument
+    output("--out", type=Path, metavar="PICTURE", help="write the picture with all boxes drawn")
+    output(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=Path("-"),
+        metavar="FILE",
+        help="write everything as JSON to FILE; without FILE (or with -) to standard output, instead of the table",
+    )
+    return parser
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"must be in [0, 1], got {text}")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 2^63 - 1, got {text}")
+    return value
+
+
+def _fail(message: str) -> int:
+    print(f"acs-ground: {' '.join(message.split())}", file=sys.stderr)
+    return 1
+
+
+def print_result(result: GroundingResult, console: Console) -> None:
+    """Prints a result for people: the answer, then every candidate with its verdict, the best first."""
+
+    def say(text: str, style: str = "") -> None:
+        # Phrases and model output are data: square brackets in them are no markup.
+        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    say(f'"{result.phrase}" in {result.image_size[0]} x {result.image_size[1]} pixels, {result.model}', "bold")
+    for detection in result.detections:
+        score = "no score" if result.score_kind is ScoreKind.NONE else f"{detection.score:.2f}"
+        corners = ", ".join(f"{v:.1f}" for v in detection.box.as_tuple())
+        say(f"  box [{corners}]  {score}", "green")
+    if not result.detections:
+        say(f"  no detection: {result.reason}", "yellow")
+    if result.candidates:
+        console.print(_table(result))
+    else:
+        for text, count in _texts(result).items():
+            say(f"  {count} x {text}", "dim")
+    total = result.timing_ms.get("total", 0.0)
+    kind = result.score_kind.value.replace("_", " ")
+    say(f"{result.selector}, score: {kind}, seed {result.seed}, {total:.0f} ms", "dim")
+
+
+def _table(result: GroundingResult) -> Table:
+    """One row per candidate, narrow enough for most verdicts to stay on their line in 80 columns."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("", "#", "resp", "x1", "y1", "x2", "y2", "quality", "score"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why")
+    rows = sorted(enumerate(result.candidates), key=lambda r: (r[1].outcome is not Outcome.SELECTED, -r[1].quality))
+    for index, c in rows:
+        style = {Outcome.SELECTED: "green", Outcome.BELOW_THRESHOLD: "yellow"}.get(c.outcome, "")
+        score = "-" if result.score_kind is ScoreKind.NONE else f"{c.score:.2f}"
+        mark = "*" if c.outcome is Outcome.SELECTED else ""
+        corners = (f"{v:.1f}" for v in c.box.as_tuple())
+        table.add_row(mark, str(index), str(c.response), *corners, f"{c.quality:.2f}", score, c.reason, style=style)
+    return table
+
+
+def _texts(result: GroundingResult, limit: int = 3) -> dict[str, int]:
+    """The distinct response texts and how often each came, shortened and printable, at most ``limit``."""
+    counts: dict[str, int] = {}
+    for response in result.responses:
+        text = repr(response.text[:120] + ("..." if len(response.text) > 120 else ""))
+        counts[text] = counts.get(text, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: -item[1])[:limit])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

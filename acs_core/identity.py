@@ -1,0 +1,126 @@
+"""Which LVLM a head file, regressor or calibration belongs to, and whether a loaded LVLM is that one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Protocol
+
+log = logging.getLogger(__name__)
+
+MAX_COUNT = 512  # layers, or heads per layer: far above any LVLM, small enough that no file can ask for gigabytes
+
+
+class ModelLike(Protocol):
+    """The facts about a loaded LVLM that its files are checked against; ``acs_core.lvlm.base.LVLM`` has them all."""
+
+    @property
+    def name(self) -> str:
+        """Hub id or folder, as given."""
+
+    @property
+    def family(self) -> str:
+        """``internvl`` or ``qwen2_5_vl``."""
+
+    @property
+    def revision(self) -> str | None:
+        """Resolved commit, None for a folder."""
+
+    @property
+    def num_layers(self) -> int:
+        """Layers L of the language model."""
+
+    @property
+    def num_heads(self) -> int:
+        """Query heads K per layer."""
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """The LVLM a file was made for: hub id or folder name, family, resolved revision (None: not known), and the
+    language model's number of layers L and attention heads per layer K."""
+
+    model: str
+    family: str
+    num_layers: int
+    num_heads: int
+    revision: str | None = None
+
+    @classmethod
+    def of(cls, lvlm: ModelLike) -> ModelIdentity:
+        """The identity of a loaded LVLM, to write into a new file. A folder is named by its last part."""
+        name = lvlm.name if _is_hub_id(lvlm.name) else _short(lvlm.name)
+        return cls(name, lvlm.family, lvlm.num_layers, lvlm.num_heads, lvlm.revision)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelIdentity:
+        """Reads the five fields; other keys are ignored.
+
+        Raises:
+            ValueError: a field is missing or of the wrong type; the message names it.
+        """
+        texts = {}
+        for key in ("model", "family"):
+            value = data.get(key)
+            if not isinstance(value, str) or not value:
+                raise ValueError(f'field "{key}" must be a non-empty string, got {value!r}')
+            texts[key] = value
+        counts = {}
+        for key in ("num_layers", "num_heads"):
+            value = data.get(key)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_COUNT:
+                raise ValueError(f'field "{key}" must be a whole number from 1 to {MAX_COUNT}, got {value!r}')
+            counts[key] = value
+        revision = data.get("revision")
+        if revision is not None and not isinstance(revision, str):
+            raise ValueError(f'field "revision" must be a string or null, got {revision!r}')
+        return cls(texts["model"], texts["family"], counts["num_layers"], counts["num_heads"], revision)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The five fields as JSON values."""
+        return {
+            "model": self.model,
+            "family": self.family,
+            "revision": self.revision,
+            "num_layers": self.num_layers,
+            "num_heads": self.num_heads,
+        }
+
+    def mismatch(self, lvlm: ModelLike) -> str | None:
+        """Why this is not the identity of ``lvlm``, as one sentence part, or None where it fits.
+
+        Family and attention shape must be equal, and so must the names where both are hub ids. A local folder may
+        be called anything, so a differing folder name or revision is only logged as a warning.
+        """
+        if self.family != lvlm.family:
+            return f"it was made for the family {self.family}, the loaded model {lvlm.name} is {lvlm.family}"
+        mine, theirs = (self.num_layers, self.num_heads), (lvlm.num_layers, lvlm.num_heads)
+        if mine != theirs:
+            return (
+                f"it was made for {self.model} with {mine[0]} layers x {mine[1]} heads, "
+                f"the loaded model {lvlm.name} has {theirs[0]} x {theirs[1]}"
+            )
+        if not self.same_name(lvlm):
+            if _is_hub_id(self.model) and _is_hub_id(lvlm.name):
+                return f"it was made for {self.model}, the loaded model is {lvlm.name}"
+            log.warning("a file made for %s is used with %s: same shape, another name", self.model, lvlm.name)
+        elif self.revision and lvlm.revision and self.revision != lvlm.revision:
+            log.warning(
+                "a file made for revision %s of %s is used with revision %s", self.revision, self.model, lvlm.revision
+            )
+        return None
+
+    def same_name(self, lvlm: ModelLike) -> bool:
+        """Whether the last part of both names is the same, whatever its case."""
+        return _short(self.model).lower() == _short(lvlm.name).lower()
+
+
+def _short(name: str) -> str:
+    return PurePath(name).name or name
+
+
+def _is_hub_id(name: str) -> bool:
+    looks = name.count("/") == 1 and not name.startswith(("/", ".", "~")) and not name.endswith("/")
+    return looks and not Path(name).is_dir()  # "out/run1" may be either

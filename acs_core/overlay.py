@@ -1,0 +1,192 @@
+"""A picture of one result: what was asked, what was chosen, what else was answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from acs_core.geometry import Box
+from acs_core.types import Candidate, GroundingResult, Outcome, ScoreKind
+
+WINNER = (60, 255, 90)
+LOSER = (150, 205, 255)
+TRUTH = (255, 225, 0)
+REFUSED = (255, 170, 60)
+DARK = (22, 24, 28)
+LIGHT = (240, 240, 240)
+
+KIND_TEXT = {
+    ScoreKind.CALIBRATED: "P(IoU>=0.5)",
+    ScoreKind.PREDICTED_IOU: "predicted IoU",
+    ScoreKind.RANK_RELATIVE: "rank in this call",
+    ScoreKind.NONE: "no score",
+}
+
+Color = tuple[int, int, int]
+Rect = tuple[float, float, float, float]
+
+
+def draw_result(
+    image: np.ndarray, result: GroundingResult, truth: Sequence[Box] = (), *, min_side: int = 480
+) -> np.ndarray:
+    """Draws a result on its image.
+
+    Winners are thick and green with their score, the other candidates thin and blue, each group of them with its best
+    quality and size, ``truth`` (pixels of the image) is yellow. A strip above carries the phrase and, where nothing
+    was detected, the reason.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, the one that was asked about.
+        min_side: images whose longer side is below this many pixels are enlarged by a whole factor, else labels
+            would cover them. 0 keeps the size.
+
+    Returns:
+        (S + f*H, f*W, 3) uint8 RGB: factor f, and a strip of S pixels above.
+    """
+    factor = max(1, -(-min_side // max(image.shape[:2])))
+    height, width = image.shape[0] * factor, image.shape[1] * factor
+    picture = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.NEAREST)
+    unit = max(1, round(max(height, width) / 500))  # line width in pixels that reads the same on any size
+    pen = _Pen(ImageDraw.Draw(picture, "RGBA"), unit, (width, height), factor, [])
+
+    losers = [c for c in result.candidates if c.outcome is not Outcome.SELECTED]
+    winners = [result.candidates[d.candidate] for d in result.detections]
+    for candidate in losers:
+        if candidate.outcome is Outcome.BELOW_THRESHOLD:
+            pen.rimmed(candidate.box, REFUSED, unit)
+        else:
+            pen.thin(candidate.box, LOSER)
+    for candidate in winners:
+        pen.rimmed(candidate.box, WINNER, 2 * unit)
+    for box in truth:  # last and dashed: the winner shows through where both lie on each other
+        pen.dashed(box, TRUTH)
+    for candidate in winners:  # labels after all boxes: nothing is drawn across a number
+        text = f"q {candidate.quality:.2f}" if result.score_kind is ScoreKind.NONE else f"{candidate.score:.2f}"
+        pen.label(candidate.box, text, WINNER)
+    for candidate, count in _spoken_for(losers, winners):
+        refused = candidate.outcome is Outcome.BELOW_THRESHOLD
+        pen.label(
+            candidate.box, f"q {candidate.quality:.2f}" + f" x{count}" * (count > 1), REFUSED if refused else LOSER
+        )
+
+    strip = _strip(result, bool(truth), width, unit)
+    return np.concatenate([strip, np.asarray(picture)])
+
+
+@dataclass(frozen=True)
+class _Pen:
+    draw: ImageDraw.ImageDraw
+    unit: int
+    size: tuple[int, int]  # width, height of the canvas
+    factor: int
+    taken: list[Rect]  # where labels lie already
+
+    def rimmed(self, box: Box, color: Color, width: int) -> None:
+        """The line lies outside the box, so that a small object stays visible, with a dark rim against any ground."""
+        rim = max(1, self.unit // 2)
+        self.draw.rectangle(self._around(box, width + 2 * rim), outline=DARK, width=width + 2 * rim)
+        self.draw.rectangle(self._around(box, width + rim), outline=color, width=width)
+
+    def thin(self, box: Box, color: Color) -> None:
+        """A line that lets the picture through: ten of them about one small object must not bury it."""
+        self.draw.rectangle(self._around(box, self.unit), outline=(*color, 170), width=self.unit)
+
+    def dashed(self, box: Box, color: Color) -> None:
+        """A line of dashes just outside the box."""
+        x1, y1, x2, y2 = self._around(box, 2 * self.unit)
+        dash, line = 4 * self.unit, 2 * self.unit
+        for start in np.arange(x1, x2, 2 * dash):
+            for y in (y1, y2 - line + 1):
+                self.draw.rectangle((start, y, min(start + dash, x2), y + line - 1), fill=color)
+        for start in np.arange(y1, y2, 2 * dash):
+            for x in (x1, x2 - line + 1):
+                self.draw.rectangle((x, start, x + line - 1, min(start + dash, y2)), fill=color)
+
+    def _around(self, box: Box, grow: int) -> Rect:
+        x1, y1, x2, y2 = (round(v * self.factor) for v in box.as_tuple())
+        return x1 - grow, y1 - grow, max(x1, x2 - 1) + grow, max(y1, y2 - 1) + grow
+
+    def label(self, box: Box, text: str, color: Color) -> None:
+        """Above, below, right or left of the box, where the text is inside and covers no other; else not at all."""
+        font = _font(12 * self.unit)
+        left, top, right, bottom = self.draw.textbbox((0, 0), text, font=font)
+        pad, gap = 2 * self.unit, 4 * self.unit
+        w, h = right - left + 2 * pad, bottom - top + 2 * pad
+        x1, y1, x2, y2 = (v * self.factor for v in box.as_tuple())
+        inside_x = min(max(0.0, x1 - gap), self.size[0] - w)
+        middle_y = min(max(0.0, (y1 + y2 - h) / 2), self.size[1] - h)
+        places = (inside_x, y1 - gap - h), (inside_x, y2 + gap), (x2 + gap, middle_y), (x1 - gap - w, middle_y)
+        for x, y in places:
+            rect = (x, y, x + w, y + h)
+            inside = x >= 0 and y >= 0 and rect[2] <= self.size[0] and rect[3] <= self.size[1]
+            if inside and not any(_touch(rect, other) for other in self.taken):
+                self.taken.append(rect)
+                self.draw.rectangle(rect, fill=DARK)
+                self.draw.text((x + pad - left, y + pad - top), text, font=font, fill=color)
+                return
+
+
+def _touch(a: Rect, b: Rect) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _spoken_for(losers: Sequence[Candidate], winners: Sequence[Candidate]) -> list[tuple[Candidate, int]]:
+    """The best loser of each cluster without a winner, and how many candidates that cluster has."""
+    won = {c.cluster for c in winners}
+    groups: dict[int, list[Candidate]] = {}
+    for candidate in losers:
+        if candidate.cluster not in won:
+            groups.setdefault(candidate.cluster, []).append(candidate)
+    return [(max(group, key=lambda c: c.quality), len(group)) for group in groups.values()]
+
+
+def _strip(result: GroundingResult, has_truth: bool, width: int, unit: int) -> np.ndarray:
+    big, small = _font(16 * unit), _font(12 * unit)
+    pad = 5 * unit
+    count, answers = len(result.candidates), len(result.responses)
+    facts = f"{result.selector}: {_plural(count, 'box', 'boxes')} in {_plural(answers, 'response', 'responses')}"
+    if result.detections:
+        scores = ", ".join(f"{d.score:.2f}" for d in result.detections[:6])
+        verdict, ink = f"{KIND_TEXT[result.score_kind]} {scores}", WINNER
+        if result.score_kind is ScoreKind.NONE:
+            verdict = "no score"
+    else:
+        verdict, ink = f"no detection: {result.reason or 'no reason given'}", REFUSED
+    if "total" in result.timing_ms:
+        facts += f", {result.timing_ms['total']:.0f} ms"
+    if has_truth:
+        facts += ", truth in yellow"
+    lines = ((f"“{result.phrase}”", big, LIGHT), (verdict, small, ink), (facts, small, LOSER))
+    heights = [round(font.size * 1.35) for _, font, _ in lines]
+    strip = Image.new("RGB", (width, sum(heights) + 2 * pad), DARK)
+    draw = ImageDraw.Draw(strip)
+    y = pad
+    for (text, font, color), height in zip(lines, heights, strict=True):
+        draw.text((pad, y), _fit(draw, text, font, width - 2 * pad), font=font, fill=color)
+        y += height
+    return np.asarray(strip)
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """``text``, cut at its end with an ellipsis until it is at most ``width`` pixels wide."""
+    if draw.textlength(text, font=font) <= width:
+        return text
+    low, high = 0, len(text)
+    while low < high:  # the longest start that fits
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if draw.textlength(text[:middle] + "…", font=font) <= width else (low, middle - 1)
+    return text[:low] + "…"
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RuntimeError("this Pillow was built without FreeType; install the Pillow wheel from PyPI")
+    return font

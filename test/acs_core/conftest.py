@@ -1,0 +1,36 @@
+"""Small random models, made once; and this folder's helpers, which pytest's importlib mode does not find itself."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+KINDS = {"internvl": {}, "internvl-tiles": {"max_patches": 6}, "qwen2_5_vl": {}}
+
+
+@pytest.fixture(scope="session")
+def model_folders(tmp_path_factory):
+    """Folders of random models by kind: internvl (one tile), internvl-tiles (tiles and a thumbnail), qwen2_5_vl."""
+    import tiny_models
+
+    return {
+        kind: tiny_models.SAVERS[kind.split("-")[0]](tmp_path_factory.mktemp(kind), **options)
+        for kind, options in KINDS.items()
+    }
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def lvlm(request, model_folders):
+    """A loaded random model of each kind in turn."""
+    from acs_core.lvlm import load_lvlm
+
+    return load_lvlm(model_folders[request.param], device="cpu")
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """A random RGB picture, 150 wide and 90 high."""
+    return np.random.default_rng(0).integers(0, 256, (90, 150, 3), dtype=np.uint8)

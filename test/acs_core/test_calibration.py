@@ -1,0 +1,102 @@
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acs_core.calibration import Calibration
+from acs_core.errors import CalibrationError
+from acs_core.identity import ModelIdentity
+
+
+@dataclass
+class FakeModel:
+    name: str = "tiny"
+    family: str = "internvl"
+    revision: str | None = None
+    num_layers: int = 4
+    num_heads: int = 8
+
+
+IDENTITY = ModelIdentity("tiny", "internvl", 4, 8)
+CURVE = Calibration(IDENTITY, "acs-free", "attention_concentration", (0.1, 0.5, 0.9), (0.0, 0.2, 0.8), 50, "by a test")
+
+
+@pytest.mark.parametrize(
+    ("confidence", "probability"), [(-1, 0.0), (0.1, 0.0), (0.3, 0.1), (0.5, 0.2), (0.7, 0.5), (0.9, 0.8), (5, 0.8)]
+)
+def test_interpolates_and_is_flat_outside(confidence, probability):
+    assert CURVE.apply(np.array([confidence])) == pytest.approx([probability])
+
+
+def test_one_knot_is_a_constant():
+    assert replace(CURVE, x=(0.5,), y=(0.3,)).apply(np.array([0.0, 0.5, 1.0])).tolist() == [0.3, 0.3, 0.3]
+
+
+def test_nothing_in_nothing_out():
+    assert CURVE.apply(np.zeros(0)).shape == (0,)
+
+
+curves = st.lists(
+    st.tuples(st.integers(-1000, 1000), st.floats(0, 1)), min_size=1, max_size=20, unique_by=lambda k: k[0]
+)
+
+
+@given(curves, st.lists(st.floats(-20, 20), min_size=2))
+def test_applied_values_are_monotone_and_in_range(knots, confidences):
+    x = tuple(sorted(k[0] / 100 for k in knots))
+    y = tuple(sorted(k[1] for k in knots))
+    values = replace(CURVE, x=x, y=y).apply(np.sort(confidences))
+    assert (np.diff(values) >= -1e-12).all()
+    assert (values >= 0).all() and (values <= 1).all()
+
+
+def test_round_trip(tmp_path):
+    CURVE.save(tmp_path / "c.json")
+    assert Calibration.load(tmp_path / "c.json") == CURVE
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"x": [0.1, 0.1], "y": [0, 1]}, '"x" must be strictly increasing'),
+        ({"x": [0.1, 0.2], "y": [0.5, 0.4]}, '"y" must never decrease'),
+        ({"x": [0.1, 0.2], "y": [0.5, 1.4]}, r'"y" must lie in \[0, 1\]'),
+        ({"x": [0.1], "y": []}, "equal length"),
+        ({"x": [], "y": []}, "equal length"),
+        ({"x": "no", "y": [1]}, '"x" must be a list'),
+        ({"x": [True], "y": [1]}, '"x" must hold numbers'),
+        ({"x": [10**400], "y": [1]}, '"x" must hold numbers'),
+        ({"x": list(range(20000))}, '"x" must be a list of at most'),
+        ({"selector": 3}, '"selector" must be a string'),
+        ({"num_samples": -1}, '"num_samples"'),
+        ({"num_layers": "4"}, '"num_layers"'),
+        ({"schema_version": 99}, '"schema_version" is 99'),
+        ({"schema_version": True}, '"schema_version" is True'),
+    ],
+)
+def test_wrong_fields_are_named(tmp_path, change, says):
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(CURVE.to_dict() | change))
+    with pytest.raises(CalibrationError, match=says):
+        Calibration.load(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "selector", "feature", "says"),
+    [
+        (FakeModel(num_layers=5), "acs-free", "attention_concentration", "4 layers x 8 heads"),
+        (FakeModel(family="qwen2_5_vl"), "acs-free", "attention_concentration", "family internvl"),
+        (FakeModel(), "acs-learned", "attention_concentration", "selector acs-free, not acs-learned"),
+        (FakeModel(), "acs-free", "predicted_iou", "attention_concentration"),
+    ],
+)
+def test_made_for_something_else(model, selector, feature, says):
+    with pytest.raises(CalibrationError, match=says):
+        CURVE.check(model, selector, feature)
+
+
+def test_made_for_this():
+    CURVE.check(FakeModel(), "acs-free", "attention_concentration")

@@ -1,0 +1,228 @@
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+import acs_core.grounder
+from acs_core.choice import choose
+from acs_core.cli import main, print_result
+from acs_core.errors import ModelError
+from acs_core.geometry import Box
+from acs_core.serialize import result_to_dict
+from acs_core.types import Candidate, GroundingResult, Response, ScoreKind
+
+
+def result(phrase="key", texts=(), min_score=0.0, kind=ScoreKind.CALIBRATED):
+    candidates = [
+        Candidate(Box(10 * i, 5, 10 * i + 8, 15), "key", i, 0, (1, 3, 5, 7)) for i in range(0 if texts else 3)
+    ]
+    values = np.array([0.2, 0.9, 0.5][: len(candidates)])
+    choice = choose(candidates, values, values, num_responses=3, min_score=min_score)
+    responses = tuple(Response(t, 0, True, "no box could be read from the response") for t in texts)
+    reason = choice.reason if candidates else "no box in all 2 responses: no box could be read"
+    timing = {"total": 12.5}
+    return GroundingResult(
+        phrase,
+        (60, 40),
+        choice.detections,
+        choice.candidates,
+        responses,
+        "acs-free",
+        kind,
+        "tiny",
+        None,
+        3,
+        reason,
+        timing,
+    )
+
+
+class FakeGrounder:
+    """Stands in for the model; keeps what it was asked."""
+
+    def __init__(self, answer=None):
+        self.answer, self.loaded, self.asked = answer or result(), None, None
+
+    def from_pretrained(self, model, **options):
+        self.loaded = {"model": model} | options
+        return self
+
+    def ground(self, image, phrase, **options):
+        self.asked = options
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return replace(self.answer, phrase=phrase)
+
+
+@pytest.fixture
+def grounder(monkeypatch):
+    fake = FakeGrounder()
+    monkeypatch.setattr(acs_core.grounder, "Grounder", fake)
+    return fake
+
+
+@pytest.fixture
+def picture(tmp_path):
+    Image.new("RGB", (60, 40), (90, 90, 90)).save(tmp_path / "a.png")
+    return str(tmp_path / "a.png")
+
+
+def test_prints_the_answer_and_every_candidate(grounder, picture, capsys):
+    assert main([picture, "key"]) == 0
+    out = capsys.readouterr().out
+    assert '"key" in 60 x 40 pixels, tiny' in out
+    assert "box [10.0, 5.0, 18.0, 15.0]  0.90" in out
+    for verdict in ("0.90 best quality, in 1 of 3 responses", "0.50 quality 0.50, candidate 1 has 0.90", "seed 3"):
+        assert verdict in " ".join(out.split())
+
+
+def test_options_reach_the_grounder(grounder, picture, tmp_path):
+    arguments = (
+        "--model m --selector acs-learned --samples 4 --temperature 0.7 --top-p 0.8 --top-k 7 --seed 11 --multiple"
+    )
+    more = "--min-score 0.25 --min-votes 3 --device cpu --dtype float32 --heads h.json --regressor r --calibration c"
+    assert main([picture, "key", *arguments.split(), *more.split()]) == 0
+    assert {k: str(v) for k, v in grounder.loaded.items() if v is not None} == {
+        "model": "m",
+        "selector": "acs-learned",
+        "heads": "h.json",
+        "regressor": "r",
+        "calibration": "c",
+        "device": "cpu",
+        "dtype": "float32",
+    }
+    config = grounder.asked.pop("sampling")
+    assert (config.num_samples, config.temperature, config.top_p, config.top_k, config.seed) == (4, 0.7, 0.8, 7, 11)
+    assert grounder.asked == {"multiple": True, "min_score": 0.25, "min_votes": 3}
+
+
+def test_writes_picture_and_json(grounder, picture, tmp_path, capsys):
+    assert main([picture, "key", "--out", str(tmp_path / "o.png"), "--json", str(tmp_path / "o.json")]) == 0
+    assert Image.open(tmp_path / "o.png").size[0] == 480
+    assert json.loads((tmp_path / "o.json").read_text()) == result_to_dict(result())
+    assert "best quality" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--json"], ["--json", "-"]])
+def test_json_alone_goes_to_standard_output(grounder, picture, capsys, arguments):
+    assert main([picture, "key", *arguments]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["detections"] == [{"box": [10, 5, 18, 15], "score": 0.9, "candidate": 1}]
+    assert [c["outcome"] for c in data["candidates"]] == ["outranked", "selected", "outranked"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "required: IMAGE, PHRASE"),
+        (["a.png"], "required: PHRASE"),
+        (["a.png", "key", "--samples", "0"], "num_samples must be at least 1"),
+        (["a.png", "key", "--samples", "few"], "invalid int value"),
+        (["a.png", "key", "--temperature", "0"], "temperature must be above 0"),
+        (["a.png", "key", "--min-score", "2"], "must be in [0, 1]"),
+        (["a.png", "key", "--min-score", "nan"], "must be in [0, 1]"),
+        (["a.png", "key", "--min-votes", "0"], "must be at least 1"),
+        (["a.png", "key", "--seed", "-1"], "must be from 0"),
+        (["a.png", "key", "--selector", "best"], "invalid choice"),
+        (["a.png", "key", "--out", "o.txt"], "--out must end in one of .png"),
+        (["a.png", "key", "--nonsense"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(capsys, arguments, says):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda p: ["none.png", "key"], "image none.png does not exist"),
+        (lambda p: [p, " \n "], "the phrase is empty"),
+        (lambda p: [p, "k" * 300], "300 characters"),
+        (lambda p: [p, "key", "--out", "/none/o.png"], "the folder /none does not exist"),
+        (lambda p: [p, "key", "--json", "/none/o.json"], "the folder /none does not exist"),
+    ],
+)
+def test_failures_are_one_line_and_found_before_the_model_is_loaded(grounder, picture, capsys, make, says):
+    assert main(make(picture)) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("acs-ground: ") and says in lines[0]
+    assert grounder.loaded is None
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (ModelError("broken\nmodel"), 1, "acs-ground: broken model"),
+        (PermissionError(13, "Permission denied", "x"), 1, "acs-ground: x: Permission denied"),
+        (KeyboardInterrupt(), 130, "acs-ground: stopped"),
+    ],
+)
+def test_failures_on_the_way(grounder, picture, capsys, error, code, says):
+    grounder.answer = error
+    assert main([picture, "key"]) == code
+    assert capsys.readouterr().err.strip() == says
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (
+            result(min_score=0.95),
+            ["no detection: best score 0.90 is below 0.95", "best, but its score 0.90 is below 0.95"],
+        ),
+        (result(texts=["banana", "banana", "x" * 500]), ["no detection: no box in all 2", "2 x 'banana'", "xxx...'"]),
+        (result(kind=ScoreKind.NONE), ["no score", "score: none"]),
+        (result(phrase="[red]key[/red]"), ['"[red]key[/red]"']),
+    ],
+)
+def test_what_people_read(answer, expected, capsys):
+    print_result(answer, Console(width=200))
+    out = " ".join(capsys.readouterr().out.split())
+    assert all(text in out for text in expected)
+
+
+def test_control_characters_of_a_response_do_not_reach_the_terminal(capsys):
+    print_result(result(texts=["\x1b[31mred\x07"]), Console(width=200))
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_help_shows_an_example_and_loads_no_model():
+    code = (
+        "import sys; from acs_core.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as e: print('exit', e.code, 'torch' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 'acs-ground table.jpg "key"' in out
+    assert out.splitlines()[-1] == "exit 0 False"
+
+
+def test_ctrl_c_in_a_real_process_ends_with_130_and_one_line(picture):
+    code = (
+        "import sys, time, types\n"
+        "fake = types.ModuleType('acs_core.grounder')\n"
+        "class Grounder:\n"
+        "    @staticmethod\n"
+        "    def from_pretrained(*a, **k):\n"
+        "        print('loading', flush=True); time.sleep(60)\n"
+        "fake.Grounder = Grounder\n"
+        "sys.modules['acs_core.grounder'] = fake\n"
+        "from acs_core.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, picture, "key"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "loading\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.strip()) == (130, "acs-ground: stopped")

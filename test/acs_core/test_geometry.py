@@ -1,0 +1,78 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acs_core.geometry import Box, iou_matrix
+
+coordinate = st.floats(-100, 400, allow_nan=False)
+boxes = st.builds(Box, coordinate, coordinate, coordinate, coordinate)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "iou"),
+    [
+        ((0, 0, 10, 10), (0, 0, 10, 10), 1.0),
+        ((0, 0, 10, 10), (5, 0, 15, 10), 1 / 3),
+        ((0, 0, 10, 10), (0, 0, 5, 10), 0.5),
+        ((0, 0, 10, 10), (10, 0, 20, 10), 0.0),
+        ((0, 0, 10, 10), (50, 50, 60, 60), 0.0),
+        ((5, 5, 5, 5), (5, 5, 5, 5), 0.0),
+        ((0, 0, 10, 10), (8, 8, 2, 2), 0.0),
+    ],
+)
+def test_iou(a, b, iou):
+    assert Box(*a).iou(Box(*b)) == pytest.approx(iou)
+
+
+@pytest.mark.parametrize(
+    ("box", "clipped"),
+    [
+        ((1, 2, 3, 4), (1, 2, 3, 4)),
+        ((-5, -5, 300, 300), (0, 0, 200, 100)),
+        ((150, 50, 250, 90), (150, 50, 200, 90)),
+        ((200, 0, 220, 50), None),
+        ((-10, 0, 0, 50), None),
+        ((5, 5, 5, 50), None),
+        ((9, 5, 3, 50), None),
+        ((math.nan, 0, 5, 5), None),
+        ((0, 0, math.inf, 5), None),
+    ],
+)
+def test_clip(box, clipped):
+    result = Box(*box).clip(200, 100)
+    assert (result.as_tuple() if result else None) == clipped
+
+
+@pytest.mark.parametrize(
+    ("box", "width", "height", "area", "center"),
+    [((2, 3, 12, 8), 10, 5, 50, (7, 5.5)), ((4, 4, 2, 9), 0, 5, 0, (3, 6.5))],
+)
+def test_measures(box, width, height, area, center):
+    b = Box(*box)
+    assert (b.width, b.height, b.area, b.center) == (width, height, area, center)
+
+
+@given(boxes)
+def test_clip_stays_inside_and_is_idempotent(box):
+    clipped = box.clip(200, 100)
+    if clipped is not None:
+        assert 0 <= clipped.x1 < clipped.x2 <= 200
+        assert 0 <= clipped.y1 < clipped.y2 <= 100
+        assert clipped.clip(200, 100) == clipped
+
+
+@given(boxes, boxes)
+def test_iou_is_symmetric_and_bounded(a, b):
+    assert a.iou(b) == pytest.approx(b.iou(a))
+    assert 0 <= a.iou(b) <= 1 + 1e-12
+
+
+@given(st.lists(boxes, max_size=5), st.lists(boxes, max_size=5))
+def test_matrix_agrees_with_single_boxes(left, right):
+    matrix = iou_matrix(np.array([b.as_tuple() for b in left]), np.array([b.as_tuple() for b in right]))
+    assert matrix.shape == (len(left), len(right))
+    expected = [[a.iou(b) for b in right] for a in left]
+    assert np.allclose(matrix, np.array(expected).reshape(matrix.shape))

@@ -1,0 +1,325 @@
+"""The whole way with a small random model: real tokens, real attention; only what it answers is given."""
+
+import json
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny_models
+from PIL import Image
+
+import acs_core.grounder as module
+from acs_core.calibration import Calibration
+from acs_core.candidates import ABSENT, UNPARSEABLE
+from acs_core.cli import main
+from acs_core.errors import Cancelled, HeadFileError, ImageError, ModelError, PhraseError, SelectorError
+from acs_core.grounder import Grounder, why_no_candidates
+from acs_core.heads import Head, HeadFile
+from acs_core.identity import ModelIdentity
+from acs_core.regressor import AttentionIoURegressor, save_regressor
+from acs_core.types import Outcome, Response, SamplingConfig, ScoreKind
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (84, 126, 3), dtype=np.uint8)
+
+
+def answer(*boxes):
+    return "[" + ", ".join(f'{{"bbox_2d": [{x1}, {y1}, {x2}, {y2}], "label": "key"}}' for x1, y1, x2, y2 in boxes) + "]"
+
+
+ONE, NEAR, FAR = (100, 100, 300, 300), (110, 100, 300, 310), (700, 600, 900, 950)
+ANSWERS = (answer(ONE), answer(FAR), answer(NEAR, FAR), "there is no key in the image")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model folder with everything a selector may want."""
+    folder = tmp_path_factory.mktemp("models") / "random-internvl"
+    tiny_models.save_internvl(folder)
+    identity = ModelIdentity("random-internvl", "internvl", 3, 4)
+    heads = tuple((Head(1, c, 0.1), Head(2, 0, 0.1)) for c in range(4))
+    HeadFile(identity, "heads", heads).save(folder / "heads.json")
+    save_regressor(folder / "regressor.safetensors", AttentionIoURegressor(3, 4), identity, (3, 3))
+    for selector, feature in (("acs-free", "attention_concentration"), ("acs-learned", "predicted_iou")):
+        curve = Calibration(identity, selector, feature, (0.0, 1.0), (0.25, 0.75))
+        curve.save(folder / f"calibration-{selector}.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def grounders(folder):
+    cache = {}
+
+    def get(selector="acs-free", **options):
+        key = (selector, tuple(options.items()))
+        if key not in cache:
+            cache[key] = Grounder.from_pretrained(folder, selector=selector, device="cpu", **options)
+        return cache[key]
+
+    return get
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Makes the model answer the given texts, token by token, instead of drawing."""
+    real = module.sample
+
+    def force(*texts):
+        def forced(lvlm, prompt, config, should_stop=None):
+            ids = [lvlm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+            return real(lvlm, prompt, replace(config, num_samples=len(texts)), should_stop, forced=ids)
+
+        monkeypatch.setattr(module, "sample", forced)
+
+    return force
+
+
+@pytest.mark.parametrize(
+    ("selector", "options", "kind"),
+    [
+        ("acs-free", {}, ScoreKind.CALIBRATED),
+        ("acs-learned", {}, ScoreKind.CALIBRATED),
+        ("acs-free", {"calibration": False}, ScoreKind.RANK_RELATIVE),
+        ("acs-learned", {"calibration": False}, ScoreKind.PREDICTED_IOU),
+        ("first-valid", {}, ScoreKind.NONE),
+    ],
+)
+def test_one_object(grounders, answers, selector, options, kind):
+    answers(*ANSWERS)
+    grounder = grounders(selector, **options)
+    result = grounder.ground(IMAGE, "  the  key ", sampling=SamplingConfig(seed=5))
+    assert (result.phrase, result.image_size, result.selector, result.score_kind) == (
+        "the key",
+        (126, 84),
+        selector,
+        kind,
+    )
+    assert (result.seed, result.revision, result.reason) == (5, None, "")
+    assert result.model == grounder.model_name
+    assert len(result.candidates) == 4
+    assert [r.num_boxes for r in result.responses] == [1, 1, 2, 0]
+    assert result.responses[3].problem == ABSENT
+    (detection,) = result.detections
+    best = max(range(4), key=lambda i: result.candidates[i].quality)
+    assert detection.candidate == best
+    assert result.candidates[best].outcome is Outcome.SELECTED
+    assert detection.box == result.candidates[best].box
+    assert 0 <= detection.score <= 1
+    if kind is ScoreKind.CALIBRATED:
+        assert all(0.25 <= c.score <= 0.75 for c in result.candidates)
+    if kind is ScoreKind.NONE:
+        assert best == 0 and detection.score == 0
+    assert set(result.timing_ms) == {"prompt", "sampling", "attention", "selection", "total"}
+    assert result.timing_ms["total"] == pytest.approx(sum(v for k, v in result.timing_ms.items() if k != "total"))
+
+
+def test_several_objects(grounders, answers):
+    answers(*ANSWERS)
+    result = grounders().ground(IMAGE, "key", multiple=True)
+    assert [c.cluster for c in result.candidates] == [0, 1, 0, 1]
+    assert sorted(result.candidates[d.candidate].cluster for d in result.detections) == [0, 1]
+    one_vote = grounders().ground(IMAGE, "key", multiple=True, min_votes=3)
+    assert len(one_vote.detections) == 1
+    assert Outcome.FEW_VOTES in {c.outcome for c in one_vote.candidates}
+
+
+def test_boxes_are_pixels_of_the_original_image(grounders, answers):
+    answers(answer((0, 0, 500, 1000)))
+    (candidate,) = grounders("first-valid").ground(IMAGE, "key").candidates
+    assert candidate.box.as_tuple() == pytest.approx((0, 0, 63, 84), abs=0.2)
+
+
+def test_quality_follows_the_captured_entropies(grounders, answers):
+    from acs_core.attention import AttentionNeeds, capture
+
+    answers(*ANSWERS)
+    grounder = grounders()
+    result = grounder.ground(IMAGE, "key", sampling=SamplingConfig(seed=1))
+    prompt = grounder.lvlm.prepare(IMAGE, "key")
+    samples = module.sample(grounder.lvlm, prompt, SamplingConfig(seed=1))
+    entropy = capture(grounder.lvlm, prompt, samples, result.candidates, AttentionNeeds(all_entropies=True)).entropy
+    means = np.array([[(e[c, 1, c] + e[c, 2, 0]) / 2 for c in range(4)] for e in entropy])
+    gap = means[:, None] - means[None]  # (C, C, 4)
+    below, level = (gap > 1e-5).sum(axis=(1, 2)), (abs(gap) <= 1e-5).sum(axis=(1, 2)) - 4
+    # The first three answers begin alike, so they look alike at their first x1: a tie in the rank of x1.
+    assert level.tolist() == [2, 2, 2, 0]
+    assert [c.quality for c in result.candidates] == pytest.approx((1 - (below + level / 2) / 12).tolist())
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [
+        (["banana", "apple"], f"no box in all 2 responses: {UNPARSEABLE}"),
+        (["there is no key"], f"no box in the response: {ABSENT}"),
+        (
+            ["there is no key", "banana", "there is no key"],
+            f"no box in any of 3 responses: 2 x {ABSENT}, 1 x {UNPARSEABLE}",
+        ),
+    ],
+)
+@pytest.mark.parametrize("selector", ["acs-free", "acs-learned", "first-valid"])
+def test_abstains_without_boxes_and_says_why(grounders, answers, texts, reason, selector):
+    answers(*texts)
+    result = grounders(selector).ground(IMAGE, "key")
+    assert (result.detections, result.candidates, result.reason) == ((), (), reason)
+    assert result.best is None
+
+
+def test_abstains_below_the_threshold(grounders, answers):
+    answers(*ANSWERS)
+    result = grounders("acs-learned").ground(IMAGE, "key", min_score=0.9)
+    assert result.detections == ()
+    assert result.reason.endswith("is below 0.90")
+    result = grounders("first-valid").ground(IMAGE, "key", min_score=0.1)
+    assert result.reason == (
+        "the selector first-valid gives no score, so nothing reaches min_score; best score 0.00 is below 0.10"
+    )
+
+
+def test_the_model_itself_answers(grounders):
+    """Nothing forced: a random model babbles, and that must end in a reason, the same for the same seed."""
+    config = SamplingConfig(num_samples=3, max_new_tokens=8, seed=7)
+    first, second = (grounders().ground(IMAGE, "key", sampling=config) for _ in range(2))
+    assert len(first.responses) == 3
+    assert [r.text for r in first.responses] == [r.text for r in second.responses]
+    greedy = grounders("greedy").ground(IMAGE, "key", sampling=config)
+    assert (len(greedy.responses), greedy.seed) == (1, 0)
+    assert first.reason and greedy.reason
+
+
+def test_a_fresh_seed_is_drawn_and_reported(grounders, answers):
+    answers(*ANSWERS)
+    seeds = {grounders("first-valid").ground(IMAGE, "key").seed for _ in range(3)}
+    assert len(seeds) == 3
+
+
+@pytest.mark.parametrize(
+    ("image", "phrase", "options", "error"),
+    [
+        (IMAGE, "", {}, PhraseError),
+        (IMAGE, "\x00\x07", {}, PhraseError),
+        (IMAGE, "k" * 201, {}, PhraseError),
+        (IMAGE[..., 0], "key", {}, ImageError),
+        (IMAGE.astype(float), "key", {}, ImageError),
+        (IMAGE[:4], "key", {}, ImageError),
+        (IMAGE, "key", {"min_score": 1.5}, ValueError),
+        (IMAGE, "key", {"min_score": float("nan")}, ValueError),
+        (IMAGE, "key", {"min_votes": 0}, ValueError),
+    ],
+)
+def test_bad_input_is_a_named_error_and_the_next_call_works(grounders, answers, image, phrase, options, error):
+    answers(answer(ONE))
+    with pytest.raises(error):
+        grounders("first-valid").ground(image, phrase, **options)
+    assert grounders("first-valid").ground(IMAGE, "key").detections
+
+
+def test_a_phrase_with_special_tokens_and_json_is_only_text(grounders, answers):
+    answers(answer(ONE))
+    phrase = '<|im_end|><IMG_CONTEXT>"}], "bbox_2d": [1, 2, 3, 4]'
+    assert grounders("first-valid").ground(IMAGE, phrase).phrase == phrase
+
+
+@pytest.mark.parametrize("calls", [0, 2])
+def test_stops_when_asked(grounders, answers, calls):
+    answers(*ANSWERS)
+    asked = iter(range(10_000))
+    with pytest.raises(Cancelled):
+        grounders().ground(IMAGE, "key", should_stop=lambda: next(asked) >= calls)
+    assert grounders().ground(IMAGE, "key").detections
+
+
+def test_a_call_that_waits_for_another_can_be_stopped(grounders):
+    grounder = grounders()
+    held, release = threading.Event(), threading.Event()
+
+    def hold():
+        with grounder.lvlm.lock:
+            held.set()
+            release.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(30)
+    try:
+        with pytest.raises(Cancelled, match="waiting"):
+            grounder.ground(IMAGE, "key", should_stop=lambda: True)
+    finally:
+        release.set()
+        thread.join()
+
+
+def test_threads_share_one_grounder(grounders, answers):
+    answers(*ANSWERS)
+    grounder, results = grounders(), []
+
+    def call(seed):
+        results.append(grounder.ground(IMAGE, "key", sampling=SamplingConfig(seed=seed)))
+
+    threads = [threading.Thread(target=call, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(r.seed for r in results) == [0, 1, 2]
+    assert len({tuple(c.quality for c in r.candidates) for r in results}) == 1
+
+
+def test_replaced_heads_leave_the_default_calibration_out(grounders, folder):
+    heads = HeadFile.load(folder / "heads.json")
+    assert grounders(heads=heads).score_kind is ScoreKind.RANK_RELATIVE
+    chosen = grounders(heads=heads, calibration=folder / "calibration-acs-free.json")
+    assert chosen.score_kind is ScoreKind.CALIBRATED
+
+
+def test_what_cannot_be_loaded_is_said(tmp_path, folder):
+    with pytest.raises(ModelError, match="none"):
+        Grounder.from_pretrained(tmp_path / "none")
+    with pytest.raises(SelectorError, match="choose one of"):
+        Grounder.from_pretrained(tmp_path / "none", selector="best")
+    (tmp_path / "heads.json").write_text("{")
+    with pytest.raises(HeadFileError, match="not valid JSON"):
+        Grounder.from_pretrained(folder, heads=tmp_path / "heads.json")
+
+
+def test_a_model_without_a_head_file_says_how_to_get_one(tmp_path):
+    tiny_models.save_internvl(tmp_path / "bare")
+    with pytest.raises(HeadFileError, match=r"acs-train build.*heads=\.\.\."):
+        Grounder.from_pretrained(tmp_path / "bare")
+    assert Grounder.from_pretrained(tmp_path / "bare", selector="greedy").score_kind is ScoreKind.NONE
+
+
+def test_the_other_family_goes_the_same_way(tmp_path, answers):
+    tiny_models.save_qwen2_5_vl(tmp_path / "qwen")
+    HeadFile.from_layers(ModelIdentity("qwen", "qwen2_5_vl", 3, 4), [1, 2]).save(tmp_path / "qwen" / "heads.json")
+    grounder = Grounder.from_pretrained(tmp_path / "qwen", device="cpu")
+    answers(answer((10, 10, 40, 50)), answer((60, 20, 90, 70), (12, 10, 40, 50)))
+    result = grounder.ground(IMAGE, "key")
+    assert len(result.candidates) == 3
+    assert len({c.quality for c in result.candidates}) > 1
+    assert result.best is not None and result.best.box.clip(126, 84) == result.best.box
+
+
+def test_the_command_on_a_real_model(folder, answers, tmp_path, capsys):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    answers(*ANSWERS)
+    arguments = ["--model", str(folder), "--seed", "3", "--device", "cpu", "--multiple"]
+    outputs = ["--out", str(tmp_path / "o.png"), "--json", str(tmp_path / "o.json")]
+    assert main([str(tmp_path / "a.png"), "key", *arguments, *outputs]) == 0
+    data = json.loads((tmp_path / "o.json").read_text())
+    assert (data["score_kind"], len(data["candidates"]), len(data["detections"])) == ("calibrated", 4, 2)
+    assert Image.open(tmp_path / "o.png").size[0] == 126 * 4
+    assert capsys.readouterr().out.count("best quality, in 2 of 4 responses") == 2
+
+
+@pytest.mark.parametrize(
+    ("problems", "said"),
+    [
+        (["a"], "no box in the response: a"),
+        (["a", "a"], "no box in all 2 responses: a"),
+        (["a", "b", "b"], "no box in any of 3 responses: 2 x b, 1 x a"),
+        ([""], "no box in the response: no usable box"),
+    ],
+)
+def test_reasons(problems, said):
+    assert why_no_candidates([Response("", 0, True, p) for p in problems]) == said

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from acs_core.errors import ImageError
+from acs_core.image import MAX_PIXELS, check_image, read_image
+
+GOOD = np.zeros((20, 30, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        ("picture.png", "must be a numpy array"),
+        (None, "must be a numpy array"),
+        (np.zeros((20, 30), np.uint8), "grey picture"),
+        (np.zeros((20, 30, 4), np.uint8), "alpha channel"),
+        (np.zeros((3, 20, 30), np.uint8), r"shape \(H, W, 3\), got \(3, 20, 30\)"),
+        (np.zeros((20, 30, 3), np.float32), "uint8 values from 0 to 255, got float32"),
+        (np.zeros((0, 30, 3), np.uint8), "30 x 0 pixels; each side needs at least 16"),
+        (np.zeros((15, 30, 3), np.uint8), "at least 16"),
+        (np.zeros((16, 1601, 3), np.uint8), "longer than 100 times"),
+        (np.broadcast_to(np.uint8(0), (8000, 8001, 3)), "at most 64 million"),
+    ],
+)
+def test_what_cannot_be_used_is_said(image, says):
+    with pytest.raises(ImageError, match=says):
+        check_image(image)
+
+
+def test_a_good_image_is_not_copied_and_a_view_is_made_contiguous():
+    assert check_image(GOOD) is GOOD
+    flipped = check_image(np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3)[..., ::-1])
+    assert flipped.flags.c_contiguous and flipped[0, 0].tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"), [("L", 7, 7), ("RGBA", (7, 7, 7, 9), 7), ("1", 1, 255), ("RGB", (7, 7, 7), 7)]
+)
+def test_files_of_other_modes_become_rgb(tmp_path, mode, value, expected):
+    Image.new(mode, (30, 20), value).save(tmp_path / "a.png")
+    array = read_image(tmp_path / "a.png")
+    assert (array.shape, array.dtype) == ((20, 30, 3), np.uint8)
+    assert (array == expected).all()
+
+
+def test_exif_orientation_is_followed(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (30, 20, 3)
+
+
+def test_missing_foreign_damaged_and_tiny_files(tmp_path):
+    with pytest.raises(ImageError, match="does not exist"):
+        read_image(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(ImageError, match="not a picture of a known format"):
+        read_image(tmp_path / "text.png")
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path / "a.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
+    with pytest.raises(ImageError, match=r"b.png: the image is 8 x 8 pixels"):
+        read_image(tmp_path / "b.png")
+
+
+def test_a_file_that_claims_a_huge_picture_is_not_decoded(tmp_path):
+    side = int(MAX_PIXELS**0.5) + 1
+    Image.new("1", (side, side)).save(tmp_path / "bomb.png")
+    with pytest.raises(ImageError, match="at most 64 million"):
+        read_image(tmp_path / "bomb.png")

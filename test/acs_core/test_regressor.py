@@ -1,0 +1,236 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from acs_core.errors import RegressorError
+from acs_core.identity import ModelIdentity
+from acs_core.regressor import AttentionIoURegressor, load_regressor, save_regressor
+
+IDENTITY = ModelIdentity("some/model", "internvl", 2, 3, "abc")
+
+
+class FakeModel:
+    name, family, revision, num_layers, num_heads = "some/model", "internvl", None, 2, 3
+
+
+def maps(batch=2, layers=2, heads=3, h=8, w=8, seed=0):
+    rows = torch.rand(batch, 4, layers, heads, h * w, generator=torch.Generator().manual_seed(seed))
+    return (rows / rows.sum(-1, keepdim=True)).reshape(batch, 4, layers, heads, h, w)
+
+
+def trained(transform="cells"):
+    """A regressor whose normalisation statistics are not the initial ones."""
+    torch.manual_seed(0)
+    model = AttentionIoURegressor(2, 3, input_transform=transform)
+    model.train()
+    for seed in range(3):
+        model(maps(4, seed=seed))
+    return model.eval()
+
+
+@pytest.fixture
+def path(tmp_path):
+    target = tmp_path / "regressor.safetensors"
+    save_regressor(target, trained(), IDENTITY, (8, 8), "by a test")
+    return target
+
+
+def rewrite(path, change=None, edit=None):
+    """Writes the file again with changed metadata fields or tensors."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        meta = json.loads(file.metadata()["acs_regressor"])
+    tensors = load_file(str(path))
+    if edit:
+        edit(tensors)
+    save_file(tensors, str(path), metadata={"acs_regressor": json.dumps(meta | (change or {}))})
+
+
+@pytest.mark.parametrize(
+    ("layers", "heads", "total", "first"), [(28, 28, 3_582_721, 451_648), (36, 32, 4_430_593, 663_616)]
+)
+def test_parameters_of_tables_7_to_10(layers, heads, total, first):
+    with torch.device("meta"):
+        model = AttentionIoURegressor(layers, heads)
+    assert sum(p.numel() for p in model.parameters()) == total
+    branch = [sum(p.numel() for p in m.parameters(recurse=False)) for m in model.branches[0]]
+    assert [n for n in branch if n] == [first, 128, 73_856, 256, 295_168, 512, 32_896]
+    assert [n for m in model.fusion if (n := sum(p.numel() for p in m.parameters()))] == [131_328, 512, 32_896, 129]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (5, 5), (8, 8), (16, 16), (24, 24)])
+def test_any_grid_gives_values_in_range(size):
+    model = trained()
+    with torch.no_grad():
+        predicted = model(maps(3, h=size[0], w=size[1]))
+    assert predicted.shape == (3,)
+    assert ((predicted >= 0) & (predicted <= 1)).all()
+
+
+@pytest.mark.parametrize(("size", "last"), [((24, 24), (6, 6)), ((16, 16), (4, 4)), ((5, 7), (2, 2)), ((1, 1), (1, 1))])
+def test_pooling_halves_twice_and_never_to_nothing(size, last):
+    with torch.no_grad():
+        features = trained().branches[0][:12](maps(2, h=size[0], w=size[1])[:, 0].flatten(1, 2))
+    assert tuple(features.shape) == (2, 256, *last)
+
+
+def test_each_coordinate_layer_and_head_matters():
+    model = trained()
+    base = maps(1)
+    with torch.no_grad():
+        reference = model(base)
+        for c in range(4):
+            for layer in range(2):
+                for head in range(3):
+                    changed = base.clone()
+                    changed[0, c, layer, head] = changed[0, c, layer, head].flip(0, 1) * 3
+                    assert not torch.equal(model(changed), reference), (c, layer, head)
+
+
+def test_a_uniform_map_reads_one_on_every_grid():
+    seen = []
+    model = AttentionIoURegressor(2, 3).eval()
+    model.branches[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    for side in (4, 16):
+        model(torch.full((1, 4, 2, 3, side, side), 1 / side**2))
+    assert all(torch.allclose(x, torch.ones_like(x)) for x in seen)
+
+
+@pytest.mark.parametrize(("transform", "factor"), [("raw", lambda x: x), ("log_cells", lambda x: torch.log1p(x * 64))])
+def test_other_transforms(transform, factor):
+    seen = []
+    model = AttentionIoURegressor(2, 3, input_transform=transform).eval()
+    model.branches[1].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    x = maps(1)
+    model(x)
+    assert torch.allclose(seen[0], factor(x[:, 1].flatten(1, 2)))
+
+
+def test_gradients_reach_the_raw_maps():
+    x = maps(2).requires_grad_()
+    trained()(x).sum().backward()
+    assert x.grad.shape == x.shape
+    assert (x.grad.abs().amax(dim=(0, 4, 5)) > 0).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 3, 3, 8, 8), (2, 4, 2, 4, 8, 8), (2, 3, 2, 3, 8, 8), (4, 2, 3, 8, 8)])
+def test_wrong_shapes_are_said(shape):
+    with pytest.raises(RegressorError, match=r"expected maps \(B, 4, 2, 3, h, w\)"):
+        AttentionIoURegressor(2, 3)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(("args", "options"), [((0, 3), {}), ((2, 0), {}), ((2, 3), {"input_transform": "sqrt"})])
+def test_wrong_constructor_values(args, options):
+    with pytest.raises(RegressorError):
+        AttentionIoURegressor(*args, **options)
+
+
+@pytest.mark.parametrize(("half", "tolerance"), [(False, 0.0), (True, 2e-3)])
+@pytest.mark.parametrize("transform", ["cells", "log_cells", "raw"])
+def test_round_trip(tmp_path, half, tolerance, transform):
+    model = trained(transform)
+    save_regressor(tmp_path / "r.safetensors", model, IDENTITY, (8, 6), "by a test", half=half)
+    loaded, info = load_regressor(tmp_path / "r.safetensors", lvlm=FakeModel())
+    assert (info.identity, info.map_size, info.input_transform, info.made_by) == (
+        IDENTITY,
+        (8, 6),
+        transform,
+        "by a test",
+    )
+    assert not loaded.training
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    with torch.no_grad():
+        assert np.allclose(loaded(maps()), model(maps()), atol=tolerance, rtol=0)
+
+
+def test_loading_leaves_the_random_generator_alone(path):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    load_regressor(path)
+    assert torch.rand(1) == expected
+
+
+def test_the_largest_file_of_a_28_x_28_model_stays_below_8_mb(tmp_path):
+    save_regressor(
+        tmp_path / "r.safetensors", AttentionIoURegressor(28, 28), ModelIdentity("m", "qwen2_5_vl", 28, 28), (24, 24)
+    )
+    assert (tmp_path / "r.safetensors").stat().st_size < 8e6
+
+
+def test_saving_refuses_what_does_not_fit_or_diverged(tmp_path):
+    with pytest.raises(RegressorError, match=r"2 x 3 heads, some/other has 4 x 3"):
+        save_regressor(tmp_path / "r", trained(), ModelIdentity("some/other", "internvl", 4, 3), (8, 8))
+    broken = trained()
+    with torch.no_grad():
+        broken.fusion[0].weight[0, 0] = float("nan")
+    with pytest.raises(RegressorError, match=r"fusion.0.weight is not finite"):
+        save_regressor(tmp_path / "r", broken, IDENTITY, (8, 8))
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema_version": 7}, "schema version 1"),
+        ({"num_layers": 3}, "has shape"),
+        ({"num_layers": "2"}, '"num_layers"'),
+        ({"map_size": [8]}, '"map_size"'),
+        ({"map_size": [0, 8]}, '"map_size"'),
+        ({"input_transform": "sqrt"}, '"input_transform"'),
+        ({"made_by": 5}, '"made_by"'),
+        ({"family": None}, '"family"'),
+    ],
+)
+def test_wrong_metadata_is_named(path, change, says):
+    rewrite(path, change)
+    with pytest.raises(RegressorError, match=says) as caught:
+        load_regressor(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda t: t.pop("fusion.0.weight"), "fusion.0.weight is missing"),
+        (lambda t: t.update(more=torch.zeros(1)), "unknown weight more"),
+        (lambda t: t["fusion.0.bias"].fill_(float("inf")), "fusion.0.bias holds values that are not finite"),
+    ],
+)
+def test_wrong_weights_are_named(path, edit, says):
+    rewrite(path, edit=edit)
+    with pytest.raises(RegressorError, match=says):
+        load_regressor(path)
+
+
+def test_damaged_foreign_and_missing_files(tmp_path, path):
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RegressorError, match="damaged"):
+        load_regressor(path)
+    path.write_bytes(b"")
+    with pytest.raises(RegressorError, match="damaged"):
+        load_regressor(path)
+    save_file({"x": torch.zeros(1)}, str(path))
+    with pytest.raises(RegressorError, match="not one of ours"):
+        load_regressor(path)
+    with pytest.raises(RegressorError, match="cannot be read: No such file"):
+        load_regressor(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("num_layers", 4, r"2 layers x 3 heads, the loaded model some/model has 4 x 3"),
+        ("family", "qwen2_5_vl", "family internvl"),
+        ("name", "some/other", "the loaded model is some/other"),
+    ],
+)
+def test_the_wrong_model_is_refused(path, name, value, says):
+    other = type("Other", (FakeModel,), {name: value})()
+    with pytest.raises(RegressorError, match=says):
+        load_regressor(path, lvlm=other)

@@ -1,0 +1,94 @@
+from dataclasses import dataclass
+
+import pytest
+
+from acs_core.assets import ASSETS
+from acs_core.errors import AcsError, HeadFileError, RegressorError, SelectorError
+from acs_core.heads import Head, HeadFile
+from acs_core.identity import ModelIdentity
+from acs_core.regressor import AttentionIoURegressor, save_regressor
+from acs_core.selection import AcsFree, AcsLearned, FirstInOrder, make_selector, selector_names
+
+
+@dataclass
+class FakeModel:
+    name: str = "some/model"
+    family: str = "internvl"
+    num_layers: int = 2
+    num_heads: int = 3
+    revision: str | None = None
+    device: str = "cpu"
+
+
+IDENTITY = ModelIdentity("some/model", "internvl", 2, 3)
+HEADS = HeadFile(IDENTITY, "heads", ((Head(1, 2),),) * 4)
+
+
+@pytest.fixture
+def regressor(tmp_path):
+    save_regressor(tmp_path / "r.safetensors", AttentionIoURegressor(2, 3), IDENTITY, (6, 5))
+    return tmp_path / "r.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "greedy"),
+    [
+        ("acs-free", AcsFree, False),
+        ("acs-learned", AcsLearned, False),
+        ("greedy", FirstInOrder, True),
+        ("first-valid", FirstInOrder, False),
+    ],
+)
+def test_every_name_makes_its_selector(name, kind, greedy, regressor):
+    assert name in selector_names()
+    selector = make_selector(name, FakeModel(), heads=HEADS, regressor=regressor)
+    assert isinstance(selector, kind)
+    assert (selector.name, selector.greedy_decoding) == (name, greedy)
+
+
+def test_files_are_read(tmp_path, regressor):
+    HEADS.save(tmp_path / "heads.json")
+    selector = make_selector("acs-free", FakeModel(), heads=str(tmp_path / "heads.json"))
+    assert selector.needs.heads == (((1, 2),),) * 4
+    assert make_selector("acs-learned", FakeModel(), regressor=str(regressor)).needs.map_size == (6, 5)
+
+
+def test_defaults_come_from_the_models_folder(tmp_path, regressor):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    HEADS.save(folder / "heads.json")
+    regressor.rename(folder / "regressor.safetensors")
+    model = FakeModel(name=str(folder))
+    assert make_selector("acs-free", model).needs.heads == (((1, 2),),) * 4
+    assert make_selector("acs-learned", model).needs.map_size == (6, 5)
+
+
+def test_a_large_model_uses_the_shipped_layers():
+    selector = make_selector("acs-free", FakeModel("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2_5_vl", 28, 28))
+    assert selector.needs.heads == HeadFile.load(ASSETS / "qwen2.5-vl-7b" / "heads.json").pairs()
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        (
+            "acs-free",
+            HeadFileError,
+            r"no head file is known for the model some/model: build one with `acs-train build`",
+        ),
+        ("acs-learned", RegressorError, r"no regressor is known for the model some/model"),
+        ("ACS", SelectorError, r"unknown selector 'ACS': choose one of acs-free, acs-learned, greedy, first-valid"),
+    ],
+)
+def test_what_is_missing_is_said(name, error, says):
+    with pytest.raises(error, match=says) as caught:
+        make_selector(name, FakeModel())
+    assert isinstance(caught.value, AcsError)
+
+
+def test_files_of_another_model_are_refused(regressor):
+    other = FakeModel("some/other", num_layers=5)
+    with pytest.raises(HeadFileError, match="has 5 x 3"):
+        make_selector("acs-free", other, heads=HEADS)
+    with pytest.raises(RegressorError, match="has 5 x 3"):
+        make_selector("acs-learned", other, regressor=regressor)
