@@ -1,0 +1,83 @@
+"""Everything a new LVLM needs, in one go: collect, fit, analyse, calibrate, into one folder of files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from acs_core.heads import HeadFile
+from acs_core.identity import ModelIdentity
+from acs_core.lvlm.base import LVLM
+from acs_core.regressor import save_regressor
+from acs_core.selection import AcsFree, AcsLearned
+from training.analyze import Analysis, AnalysisConfig, analyze, head_file
+from training.calibrate import calibrate
+from training.coco import Pair
+from training.collect import CollectConfig, collect
+from training.fit import FitConfig, FitResult, fit
+from training.store import read_store
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """``collect`` is for the training pairs (tau = 1.0, appendix A); the calibration pairs are sampled as at run
+    time, with ``run_temperature``."""
+
+    collect: CollectConfig = field(default_factory=CollectConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
+    run_temperature: float = 0.5
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What was made, and how well the regressor does on its held-out images."""
+
+    fitted: FitResult
+    analysis: Analysis
+    heads: HeadFile
+
+
+def build(
+    lvlm: LVLM,
+    train: list[Pair],
+    calibration: list[Pair],
+    work: Path,
+    out: Path,
+    made_by: str,
+    config: BuildConfig | None = None,
+    say: Callable[[str], None] = print,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> BuildResult:
+    """Writes ``regressor.safetensors``, ``heads.json``, ``calibration-acs-learned.json`` and
+    ``calibration-acs-free.json`` into ``out``. Collections are kept in ``work``, so that a second run resumes.
+
+    Raises:
+        DataError: the pairs give too few candidates for one of the steps.
+    """
+    config = config or BuildConfig()
+    identity = ModelIdentity.of(lvlm)
+    out.mkdir(parents=True, exist_ok=True)
+    collect(lvlm, train, work / "train", config.collect, lambda d, t: progress("collect", d, t))
+    data = read_store(work / "train")
+    say(f"{len(data.iou)} candidates of {len(data.pairs)} pairs, mean IoU {data.iou.mean():.3f}")
+
+    fitted = fit(data, config.fit, lambda epoch, _, __: progress("fit", epoch, config.fit.epochs))
+    say(f"regressor: MAE {fitted.mae:.3f}, Pearson r {fitted.pearson:.3f} on held-out images, {fitted.epochs} epochs")
+    size = config.collect.map_size or (int(data.grid[0][0]), int(data.grid[0][1]))
+    save_regressor(out / "regressor.safetensors", fitted.regressor, identity, size, made_by)
+
+    analysis = analyze(fitted.regressor, data, fitted.validation, config.analysis)
+    heads = head_file(analysis, identity, made_by, config.analysis)
+    heads.save(out / "heads.json")
+    say(f"critical layers {', '.join(map(str, heads.layers))}; IoU groups high/low {analysis.group_sizes}")
+
+    run = replace(config.collect, temperature=config.run_temperature, seed=config.collect.seed + 1_000_000)
+    collect(lvlm, calibration, work / "calibration", run, lambda d, t: progress("collect for calibration", d, t))
+    fresh = read_store(work / "calibration")
+    for selector in (AcsLearned(fitted.regressor, size), AcsFree(heads)):
+        curve = calibrate(selector, fresh, identity, made_by)
+        curve.save(out / f"calibration-{selector.name}.json")
+        say(f"calibration of {selector.name} from {curve.num_samples} pairs")
+    return BuildResult(fitted, analysis, heads)

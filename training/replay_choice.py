@@ -1,0 +1,64 @@
+"""Runs selectors over a collection as a grounding call would: one choice for every collected pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from acs_core.attention import Evidence
+from acs_core.choice import choose
+from acs_core.geometry import Box
+from acs_core.selection import Selector
+from acs_core.types import Candidate
+from training.store import Collection
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One row for each of P collected pairs. ``iou`` (P,) of the chosen box, 0 where there was no candidate;
+    ``confidence`` (P,) of the selector in it, NaN where it has none; ``oracle`` (P,) the best candidate's IoU;
+    ``candidates`` (P,) how many there were."""
+
+    iou: np.ndarray
+    confidence: np.ndarray
+    oracle: np.ndarray
+    candidates: np.ndarray
+
+    def accuracy(self) -> float:
+        """Acc@0.5 in [0, 1] (section 5.1)."""
+        return float((self.iou >= 0.5).mean())
+
+    def miou(self) -> float:
+        """Mean IoU in [0, 1]."""
+        return float(self.iou.mean())
+
+
+def choose_offline(selector: Selector, data: Collection) -> Choices:
+    """What ``selector`` picks for every pair of ``data``, ties broken as at run time."""
+    count = len(data.pairs)
+    iou, confidence, oracle, sizes = np.zeros(count), np.full(count, np.nan), np.zeros(count), np.zeros(count, int)
+    for row, (index, candidates, evidence) in enumerate(_calls(data)):
+        sizes[row] = len(index)
+        if not candidates:
+            continue
+        size = int(data.image_size[index[0]][0]), int(data.image_size[index[0]][1])
+        qualities = selector.qualities(candidates, evidence, size)
+        choice = choose(candidates, qualities, np.ones(len(index)), num_responses=1 + int(data.response[index].max()))
+        best = choice.detections[0].candidate
+        confidences = selector.confidences(candidates, evidence, qualities)
+        iou[row], oracle[row] = data.iou[index[best]], data.iou[index].max()
+        confidence[row] = np.nan if confidences is None else confidences[best]
+    return Choices(iou, confidence, oracle, sizes)
+
+
+def _calls(data: Collection) -> Iterator[tuple[np.ndarray, list[Candidate], Evidence]]:
+    """Per collected pair: the candidates' indices in ``data``, the candidates and their evidence."""
+    for pair in data.pairs:
+        index = np.flatnonzero(data.pair == pair)
+        candidates = [
+            Candidate(Box(*data.box[i]), "", int(data.response[i]), int(data.order[i]), (0, 0, 0, 0)) for i in index
+        ]
+        grid = (int(data.grid[index[0]][0]), int(data.grid[index[0]][1])) if len(index) else (1, 1)
+        yield index, candidates, Evidence(data.entropy[index], data.maps[index].astype(np.float32), grid)
