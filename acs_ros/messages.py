@@ -1,0 +1,122 @@
+"""Grounding results to and from ROS messages. Pixels, x right and y down; every header is the source image's own."""
+
+from __future__ import annotations
+
+from acs_msgs.msg import Candidate as CandidateMsg
+from acs_msgs.msg import CandidateArray
+from std_msgs.msg import Header
+from vision_msgs.msg import (
+    BoundingBox2D,
+    Detection2D,
+    Detection2DArray,
+    ObjectHypothesis,
+    ObjectHypothesisWithPose,
+    Point2D,
+    Pose2D,
+)
+
+from acs_core.geometry import Box
+from acs_core.types import Candidate, Detection, GroundingResult, Outcome, ScoreKind
+
+
+def box_to_message(box: Box) -> BoundingBox2D:
+    """A box as centre and size; ``theta`` is 0."""
+    x, y = box.center
+    center = Pose2D(position=Point2D(x=float(x), y=float(y)), theta=0.0)
+    return BoundingBox2D(center=center, size_x=float(box.width), size_y=float(box.height))
+
+
+def box_from_message(msg: BoundingBox2D) -> Box:
+    """The corners of a centre-and-size box; ``theta`` is not looked at."""
+    x, y, w, h = msg.center.position.x, msg.center.position.y, msg.size_x / 2, msg.size_y / 2
+    return Box(x - w, y - h, x + w, y + h)
+
+
+def detection_to_message(header: Header, phrase: str, box: Box, score: float) -> Detection2D:
+    """One box with its score in [0, 1]; ``class_id`` is the phrase, the track id stays empty."""
+    hypothesis = ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id=phrase, score=float(score)))
+    return Detection2D(header=header, results=[hypothesis], bbox=box_to_message(box))
+
+
+def detections_to_message(header: Header, result: GroundingResult) -> Detection2DArray:
+    """The answer, best score first; empty where the model abstained."""
+    ordered = sorted(result.detections, key=lambda d: -d.score)
+    found = [detection_to_message(header, result.phrase, d.box, d.score) for d in ordered]
+    return Detection2DArray(header=header, detections=found)
+
+
+def candidates_to_message(header: Header, result: GroundingResult) -> CandidateArray:
+    """Everything the call found out."""
+    stages = sorted(result.timing_ms.items())
+    return CandidateArray(
+        header=header,
+        phrase=result.phrase,
+        image_width=result.image_size[0],
+        image_height=result.image_size[1],
+        model=result.model,
+        revision=result.revision or "",
+        selector=result.selector,
+        score_kind=result.score_kind.value,
+        seed=int(result.seed),
+        reason=result.reason,
+        candidates=[_candidate_to_message(c) for c in result.candidates],
+        num_responses=len(result.responses),
+        num_unparseable=sum(r.num_boxes == 0 for r in result.responses),
+        timing_names=[name for name, _ in stages],
+        timing_ms=[float(ms) for _, ms in stages],
+    )
+
+
+def result_from_message(msg: CandidateArray) -> GroundingResult:
+    """The result that a candidate message tells of. The responses' texts do not travel: ``responses`` is empty.
+
+    Raises:
+        ValueError: an ``outcome`` or ``score_kind`` that is not one of the message's constants.
+    """
+    candidates = tuple(_candidate_from_message(c) for c in msg.candidates)
+    chosen = [Detection(c.box, c.score, i) for i, c in enumerate(candidates) if c.outcome is Outcome.SELECTED]
+    return GroundingResult(
+        phrase=msg.phrase,
+        image_size=(msg.image_width, msg.image_height),
+        detections=tuple(sorted(chosen, key=lambda d: -d.score)),
+        candidates=candidates,
+        responses=(),
+        selector=msg.selector,
+        score_kind=ScoreKind(msg.score_kind),
+        model=msg.model,
+        revision=msg.revision or None,
+        seed=msg.seed,
+        reason=msg.reason,
+        timing_ms=dict(zip(msg.timing_names, msg.timing_ms, strict=True)),
+    )
+
+
+def _candidate_to_message(candidate: Candidate) -> CandidateMsg:
+    return CandidateMsg(
+        bbox=box_to_message(candidate.box),
+        label=candidate.label,
+        response=candidate.response,
+        order=candidate.order,
+        coordinate_tokens=[int(t) for t in candidate.coordinate_tokens],
+        quality=float(candidate.quality),
+        score=float(candidate.score),
+        cluster=candidate.cluster,
+        outcome=candidate.outcome.value,
+        reason=candidate.reason,
+    )
+
+
+def _candidate_from_message(msg: CandidateMsg) -> Candidate:
+    x1, y1, x2, y2 = (int(t) for t in msg.coordinate_tokens)
+    return Candidate(
+        box=box_from_message(msg.bbox),
+        label=msg.label,
+        response=msg.response,
+        order=msg.order,
+        coordinate_tokens=(x1, y1, x2, y2),
+        quality=msg.quality,
+        score=msg.score,
+        cluster=msg.cluster,
+        outcome=Outcome(msg.outcome),
+        reason=msg.reason,
+    )

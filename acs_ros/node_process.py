@@ -1,0 +1,89 @@
+"""The grounding node as a process of its own, which never outlives its starter."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from acs_ros.dds import apply_profile
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+STOP_PATIENCE_S = 15.0
+
+
+class NodeProcess:
+    """Runs ``python -m acs_ros.grounding_node --ros-args ARGS`` with its output in ``log``; a context manager.
+
+    ``env`` is added to this process's environment.
+    """
+
+    def __init__(self, ros_args: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+        self._command = [sys.executable, "-m", "acs_ros.grounding_node", "--ros-args", *ros_args]
+        self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
+        apply_profile(self._env)
+        self.log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> NodeProcess:
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the starter, which then stops the node in its own time
+                preexec_fn=_die_with_starter,
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process = self._process
+        if process is None:
+            return
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            if process.poll() is not None:
+                return
+            process.send_signal(sign)
+            try:
+                process.wait(STOP_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                continue
+
+    @property
+    def pid(self) -> int:
+        """The process id; 0 before the start."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll() if self._process else None
+
+    def wait(self, timeout: float) -> None:
+        """Wait until it ends by itself.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs after ``timeout`` seconds.
+        """
+        if self._process is not None:
+            self._process.wait(timeout)
+
+    def last_lines(self, count: int = 25) -> str:
+        """The end of what it printed."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
+
+
+def _die_with_starter() -> None:
+    """In the child: end when the starter dies, even by SIGKILL (Linux only; elsewhere nothing happens)."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from acs_msgs.msg import Candidate, CandidateArray
+from rclpy.serialization import deserialize_message, serialize_message
+from std_msgs.msg import Header
+
+from acs_core.geometry import Box
+from acs_core.types import Detection, Outcome, ScoreKind
+from acs_ros.messages import (
+    box_from_message,
+    box_to_message,
+    candidates_to_message,
+    detections_to_message,
+    result_from_message,
+)
+
+
+def header() -> Header:
+    made = Header(frame_id="camera")
+    made.stamp.sec, made.stamp.nanosec = 12, 34
+    return made
+
+
+@pytest.mark.parametrize("corners", [(0, 0, 1, 1), (1.5, 2.25, 10.5, 20.75), (3, 3, 3, 3)])
+def test_boxes_travel_as_centre_and_size(corners):
+    box = Box(*corners)
+    msg = box_to_message(box)
+    assert (msg.center.position.x, msg.center.position.y, msg.center.theta) == (*box.center, 0.0)
+    assert (msg.size_x, msg.size_y) == (box.width, box.height)
+    assert box_from_message(msg) == box
+
+
+def test_detections_are_sorted_and_carry_header_and_phrase(result):
+    given = result("the key")
+    given = replace(given, detections=(Detection(Box(0, 0, 2, 2), 0.2, 1), Detection(Box(1, 1, 4, 4), 0.9, 0)))
+    msg = detections_to_message(header(), given)
+    assert [d.results[0].hypothesis.score for d in msg.detections] == [0.9, 0.2]
+    assert {d.results[0].hypothesis.class_id for d in msg.detections} == {"the key"}
+    assert msg.header == header() and all(d.header == header() for d in msg.detections)
+    assert all(d.id == "" for d in msg.detections)
+
+
+def test_an_abstention_is_empty(result):
+    msg = detections_to_message(header(), result("key", reason="nothing there"))
+    assert len(msg.detections) == 0 and msg.header == header()
+
+
+@pytest.mark.parametrize("reason", ["", "best score 0.12 is below 0.30"])
+def test_a_result_survives_the_wire(result, reason):
+    given = replace(result("key 🔑", reason=reason), revision="abc123")
+    msg = deserialize_message(serialize_message(candidates_to_message(header(), given)), CandidateArray)
+    assert (msg.num_responses, msg.num_unparseable) == (2, 1)
+    assert result_from_message(msg) == replace(given, responses=())
+
+
+def test_the_constants_of_the_message_are_those_of_the_core():
+    assert {getattr(Candidate, f"OUTCOME_{o.name}") for o in Outcome} == {o.value for o in Outcome}
+    assert {getattr(CandidateArray, f"SCORE_KIND_{k.name}") for k in ScoreKind} == {k.value for k in ScoreKind}

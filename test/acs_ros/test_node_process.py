@@ -1,0 +1,175 @@
+"""The node as a real process over DDS, with a real (small, random) transformers model in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lifecycle_msgs.msg import Transition
+from std_msgs.msg import Header
+
+from acs_core.geometry import Box
+from acs_ros import demo
+from acs_ros.bags import BagFrame, read_bag, write_bag
+from acs_ros.node_client import NodeClient, NodeTrouble
+from acs_ros.node_process import NodeProcess
+
+pytestmark = pytest.mark.processes
+LONG_S = 300.0
+QUICK_MODEL = ["-p", "selector:=greedy", "-p", "max_new_tokens:=8", "-p", "diagnostics_period:=0.2"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "acs_core"))
+    import tiny_models
+
+    return tiny_models.save_internvl(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def domain() -> int:
+    return 1 + (os.getpid() + 50) % 100
+
+
+def header(stamp: int) -> Header:
+    made = Header(frame_id="camera_optical")
+    made.stamp.sec = stamp
+    return made
+
+
+def picture(value: int = 120) -> np.ndarray:
+    return np.full((90, 150, 3), value, np.uint8)
+
+
+def test_a_real_node_loads_answers_survives_bad_input_and_stops(model, domain, tmp_path, until):
+    phrase = "<|im_end|> the key"
+    node = NodeProcess(["-p", f"model:={model}", *QUICK_MODEL], tmp_path / "log", {"ROS_DOMAIN_ID": str(domain)})
+    with node, NodeClient("/grounding", domain) as client:
+        client.wait_for_services(LONG_S)
+        assert client.state(LONG_S) == "unconfigured"
+        client.change_state(Transition.TRANSITION_CONFIGURE, LONG_S)
+        client.change_state(Transition.TRANSITION_ACTIVATE, LONG_S)
+        client.wait_for_topics(LONG_S)
+        client.ask_for(phrase, LONG_S)
+        reply = client.ask_about(header(3), picture(), phrase, LONG_S)
+        assert reply is not None
+        assert reply.detections.header == reply.candidates.header == header(3)
+        assert (reply.candidates.image_width, reply.candidates.image_height) == (150, 90)
+        assert reply.candidates.num_responses == 1 and reply.candidates.selector == "greedy"
+
+        # A frame that is larger than allowed, and than what Fast DDS passes without the shipped profile. Best effort
+        # may lose one on a busy machine, so it is sent until it came.
+        client.set_parameter("max_image_pixels", 100_000, LONG_S)
+        large = np.zeros((1200, 1600, 3), np.uint8)
+        until(lambda: client.ask_about(header(4), large, phrase, 1.0) or "the limit is 100,000" in client.status, "it")
+        assert client.ask_about(header(5), picture(), phrase, LONG_S) is not None
+        with pytest.raises(NodeTrouble, match="could not configure"):
+            client.change_state(Transition.TRANSITION_CONFIGURE, LONG_S)
+        client.change_state(Transition.TRANSITION_DEACTIVATE, LONG_S)
+        assert client.state(LONG_S) == "inactive"
+        client.change_state(Transition.TRANSITION_CLEANUP, LONG_S)
+    assert node.exit_code == 0, node.last_lines()
+    assert "Traceback" not in node.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-p", "samples:=1000"], "samples must be in [1, 256], got 1000"),
+        (["-p", "samples:=many"], "samples must be a int, got 'many'"),
+    ],
+)
+def test_unusable_parameters_end_the_process_with_one_line(tmp_path, arguments, said):
+    with NodeProcess(arguments, tmp_path / "log") as process:
+        process.wait(LONG_S)
+    assert process.exit_code == 2
+    assert process.last_lines() == f"grounding: {said}"
+
+
+def test_the_node_does_not_outlive_a_starter_that_is_killed(tmp_path, until):
+    script = f"""
+        from pathlib import Path
+        import time
+        from acs_ros.node_process import NodeProcess
+        with NodeProcess([], Path({str(tmp_path / "log")!r})) as process:
+            print(process.pid, flush=True)
+            time.sleep(1000)
+    """
+    starter = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    pid = int(starter.stdout.readline())
+    assert Path(f"/proc/{pid}").exists()
+    starter.send_signal(signal.SIGKILL)
+    starter.wait()
+    starter.stdout.close()
+
+    def gone() -> bool:
+        status = Path(f"/proc/{pid}/status")
+        return not status.exists() or "zombie" in status.read_text()
+
+    until(gone, "the node to end")
+
+
+def question(stamp: int) -> BagFrame:
+    return BagFrame(stamp, picture(10 * stamp), (("key", Box(1, 1, 9, 9)),))
+
+
+def test_the_demo_plays_a_bag_and_writes_what_it_promises(model, tmp_path, capsys):
+    write_bag(tmp_path / "bag", [question(i) for i in (1, 2)])
+    out = tmp_path / "out"
+    arguments = ["--bag", str(tmp_path / "bag"), "--model", str(model), "--selector", "greedy", "--out", str(out)]
+    assert demo.main(arguments) == 0
+    assert "answered 2 of 2 frames" in capsys.readouterr().out
+    assert len(list((out / "frames").glob("*.png"))) == 2 and (out / "contact_sheet.png").is_file()
+    assert json.loads((out / "results.json").read_text())["summary"]["answered"] == 2
+    assert [f.truth for f in read_bag(out / "result_bag")] == [question(i).truth for i in (1, 2)]
+
+
+def test_the_demo_fails_loudly_when_the_model_does_not_load(tmp_path, capsys):
+    write_bag(tmp_path / "bag", [question(1)])
+    arguments = ["--bag", str(tmp_path / "bag"), "--model", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]
+    assert demo.main(arguments) == 1
+    shown = capsys.readouterr()
+    assert "could not configure" in shown.err and "nowhere" in shown.err
+    assert "cannot configure" in shown.out  # the node's own last lines
+
+
+class Mute:
+    """Stands for the node's process and its client: comes up, and never answers."""
+
+    exit_code = None
+
+    def __init__(self, *ignored):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *ignored):
+        pass
+
+    def __getattr__(self, name):
+        return lambda *ignored: None
+
+
+def test_the_demo_fails_loudly_when_answers_stay_out(tmp_path, capsys, monkeypatch):
+    write_bag(tmp_path / "bag", [question(1)])
+    monkeypatch.setattr(demo, "NodeProcess", Mute)
+    monkeypatch.setattr(demo, "NodeClient", Mute)
+    assert demo.main(["--bag", str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == 1
+    shown = capsys.readouterr()
+    assert "no answer" in shown.out and "FAILED: only 0 of 1 frames got an answer" in shown.err
+
+
+def test_the_demo_refuses_a_bag_that_asks_nothing(tmp_path, capsys):
+    write_bag(tmp_path / "bag", [BagFrame(1, picture(), ())])
+    assert demo.main(["--bag", str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == 1
+    assert "nothing can be asked" in capsys.readouterr().err

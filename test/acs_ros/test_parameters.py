@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from acs_core.types import SamplingConfig
+from acs_ros.parameters import SPECS, Settings, change_problem, declare_parameters, read_settings, widen_integers
+
+
+@pytest.fixture
+def make_node():
+    context, nodes = Context(), []
+    rclpy.init(context=context)
+
+    def make(**given):
+        overrides = [Parameter(k, value=v) for k, v in given.items()]
+        nodes.append(Node("params", context=context, parameter_overrides=overrides))
+        declare_parameters(nodes[-1])
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_settings_and_table_have_the_same_names():
+    assert [f.name for f in fields(Settings)] == [s.name for s in SPECS]
+
+
+def test_every_default_is_within_its_own_limits():
+    assert [s.problem(s.default) for s in SPECS] == [""] * len(SPECS)
+
+
+def test_values_given_at_start_are_read(make_node):
+    settings = read_settings(make_node(samples=4, temperature=2, seed=11, model="somewhere"))
+    assert settings.model == "somewhere"
+    assert settings.sampling == SamplingConfig(num_samples=4, temperature=2.0, seed=11)
+    assert isinstance(settings.temperature, float)
+
+
+def test_a_negative_seed_means_a_fresh_one(make_node):
+    assert read_settings(make_node()).sampling.seed is None
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
+def test_descriptors_say_what_and_when(make_node, spec):
+    descriptor = make_node().describe_parameter(spec.name)
+    assert spec.description in descriptor.description
+    assert ("unconfigured" in descriptor.description) is not spec.live
+    ranges = list(descriptor.integer_range) + list(descriptor.floating_point_range)
+    assert [(r.from_value, r.to_value) for r in ranges] == ([] if spec.low is None else [(spec.low, spec.high)])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("samples", 0, r"samples must be in \[1, 256\], got 0"),
+        ("samples", 2.5, "samples must be a int, got 2.5"),
+        ("samples", True, "samples must be a int"),
+        ("min_score", 1.5, r"min_score must be in \[0, 1\]"),
+        ("temperature", float("inf"), "finite"),
+        ("dtype", "int8", "one of auto, float32"),
+        ("multiple", "yes", "multiple must be a bool"),
+        ("model", 7, "model must be a str"),
+    ],
+)
+def test_bad_values_at_start_are_named(make_node, name, value, said):
+    with pytest.raises(ValueError, match=said):
+        make_node(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "configured", "said"),
+    [
+        ({"samples": 3}, True, ""),
+        ({"model": "x"}, False, ""),
+        ({"model": "x"}, True, "clean up"),
+        ({"samples": 3, "heads": "x"}, True, "heads is read when"),
+        ({"use_sim_time": True}, True, ""),
+        ({"top_p": 0.0}, False, "top_p must be in"),
+    ],
+)
+def test_changes_are_judged(changes, configured, said):
+    problem = change_problem(changes, configured)
+    assert said in problem and bool(problem) is bool(said)
+
+
+def test_integers_widen_only_where_a_float_is_wanted():
+    given = [Parameter("temperature", value=1), Parameter("samples", value=1), Parameter("use_sim_time", value=True)]
+    widened = widen_integers(given)
+    assert [p.value for p in widened] == [1.0, 1, True]
+    assert [p.type_.name for p in widened] == ["DOUBLE", "INTEGER", "BOOL"]

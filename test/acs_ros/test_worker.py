@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from acs_core.errors import Cancelled
+from acs_ros.worker import NewestJobWorker
+
+
+class Bench:
+    """A worker whose jobs wait for ``gate``, with everything that comes out of it."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.delivered: list[tuple[str, str]] = []
+        self.failures: list[tuple[str, str]] = []
+        self.gate = threading.Event()
+        self.obedient = True
+        self.deliver_error: Exception | None = None
+        self.worker: NewestJobWorker[str, str] = NewestJobWorker(self._work, self._deliver, self._failed)
+
+    def _work(self, job, should_stop):
+        self.started.append(job)
+        while not self.gate.wait(0.001):
+            if self.obedient and should_stop():
+                raise Cancelled("stopped")
+        if job.startswith("bad"):
+            raise ValueError(f"cannot do {job}")
+        return job.upper()
+
+    def _deliver(self, job, answer):
+        if self.deliver_error is not None:
+            raise self.deliver_error
+        self.delivered.append((job, answer))
+
+    def _failed(self, job, error):
+        self.failures.append((job, str(error)))
+
+
+@pytest.fixture
+def bench():
+    made = Bench()
+    yield made
+    made.gate.set()
+    assert made.worker.close(10)
+
+
+def test_jobs_are_done_one_after_the_other(bench, until):
+    bench.gate.set()
+    for job in ("a", "b"):
+        bench.worker.submit(job)
+        until(lambda job=job: bench.delivered and bench.delivered[-1][0] == job, job)
+    assert bench.delivered == [("a", "A"), ("b", "B")]
+
+
+def test_the_newest_waiting_job_wins(bench, until):
+    assert bench.worker.submit("a") is False
+    until(lambda: bench.started, "the first job")
+    assert [bench.worker.submit(j) for j in "bcd"] == [False, True, True]
+    bench.gate.set()
+    until(lambda: len(bench.delivered) == 2, "two answers")
+    assert [j for j, _ in bench.delivered] == ["a", "d"]
+
+
+@pytest.mark.parametrize("obedient", [True, False])
+def test_nothing_dropped_is_delivered(bench, until, obedient):
+    bench.obedient = obedient
+    bench.worker.submit("a")
+    until(lambda: bench.started, "the first job")
+    bench.worker.submit("b")
+    bench.worker.drop()
+    bench.worker.submit("c")
+    bench.gate.set()
+    until(lambda: bench.delivered, "an answer")
+    assert bench.delivered == [("c", "C")] and not bench.failures
+
+
+def test_restart_runs_the_same_job_again(bench, until):
+    bench.worker.submit("a")
+    until(lambda: bench.started, "the job")
+    assert bench.worker.restart() is True
+    until(lambda: bench.started == ["a", "a"], "the second run")
+    bench.gate.set()
+    until(lambda: bench.delivered, "an answer")
+    assert bench.delivered == [("a", "A")]
+
+
+def test_restart_prefers_a_newer_job(bench, until):
+    bench.worker.submit("a")
+    until(lambda: bench.started, "the job")
+    bench.worker.submit("b")
+    bench.worker.restart()
+    bench.gate.set()
+    until(lambda: bench.delivered, "an answer")
+    assert bench.delivered == [("b", "B")]
+
+
+def test_restart_does_not_bring_back_a_dropped_job(bench, until):
+    bench.obedient = False
+    bench.worker.submit("a")
+    until(lambda: bench.started, "the job")
+    bench.worker.drop()
+    assert bench.worker.restart() is False
+    bench.gate.set()
+    until(lambda: not bench.worker.busy, "rest")
+    assert bench.started == ["a"] and not bench.delivered
+
+
+def test_restart_without_work_does_nothing(bench):
+    assert bench.worker.restart() is False and bench.worker.busy is False
+
+
+def test_errors_are_handed_on_and_the_next_job_runs(bench, until):
+    bench.gate.set()
+    bench.worker.submit("bad one")
+    until(lambda: bench.failures, "the failure")
+    bench.worker.submit("a")
+    until(lambda: bench.delivered, "an answer")
+    assert bench.failures == [("bad one", "cannot do bad one")]
+
+
+def test_an_answer_that_cannot_be_delivered_is_a_failure(bench, until):
+    bench.gate.set()
+    bench.deliver_error = RuntimeError("no publisher")
+    bench.worker.submit("a")
+    until(lambda: bench.failures, "the failure")
+    assert bench.failures == [("a", "no publisher")]
+    bench.deliver_error = None
+    bench.worker.submit("b")
+    until(lambda: bench.delivered, "an answer")
+
+
+def test_close_tells_whether_the_job_stopped(bench, until):
+    bench.obedient = False
+    bench.worker.submit("a")
+    until(lambda: bench.started, "the job")
+    assert bench.worker.close(0.01) is False
+    with pytest.raises(RuntimeError, match="closed"):
+        bench.worker.submit("b")
+    bench.gate.set()
+    assert bench.worker.close(10) is True
+    assert not bench.delivered
