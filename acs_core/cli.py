@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from acs_core.errors import AcsError
+from acs_core.errors import AcsError, SelectorError
 from acs_core.types import GroundingResult, Outcome, SamplingConfig, ScoreKind
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--out must end in one of {', '.join(PICTURES)}, got {options.out}")
     try:
         return _run(options, parser)
+    except SelectorError as error:
+        parser.error(str(error))
     except AcsError as error:
         return _fail(str(error))
     except OSError as error:
@@ -57,7 +59,9 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.error(str(error).split("; got ")[0])
     from acs_core.image import read_image
     from acs_core.phrase import clean_phrase
+    from acs_core.selection import check_name
 
+    check_name(options.selector)
     # All that can be wrong without the model is found before it is loaded.
     image = read_image(options.image)
     phrase = clean_phrase(options.phrase)
@@ -140,8 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     choice(
         "--selector",
         default="acs-free",
-        choices=("acs-free", "acs-learned", "greedy", "first-valid"),
-        help="what ranks the boxes (default: %(default)s)",
+        help="what ranks the boxes: acs-free, acs-learned, greedy, first-valid (default: %(default)s)",
     )
     choice("--heads", type=Path, metavar="FILE", help="head file for acs-free (default: the model's own)")
     choice("--regressor", type=Path, metavar="FILE", help="regressor for acs-learned (default: the model's own)")

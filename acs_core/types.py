@@ -108,8 +108,8 @@ class GroundingResult:
     """Everything one call found out. ``detections`` is empty when the model abstained; then ``reason`` says
     why ("every response was unparseable", "the model says the object is not there", "best score 0.12 is below 0.30").
 
-    ``image_size`` is (width, height) in pixels. ``timing_ms`` maps a stage (prompt, prefill, sampling, attention,
-    selection, total) to wall milliseconds.
+    ``image_size`` is (width, height) in pixels. ``timing_ms`` maps a stage (prompt, sampling with its
+    prefill, attention, selection, total) to wall milliseconds.
     """
 
     phrase: str

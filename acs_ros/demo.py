@@ -63,7 +63,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     domain = _domain()
     apply_profile()
-    console.print(f"playing {len(frames)} frames of {options.bag} to the node on DDS domain {domain}")
+    played = f"playing {len(frames)} frames of {options.bag} to the node on DDS domain {domain}"
+    console.print(played, markup=False, soft_wrap=True)
     with NodeProcess(_ros_args(options), out / "node.log", {"ROS_DOMAIN_ID": str(domain)}) as process:
         try:
             with NodeClient("/grounding", domain, lambda: _check(process)) as client:
@@ -78,7 +79,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     sheet = write_pictures(out / "frames", rows)
     write_json(out / "results.json", rows, summary)
     _write_result_bag(out / "result_bag", rows)
-    console.print(f"pictures: {sheet} and {out / 'frames'}; result bag: {out / 'result_bag'}; {out / 'results.json'}")
+    written = f"pictures: {sheet} and {out / 'frames'}; result bag: {out / 'result_bag'}; {out / 'results.json'}"
+    console.print(written, markup=False, soft_wrap=True)
     if summary.answered < ENOUGH * summary.due:
         problem = f"only {summary.answered} of {summary.due} frames got an answer within {options.timeout:g} s"
         print(f"demo: FAILED: {problem}; see {out / 'node.log'}", file=sys.stderr)

@@ -6,6 +6,7 @@ Loading blocks only the transition that asked for it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import time
@@ -37,6 +38,7 @@ from acs_ros.diagnostics import Ledger
 from acs_ros.grounder_source import GrounderLoader, load_grounder
 from acs_ros.parameters import change_problem, declare_parameters, read_settings, widen_integers
 from acs_ros.reporter import Reporter
+from acs_ros.spinning import spin
 
 STOP_TIMEOUT_S = 10.0  # how long freeing the model waits for a running call, which is asked to stop at every token
 LOG_PERIOD_S = 5.0  # a stream of bad frames writes one line per this many seconds
@@ -271,10 +273,10 @@ def main(args: list[str] | None = None) -> int:
     executor = MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
     try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        print("grounding: stopping", file=sys.stderr)
+        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):  # how it is meant to end
+            spin(executor)
     finally:
+        print("grounding: stopping", file=sys.stderr)
         node.close()
         executor.shutdown(timeout_sec=STOP_TIMEOUT_S)
         node.destroy_node()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from acs_msgs.msg import Candidate as CandidateMsg
 from acs_msgs.msg import CandidateArray
 from std_msgs.msg import Header
@@ -16,7 +18,7 @@ from vision_msgs.msg import (
 )
 
 from acs_core.geometry import Box
-from acs_core.types import Candidate, Detection, GroundingResult, Outcome, ScoreKind
+from acs_core.types import Candidate, Detection, GroundingResult, Outcome, Response, ScoreKind
 
 
 def box_to_message(box: Box) -> BoundingBox2D:
@@ -61,26 +63,28 @@ def candidates_to_message(header: Header, result: GroundingResult) -> CandidateA
         reason=result.reason,
         candidates=[_candidate_to_message(c) for c in result.candidates],
         num_responses=len(result.responses),
-        num_unparseable=sum(r.num_boxes == 0 for r in result.responses),
+        num_without_box=sum(r.num_boxes == 0 for r in result.responses),
         timing_names=[name for name, _ in stages],
         timing_ms=[float(ms) for _, ms in stages],
     )
 
 
 def result_from_message(msg: CandidateArray) -> GroundingResult:
-    """The result that a candidate message tells of. The responses' texts do not travel: ``responses`` is empty.
+    """The result that a candidate message tells of. The responses' texts do not travel, only how many there were and
+    which boxes came from which.
 
     Raises:
         ValueError: an ``outcome`` or ``score_kind`` that is not one of the message's constants.
     """
     candidates = tuple(_candidate_from_message(c) for c in msg.candidates)
+    boxes = Counter(c.response for c in candidates)
     chosen = [Detection(c.box, c.score, i) for i, c in enumerate(candidates) if c.outcome is Outcome.SELECTED]
     return GroundingResult(
         phrase=msg.phrase,
         image_size=(msg.image_width, msg.image_height),
         detections=tuple(sorted(chosen, key=lambda d: -d.score)),
         candidates=candidates,
-        responses=(),
+        responses=tuple(Response("", boxes[i], True) for i in range(msg.num_responses)),
         selector=msg.selector,
         score_kind=ScoreKind(msg.score_kind),
         model=msg.model,

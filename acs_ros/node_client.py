@@ -28,6 +28,7 @@ from vision_msgs.msg import Detection2DArray
 from acs_core.phrase import clean_phrase
 from acs_ros.bags import stamp_ns
 from acs_ros.image_conversion import fill_image
+from acs_ros.spinning import spin
 
 T = TypeVar("T")
 POLL_S = 0.002
@@ -187,8 +188,7 @@ class NodeClient:
         return self._status is not None and all(self._node.count_publishers(t) > 0 for t in self._outputs)
 
     def _spin(self) -> None:
-        while not self._done.is_set():
-            self._executor.spin_once(timeout_sec=0.1)
+        spin(self._executor, self._done.is_set)
 
     def _on_detections(self, msg: Detection2DArray) -> None:
         with self._lock:

@@ -24,18 +24,20 @@ err = Console(stderr=True)
 Out = Annotated[Path, typer.Option(help="Folder to write into; made if missing.")]
 Model = Annotated[str, typer.Option(help="Name of an embedded model, a model folder, or a hub id.")]
 Data = Annotated[Path, typer.Option(help="COCO-style instances.json.")]
-Images = Annotated[Path | None, typer.Option(help="Picture folder; default: images/ beside the annotations.")]
+Images = Annotated[Path | None, typer.Option(help="Picture folder; default: images/ beside its annotations.")]
 
 
 @app.command(epilog="Example: acs-train synth --split val --images 500 --out world/val")
 def synth(
     out: Out,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
-    images: Annotated[int, typer.Option(help="How many pictures.")] = 1000,
+    images: Annotated[int, typer.Option(help="How many pictures.", min=1)] = 1000,
 ) -> None:
     """Render the world into a COCO data set."""
-    from training.synth import write_coco
+    from training.synth import SPLIT_SEEDS, write_coco
 
+    if split not in SPLIT_SEEDS:
+        raise typer.BadParameter(f"choose one of {', '.join(SPLIT_SEEDS)}", param_hint="--split")
     with _bar() as bar:
         file = write_coco(out, split, images, progress=lambda d, t: bar("render", d, t))
     typer.echo(f"wrote {images} pictures and {file}")
@@ -101,6 +103,8 @@ def build(
     train: Annotated[Path, typer.Option(help="instances.json to collect, fit and analyse on.")],
     calibration: Annotated[Path, typer.Option(help="instances.json of other images, to calibrate on.")],
     out: Annotated[Path, typer.Option(help="Folder for the files; a model folder makes them its defaults.")],
+    train_images: Images = None,
+    calibration_images: Images = None,
     work: Annotated[Path, typer.Option(help="Folder for the collections; kept, so that a stopped run resumes.")] = Path(
         "work"
     ),
@@ -115,7 +119,8 @@ def build(
     from training import build as job
     from training.collect import CollectConfig
 
-    pairs, fresh = load_pairs(train)[:limit], load_pairs(calibration)[:calibration_limit]
+    pairs = load_pairs(train, train_images)[:limit]
+    fresh = load_pairs(calibration, calibration_images)[:calibration_limit]
     lvlm = load_lvlm(resolve_model(model), device=device)
     size = (map_side, map_side) if map_side else None
     sources = f"{len(pairs)} pairs of {train.parent.name}", f"{len(fresh)} of {calibration.parent.name}"
@@ -179,6 +184,9 @@ def _bar() -> Iterator[Callable[[str, int, int], None]]:
 
 def main() -> None:
     """Entry point: exit code 2 for wrong usage, 1 for a failure, 130 after Ctrl-C."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # ours says what goes on
     try:
         app()
     except (AcsError, DataError, OSError) as error:

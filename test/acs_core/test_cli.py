@@ -129,7 +129,7 @@ def test_json_alone_goes_to_standard_output(grounder, picture, capsys, arguments
         (["a.png", "key", "--min-score", "nan"], "must be in [0, 1]"),
         (["a.png", "key", "--min-votes", "0"], "must be at least 1"),
         (["a.png", "key", "--seed", "-1"], "must be from 0"),
-        (["a.png", "key", "--selector", "best"], "invalid choice"),
+        (["a.png", "key", "--selector", "best"], "choose one of acs-free"),
         (["a.png", "key", "--out", "o.txt"], "--out must end in one of .png"),
         (["a.png", "key", "--nonsense"], "unrecognized arguments"),
     ],

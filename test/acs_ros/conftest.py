@@ -35,6 +35,7 @@ from acs_ros.bags import stamp_ns
 from acs_ros.dds import apply_profile
 from acs_ros.grounding_node import GroundingNode
 from acs_ros.image_conversion import fill_image
+from acs_ros.spinning import spin
 
 PATIENCE_S = 60.0
 _domains = itertools.count(os.getpid() % 60)
@@ -140,8 +141,7 @@ class Rig:
 
     def _spin(self) -> None:
         try:
-            while not self._done.is_set():
-                self.executor.spin_once(timeout_sec=0.05)
+            spin(self.executor, self._done.is_set)
         except Exception as error:  # an exception out of a callback ends spin; the tests look for it
             self.spin_error = error
 

@@ -8,7 +8,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
 
 from acs_core.geometry import Box
-from acs_core.types import Detection, Outcome, ScoreKind
+from acs_core.types import Detection, Outcome, Response, ScoreKind
 from acs_ros.messages import (
     box_from_message,
     box_to_message,
@@ -52,8 +52,9 @@ def test_an_abstention_is_empty(result):
 def test_a_result_survives_the_wire(result, reason):
     given = replace(result("key 🔑", reason=reason), revision="abc123")
     msg = deserialize_message(serialize_message(candidates_to_message(header(), given)), CandidateArray)
-    assert (msg.num_responses, msg.num_unparseable) == (2, 1)
-    assert result_from_message(msg) == replace(given, responses=())
+    assert (msg.num_responses, msg.num_without_box) == (2, 1)
+    boxes = int(not reason)
+    assert result_from_message(msg) == replace(given, responses=(Response("", boxes, True), Response("", boxes, True)))
 
 
 def test_the_constants_of_the_message_are_those_of_the_core():

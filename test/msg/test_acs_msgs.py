@@ -34,7 +34,7 @@ def test_the_call_is_described():
     theirs = set(CandidateArray.get_fields_and_field_types())
     # The boxes chosen are in Detection2DArray, and texts of responses stay in the library.
     assert ours - theirs == {"image_size", "detections", "responses"}
-    assert {"image_width", "image_height", "num_responses", "num_unparseable", "timing_names", "timing_ms"} <= theirs
+    assert {"image_width", "image_height", "num_responses", "num_without_box", "timing_names", "timing_ms"} <= theirs
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,16 @@ from training.tiny.model import TinyConfig
 from training.tiny.train import TinyTrainer, TrainConfig
 
 SIZE = TinyConfig(image_size=112, vision_width=32, vision_layers=1, width=32, layers=1, heads=1, key_value_heads=1)
-SHORT = TrainConfig(pictures=24, steps=(2, 2, 2), batch=(4, 4, 4), questions=2, checkpoint_every=1, evaluate_every=100)
+SHORT = TrainConfig(
+    pictures=24,
+    validation_pictures=60,
+    validation_cases=6,
+    steps=(2, 2, 2),
+    batch=(4, 4, 4),
+    questions=2,
+    checkpoint_every=1,
+    evaluate_every=100,
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +57,8 @@ def test_a_stopped_run_ends_like_an_unbroken_one(finished, tmp_path):
 
 
 def test_small_cases_are_small_and_alone(finished):
-    cases = list(small_cases(finished.val, limit=50))
-    assert len(cases) == 50
+    cases = list(small_cases(finished.val, limit=20))
+    assert len(cases) == 20
     for i, o in cases:
         assert 0.001 <= o.box.area / 112**2 <= 0.01
         assert sum(other.name == o.name for other in finished.val.objects[i]) == 1

@@ -33,6 +33,8 @@ class TrainConfig:
     """How long and how fast; a step is one optimiser update on ``batch`` pictures."""
 
     pictures: int = 20_000
+    validation_pictures: int = 400
+    validation_cases: int = 192
     steps: tuple[int, int, int] = (1300, 1800, 150)
     rates: tuple[float, float, float] = (1.5e-3, 1.5e-3, 4e-4)
     batch: tuple[int, int, int] = (24, 24, 16)
@@ -62,7 +64,7 @@ class TinyTrainer:
         crowded = WorldConfig(size=self.size.image_size, min_objects=2, max_objects=5)
         plain = WorldConfig(size=self.size.image_size)
         self.train = render_pictures(folder, config.pictures, TRAIN_SEED, sprites, crowded, self._rendered)
-        self.val = render_pictures(folder, 400, VAL_SEED, sprites, plain)
+        self.val = render_pictures(folder, config.validation_pictures, VAL_SEED, sprites, plain)
         self.step, self.features = 0, torch.empty(0)
         self._average: dict[str, float] = {}
 
@@ -183,7 +185,7 @@ class TinyTrainer:
 
     def _evaluate(self) -> None:
         self.model.eval()
-        accuracy = greedy_accuracy(self.model, self.processor, self.val, limit=192)
+        accuracy = greedy_accuracy(self.model, self.processor, self.val, limit=self.config.validation_cases)
         self.model.train()
         self._write({"step": self.step, **accuracy})
 

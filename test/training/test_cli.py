@@ -1,0 +1,42 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from training import cli
+
+runner = CliRunner()
+
+
+def test_synth_writes_a_data_set(tmp_path):
+    done = runner.invoke(cli.app, ["synth", "--split", "val", "--images", "3", "--out", str(tmp_path)])
+    assert done.exit_code == 0 and "instances.json" in done.output
+    assert len(json.loads((tmp_path / "instances.json").read_text())["images"]) == 3
+
+
+def test_tiny_eval_prints_a_row_for_every_method(tmp_path):
+    table = tmp_path / "table.json"
+    arguments = ["tiny-eval", "--cases", "4", "--work", str(tmp_path), "--json", str(table)]
+    done = runner.invoke(cli.app, arguments)
+    assert done.exit_code == 0, done.output
+    rows = json.loads(table.read_text())["rows"]
+    assert [r["method"] for r in rows] == ["greedy", "first-valid", "acs-free", "acs-learned", "best of N"]
+    assert rows[-1]["accuracy"] >= max(r["accuracy"] for r in rows[1:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["synth", "--images", "3"], 2, "--out"),
+        (["tiny", "--arch", "llava", "--out", "x"], 2, "internvl"),
+        (["synth", "--split", "dev", "--images", "3", "--out", "OUT"], 2, "train, val, test"),
+        (["collect", "--model", "m", "--data", "none.json", "--out", "OUT"], 1, "cannot be read"),
+        (["tiny-eval", "--model", "no-such-model", "--cases", "2", "--work", "OUT"], 1, "no-such-model"),
+    ],
+)
+def test_mistakes_end_with_a_reason_and_the_right_code(monkeypatch, capsys, tmp_path, arguments, code, words):
+    monkeypatch.setattr("sys.argv", ["acs-train", *(str(tmp_path) if a == "OUT" else a for a in arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == code
+    assert words in " ".join(capsys.readouterr().err.split())
