@@ -1,4 +1,7 @@
-"""For all tests: ROS stays on this machine, and camera-sized messages get through.
+"""For all tests: ROS stays on this machine, camera-sized messages get through, and torch keeps to one thread.
+
+One thread, because small models gain nothing from more, and several processes with as many threads as cores each wait
+for one another most of the time.
 
 The variables are set here, before any test imports rclpy; ``make test`` sets the same.
 """
@@ -12,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_profile.xml"))
 

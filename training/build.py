@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,10 +14,12 @@ from acs_core.regressor import save_regressor
 from acs_core.selection import AcsFree, AcsLearned
 from training.analyze import Analysis, AnalysisConfig, analyze, head_file
 from training.calibrate import calibrate
-from training.coco import Pair
-from training.collect import CollectConfig, collect
+from training.coco import DataError, Pair
+from training.collect import CollectConfig, collect, with_map_size
 from training.fit import FitConfig, FitResult, fit
 from training.store import read_store
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -54,18 +57,19 @@ def build(
     ``calibration-acs-free.json`` into ``out``. Collections are kept in ``work``, so that a second run resumes.
 
     Raises:
-        DataError: the pairs give too few candidates for one of the steps.
+        DataError: the pairs give too few candidates for one of the steps, or more than the memory holds.
     """
     config = config or BuildConfig()
     identity = ModelIdentity.of(lvlm)
     out.mkdir(parents=True, exist_ok=True)
-    collect(lvlm, train, work / "train", config.collect, lambda d, t: progress("collect", d, t))
+    _check_memory(lvlm, train, with_map_size(config.collect, lvlm))
+    _collect(lvlm, train, work / "train", config.collect, say, lambda d, t: progress("collect", d, t))
     data = read_store(work / "train")
     say(f"{len(data.iou)} candidates of {len(data.pairs)} pairs, mean IoU {data.iou.mean():.3f}")
 
     fitted = fit(data, config.fit, lambda epoch, _, __: progress("fit", epoch, config.fit.epochs))
     say(f"regressor: MAE {fitted.mae:.3f}, Pearson r {fitted.pearson:.3f} on held-out images, {fitted.epochs} epochs")
-    size = config.collect.map_size or (int(data.grid[0][0]), int(data.grid[0][1]))
+    size = int(data.maps.shape[-2]), int(data.maps.shape[-1])
     save_regressor(out / "regressor.safetensors", fitted.regressor, identity, size, made_by)
 
     analysis = analyze(fitted.regressor, data, fitted.validation, config.analysis)
@@ -74,10 +78,46 @@ def build(
     say(f"critical layers {', '.join(map(str, heads.layers))}; IoU groups high/low {analysis.group_sizes}")
 
     run = replace(config.collect, temperature=config.run_temperature, seed=config.collect.seed + 1_000_000)
-    collect(lvlm, calibration, work / "calibration", run, lambda d, t: progress("collect for calibration", d, t))
+    _collect(lvlm, calibration, work / "calibration", run, say, lambda d, t: progress("collect for calibration", d, t))
     fresh = read_store(work / "calibration")
     for selector in (AcsLearned(fitted.regressor, size), AcsFree(heads)):
         curve = calibrate(selector, fresh, identity, made_by)
         curve.save(out / f"calibration-{selector.name}.json")
         say(f"calibration of {selector.name} from {curve.num_samples} pairs")
     return BuildResult(fitted, analysis, heads)
+
+
+def describe(config: BuildConfig, train: str, calibration: str) -> str:
+    """How the files came about, for their metadata: data, sampling, thresholds. ``train`` and ``calibration`` name the
+    pairs."""
+    sampling, heads = config.collect, config.analysis
+    layers = f"the {heads.layers} most important layers" if heads.layers else "the most important third of the layers"
+    where = layers if heads.restrict else "all layers"
+    return (
+        f"acs-train build: collected and fitted on {train}, N={sampling.samples}, tau={sampling.temperature:g}; "
+        f"{heads.heads} heads per coordinate of {where} by the entropy gap between IoU in (0, {heads.low_iou:g}] and "
+        f"above {heads.high_iou:g} on held-out images; calibrated on {calibration} at tau={config.run_temperature:g}"
+    )
+
+
+def _collect(
+    lvlm: LVLM, pairs: list[Pair], out: Path, config: CollectConfig, say: Callable[[str], None], progress: Progress
+) -> None:
+    report = collect(lvlm, pairs, out, config, progress)
+    for problem in report.skipped[:10]:
+        say(f"skipped {problem}")
+    if len(report.skipped) > 10:
+        say(f"skipped {len(report.skipped) - 10} more")
+
+
+def _check_memory(lvlm: LVLM, pairs: list[Pair], config: CollectConfig) -> None:
+    """Says before hours of sampling that their fruit would not fit: fitting holds all maps twice for a moment."""
+    side = config.map_size or (16, 16)
+    maps = 4 * lvlm.num_layers * lvlm.num_heads * side[0] * side[1] * 2  # bytes of one candidate, half precision
+    needed, there = 2 * len(pairs) * config.samples * maps, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        fitting = int(len(pairs) * there / needed)
+        raise DataError(
+            f"{len(pairs)} pairs would take about {needed / 1e9:.0f} GB of memory to fit, this machine has "
+            f"{there / 1e9:.0f} GB: use at most {fitting} pairs (--limit {fitting})"
+        )

@@ -43,6 +43,17 @@ def synth(
     typer.echo(f"wrote {images} pictures and {file}")
 
 
+@app.command(epilog="Example: acs-train sprites --font NotoColorEmoji.ttf --out sprites")
+def sprites(
+    font: Annotated[Path, typer.Option(help="NotoColorEmoji.ttf (Debian: fonts-noto-color-emoji).")],
+    out: Out,
+) -> None:
+    """Draw the world's sprites from the emoji font; the shipped ones were made so."""
+    from training.sprites import make_sprites
+
+    typer.echo(f"wrote {make_sprites(font, out)} sprites into {out}")
+
+
 @app.command(epilog="Example: acs-train tiny --arch internvl --out runs/tiny --threads 2")
 def tiny(
     out: Out,
@@ -51,7 +62,7 @@ def tiny(
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
     scale: Annotated[float, typer.Option(help="Shortens every phase, for a trial run.", min=0.0001, max=1.0)] = 1.0,
 ) -> None:
-    """Train the embedded model from nothing; run again to go on after a stop. Weights land in OUT/model."""
+    """Train the embedded model from nothing; run again to go on after a stop. The model lands in OUT/tiny-internvl."""
     import torch
 
     from training.tiny.train import TinyTrainer, TrainConfig
@@ -72,9 +83,9 @@ def collect(
     out: Out,
     images: Images = None,
     samples: Annotated[int, typer.Option(help="Responses per pair.", min=1)] = 10,
-    temperature: Annotated[float, typer.Option(help="Sampling temperature tau.")] = 1.0,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature tau.", min=0.01)] = 1.0,
     limit: Annotated[int | None, typer.Option(help="Only the first so many pairs.", min=1)] = None,
-    map_side: Annotated[int | None, typer.Option(help="Resize maps to a square (Qwen2.5-VL: 24).", min=1)] = None,
+    map_side: Annotated[int | None, typer.Option(help="Resize maps to a square of so many cells.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first pair.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
@@ -110,7 +121,7 @@ def build(
     ),
     limit: Annotated[int, typer.Option(help="At most so many training pairs.", min=1)] = 5000,
     calibration_limit: Annotated[int, typer.Option(help="At most so many calibration pairs.", min=50)] = 1000,
-    map_side: Annotated[int | None, typer.Option(help="Resize maps to a square (Qwen2.5-VL: 24).", min=1)] = None,
+    map_side: Annotated[int | None, typer.Option(help="Resize maps to a square of so many cells.", min=1)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
     """Make regressor, head file and calibrations for an LVLM: collect, fit, analyse, calibrate."""
@@ -123,10 +134,13 @@ def build(
     fresh = load_pairs(calibration, calibration_images)[:calibration_limit]
     lvlm = load_lvlm(resolve_model(model), device=device)
     size = (map_side, map_side) if map_side else None
-    sources = f"{len(pairs)} pairs of {train.parent.name}", f"{len(fresh)} of {calibration.parent.name}"
-    made_by = f"acs-train build on {sources[0]}, calibrated on {sources[1]}"
+    sources = (
+        f"{len(pairs)} pairs of {train.parent.name}/{train.name}",
+        f"{len(fresh)} pairs of {calibration.parent.name}/{calibration.name}",
+    )
+    config = job.BuildConfig(collect=CollectConfig(map_size=size))
+    made_by = job.describe(config, *sources)
     with _bar() as bar:
-        config = job.BuildConfig(collect=CollectConfig(map_size=size))
         job.build(lvlm, pairs, fresh, work, out, made_by, config, say=lambda text: err.print(text), progress=bar)
     typer.echo(f"wrote regressor, head file and calibrations into {out}")
 
@@ -135,7 +149,7 @@ def build(
 def tiny_eval(
     model: Model = "tiny-internvl",
     cases: Annotated[int, typer.Option(help="Small-object cases of the test split.", min=1)] = 500,
-    temperature: Annotated[float, typer.Option(help="Of the ten samples.")] = 0.5,
+    temperature: Annotated[float, typer.Option(help="Of the ten samples.", min=0.01)] = 0.5,
     work: Annotated[Path, typer.Option(help="Folder for pictures and answers; kept.")] = Path("work/tiny-eval"),
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the table as JSON.")] = None,
 ) -> None:
@@ -158,10 +172,11 @@ def tiny_eval(
     table = Table(
         title=f"{Path(model).name}: {len(pairs)} small objects (0.1-1 % of the image), N=10, tau={temperature}"
     )
-    for column in ("method", "Acc@0.5 %", "mIoU %"):
+    for column in ("method", "Acc@0.5 %", "mIoU %", "calibration error %"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for row in rows:
-        table.add_row(row.method, f"{row.accuracy:.1f}", f"{row.miou:.1f}")
+        error = "-" if row.calibration_error is None else f"{row.calibration_error:.1f}"
+        table.add_row(row.method, f"{row.accuracy:.1f}", f"{row.miou:.1f}", error)
     Console().print(table)
     if json_file:
         json_file.write_text(json.dumps({"cases": len(pairs), "rows": [asdict(r) for r in rows]}, indent=2) + "\n")

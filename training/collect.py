@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy as np
 
 from acs_core.attention import AttentionNeeds, Evidence, capture
 from acs_core.candidates import find_candidates
+from acs_core.errors import ImageError, PhraseError
 from acs_core.geometry import Box
-from acs_core.identity import ModelIdentity
+from acs_core.identity import ModelIdentity, weights_fingerprint
 from acs_core.lvlm.base import LVLM
 from acs_core.sampling import greedy, sample
 from acs_core.types import Candidate, Response, SamplingConfig
@@ -22,11 +23,14 @@ from training.coco import DataError, Pair
 from training.store import open_store, shard_file, write_shard
 
 PAIRS_PER_SHARD = 50
+# Models whose map has the shape of the picture: the regressor wants one size for all (appendix A.3).
+MAP_SIZES = {"qwen2_5_vl": (24, 24)}
 
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """``map_size`` (h, w): the maps' size in the store, the regressor's input (None: the model's native grid).
+    """``map_size`` (h, w): the maps' size in the store, the regressor's input (None: the family's in
+    ``MAP_SIZES``, else the model's own grid).
     ``greedy`` collects the one greedy answer instead of samples, as the baseline of an evaluation."""
 
     samples: int = 10
@@ -60,11 +64,13 @@ def collect(
     Pair i is sampled with a seed of its own, so a resumed run gives what an unbroken one would have given.
 
     Raises:
-        DataError: ``out`` holds a collection of other pairs, of another model or with other settings.
+        DataError: ``out`` holds a collection of other pairs, of another model or with other settings; or none of a
+            batch of pictures could be read.
     """
-    config = config or CollectConfig()
+    config = with_map_size(config or CollectConfig(), lvlm)
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
-    manifest = {"model": ModelIdentity.of(lvlm).to_dict(), **settings, "pairs": [p.key for p in pairs]}
+    model = {**ModelIdentity.of(lvlm).to_dict(), "weights": weights_fingerprint(lvlm)}
+    manifest = {"model": model, **settings, "pairs": [p.key for p in pairs]}
     open_store(out, manifest)
     skipped: list[str] = []
     collected = resumed = 0
@@ -79,16 +85,21 @@ def collect(
         for i in index:
             try:
                 image = pairs[i].read()
-            except DataError as error:
-                skipped.append(str(error))
+                candidates, answers, evidence = ask(lvlm, image, pairs[i].category, config, config.seed + i)
+            except (DataError, ImageError, PhraseError) as error:
+                skipped.append(f"{pairs[i].key}: {error}")
                 continue
-            candidates, answers, evidence = ask(lvlm, image, pairs[i].category, config, config.seed + i)
             rows.append(_row(i, pairs[i], candidates, evidence, image.shape[:2]))
             responses += [{"pair": i, "response": r, **asdict(a)} for r, a in enumerate(answers)]
             collected += 1
             progress(i + 1, len(pairs))
         write_shard(out, number, _stack(rows), responses)
     return CollectReport(collected, resumed, tuple(skipped))
+
+
+def with_map_size(config: CollectConfig, lvlm: LVLM) -> CollectConfig:
+    """``config`` with the map size that the model's family wants, where none is set."""
+    return config if config.map_size else replace(config, map_size=MAP_SIZES.get(lvlm.family))
 
 
 def ask(
@@ -136,5 +147,5 @@ def _row(
 
 def _stack(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     if not rows:
-        raise DataError("none of a batch of pictures could be read: check the folder given with --images")
+        raise DataError("none of a batch of pictures could be used: is the picture folder the right one?")
     return {k: np.concatenate([r[k] for r in rows if len(r[k])] or [rows[0][k]]) for k in rows[0]}

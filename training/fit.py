@@ -71,7 +71,8 @@ def fit(
     optimiser = torch.optim.Adam(regressor.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs)
     rng = np.random.default_rng(config.seed)
-    best, best_state, waited, epoch = float("inf"), copy.deepcopy(regressor.state_dict()), 0, 0
+    best, best_state = float("inf"), copy.deepcopy(regressor.state_dict())
+    reference, waited, epoch = float("inf"), 0, 0  # the loss that the next improvement is measured from
     for epoch in range(1, config.epochs + 1):
         regressor.train()
         losses = []
@@ -89,9 +90,12 @@ def fit(
         held = float(np.mean((predict(regressor, data, validation) - data.iou[validation]) ** 2))
         if progress:
             progress(epoch, float(np.mean(losses)), held)
-        waited = 0 if held < best - config.min_improvement else waited + 1
         if held < best:
             best, best_state = held, copy.deepcopy(regressor.state_dict())
+        if held < reference - config.min_improvement:
+            reference, waited = held, 0
+        else:
+            waited += 1
         if waited >= config.patience:
             break
     regressor.load_state_dict(best_state)

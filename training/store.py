@@ -61,7 +61,7 @@ def open_store(folder: Path, manifest: dict[str, Any]) -> None:
         k = differing[0]
         raise DataError(
             f"{folder} holds a collection with {k} {found.get(k)!r}, not {manifest.get(k)!r}: "
-            "choose another --out, or delete that folder"
+            "choose another folder for it, or delete that one"
         )
 
 

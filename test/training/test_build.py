@@ -6,8 +6,8 @@ from acs_core.heads import HeadFile
 from acs_core.lvlm import load_lvlm
 from acs_core.selection import make_selector
 from training.analyze import AnalysisConfig
-from training.build import BuildConfig, build
-from training.coco import load_pairs
+from training.build import BuildConfig, build, describe
+from training.coco import DataError, load_pairs
 from training.collect import CollectConfig
 from training.fit import FitConfig
 from training.synth import write_coco
@@ -35,3 +35,25 @@ def test_a_model_gets_all_its_files_and_they_load(lvlm, tmp_path):
         curve = Calibration.load(out / f"calibration-{name}.json")
         assert curve.selector == name and curve.num_samples >= 50
     assert any("Pearson" in line for line in said)
+
+
+def test_too_many_pairs_for_the_memory_are_refused_before_sampling(lvlm, tmp_path):
+    pairs = load_pairs(write_coco(tmp_path / "train", "train", 2)) * 1_000_000
+    with pytest.raises(DataError, match="--limit"):
+        build(lvlm, pairs, [], tmp_path / "work", tmp_path / "files", "test")
+    assert not (tmp_path / "work").exists()
+
+
+def test_the_metadata_name_data_and_thresholds():
+    text = describe(BuildConfig(), "50 pairs of a.json", "20 pairs of b.json")
+    for fact in (
+        "50 pairs of a.json",
+        "20 pairs of b.json",
+        "tau=1;",
+        "N=10",
+        "(0, 0.3]",
+        "above 0.7",
+        "tau=0.5",
+        "3 heads",
+    ):
+        assert fact in text

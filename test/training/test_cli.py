@@ -21,6 +21,7 @@ def test_tiny_eval_prints_a_row_for_every_method(tmp_path):
     assert done.exit_code == 0, done.output
     rows = json.loads(table.read_text())["rows"]
     assert [r["method"] for r in rows] == ["greedy", "first-valid", "acs-free", "acs-learned", "best of N"]
+    assert [r["calibration_error"] is None for r in rows] == [True, True, False, False, True]
     assert rows[-1]["accuracy"] >= max(r["accuracy"] for r in rows[1:])
 
 

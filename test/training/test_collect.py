@@ -4,7 +4,7 @@ import pytest
 from acs_core.assets import resolve_model
 from acs_core.lvlm import load_lvlm
 from training.coco import DataError, load_pairs
-from training.collect import CollectConfig, best_iou, collect
+from training.collect import CollectConfig, best_iou, collect, with_map_size
 from training.store import read_store, shard_file
 from training.synth import write_coco
 
@@ -65,3 +65,21 @@ def test_an_unreadable_picture_is_skipped_and_named(lvlm, pairs, tmp_path):
 def test_greedy_collects_one_response(lvlm, pairs, tmp_path):
     collect(lvlm, pairs[:5], tmp_path, CollectConfig(greedy=True, max_new_tokens=64))
     assert set(read_store(tmp_path).response.tolist()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("family", "asked", "size"),
+    [("qwen2_5_vl", None, (24, 24)), ("qwen2_5_vl", (8, 8), (8, 8)), ("internvl", None, None)],
+)
+def test_maps_of_changing_shape_get_one_size(family, asked, size):
+    class Loaded:
+        pass
+
+    Loaded.family = family
+    assert with_map_size(CollectConfig(map_size=asked), Loaded()).map_size == size
+
+
+def test_other_weights_under_the_same_name_do_not_mix(lvlm, pairs, store, monkeypatch):
+    monkeypatch.setattr("training.collect.weights_fingerprint", lambda _: "other")
+    with pytest.raises(DataError, match="other"):
+        collect(lvlm, pairs, store, FEW)

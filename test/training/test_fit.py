@@ -35,6 +35,18 @@ def test_it_stops_when_nothing_improves(collection):
     assert seen == list(range(1, result.epochs + 1))
 
 
+def test_small_steps_add_up_to_an_improvement(collection, monkeypatch):
+    losses = iter(0.2 - 0.0004 * k for k in range(100))
+    truth = collection.iou
+
+    def falling(regressor, data, index, batch=256):
+        return truth[index] + np.sqrt(next(losses))
+
+    monkeypatch.setattr("training.fit.predict", falling)
+    tiny_steps = FitConfig(epochs=8, patience=3, batch=256)
+    assert fit(collection, tiny_steps).epochs == 8, "0.0004 an epoch is 0.001 every third epoch: it goes on"
+
+
 def test_too_little_data_is_said(collection):
     with pytest.raises(DataError, match="too few"):
         fit(first(collection, 30))

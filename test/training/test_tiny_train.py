@@ -31,7 +31,7 @@ def finished(tmp_path_factory):
 
 def test_a_run_goes_through_all_phases_and_saves_a_loadable_model(finished):
     assert finished.step == 6
-    model = AutoModelForImageTextToText.from_pretrained(finished.folder / "model", dtype="float32")
+    model = AutoModelForImageTextToText.from_pretrained(finished.folder / "tiny-internvl", dtype="float32")
     name = "model.language_model.layers.0.mlp.up_proj.weight"
     torch.testing.assert_close(model.state_dict()[name], finished.model.state_dict()[name], atol=1e-3, rtol=1e-3)
     lines = [json.loads(line) for line in (finished.folder / "log.jsonl").read_text().splitlines()]

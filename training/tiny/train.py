@@ -26,6 +26,7 @@ from training.tiny.model import TinyConfig, build_model, build_processor, save
 from training.world import WorldConfig
 
 TRAIN_SEED, VAL_SEED = 1, 2
+MODEL_NAME = "tiny-internvl"  # of the folder, and so of the model in the files made for it
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class TinyTrainer:
                 self._checkpoint()
             if phase > 0 and (self.step % self.config.evaluate_every == 0 or self.step == total):
                 self._evaluate()
-        save(self.model, self.processor, self.folder / "model")
+        save(self.model, self.processor, self.folder / MODEL_NAME)
 
     def _groups(self) -> list[dict[str, Any]]:
         language = [p for n, p in self.model.named_parameters() if "language_model" in n or "lm_head" in n]
