@@ -141,10 +141,13 @@ class HeadFile:
     def check(self, lvlm: ModelLike) -> None:
         """Makes sure that the file was made for ``lvlm``.
 
+        Kind "heads" was measured on one set of weights, so a model of another hub id is refused. Kind "layers" holds
+        for every model of the family and attention shape; another name is only logged.
+
         Raises:
             HeadFileError: it was not; the message says what differs.
         """
-        problem = self.identity.mismatch(lvlm)
+        problem = self.identity.mismatch(lvlm, any_weights=self.kind == "layers")
         if problem:
             raise HeadFileError(
                 f"this head file does not fit: {problem}. Use the head file of that model, or build one with "

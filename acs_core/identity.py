@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 log = logging.getLogger(__name__)
 
 MAX_COUNT = 512  # layers, or heads per layer: far above any LVLM, small enough that no file can ask for gigabytes
+FINGERPRINT_DIGITS = 16
 
 
 class ModelLike(Protocol):
@@ -88,11 +90,12 @@ class ModelIdentity:
             "num_heads": self.num_heads,
         }
 
-    def mismatch(self, lvlm: ModelLike) -> str | None:
+    def mismatch(self, lvlm: ModelLike, any_weights: bool = False) -> str | None:
         """Why this is not the identity of ``lvlm``, as one sentence part, or None where it fits.
 
         Family and attention shape must be equal, and so must the names where both are hub ids. A local folder may
-        be called anything, so a differing folder name or revision is only logged as a warning.
+        be called anything, so a differing folder name or revision is only logged as a warning. With ``any_weights``
+        the file speaks of an architecture, and a differing hub id is only logged too.
         """
         if self.family != lvlm.family:
             return f"it was made for the family {self.family}, the loaded model {lvlm.name} is {lvlm.family}"
@@ -103,7 +106,7 @@ class ModelIdentity:
                 f"the loaded model {lvlm.name} has {theirs[0]} x {theirs[1]}"
             )
         if not self.same_name(lvlm):
-            if _is_hub_id(self.model) and _is_hub_id(lvlm.name):
+            if not any_weights and _is_hub_id(self.model) and _is_hub_id(lvlm.name):
                 return f"it was made for {self.model}, the loaded model is {lvlm.name}"
             log.warning("a file made for %s is used with %s: same shape, another name", self.model, lvlm.name)
         elif self.revision and lvlm.revision and self.revision != lvlm.revision:
@@ -115,6 +118,30 @@ class ModelIdentity:
     def same_name(self, lvlm: ModelLike) -> bool:
         """Whether the last part of both names is the same, whatever its case."""
         return _short(self.model).lower() == _short(lvlm.name).lower()
+
+
+def weights_fingerprint(lvlm: ModelLike) -> str:
+    """Tells two LVLMs of the same name apart by their weights.
+
+    For a folder the first 16 hex digits of a SHA-256 over its ``config.json`` and its ``model*.safetensors``, with
+    their names, sorted; whether other files, a regressor say, lie beside them makes no difference. For a hub id the resolved revision. ""
+    where neither is known: compare only two that are not empty. All weights of the folder are read from disk.
+
+    Raises:
+        OSError: a file of the folder cannot be read.
+    """
+    folder = Path(lvlm.name)
+    weights = sorted(folder.glob("model*.safetensors"))
+    if not folder.is_dir() or not weights:
+        return lvlm.revision or ""
+    total = hashlib.sha256()
+    for path in [folder / "config.json", *weights]:
+        if path.is_file():
+            with path.open("rb") as file:
+                # One digest per file, so that bytes cannot move from the end of one file to the start of the next.
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            total.update(f"{path.name}\0{content}\0".encode())
+    return total.hexdigest()[:FINGERPRINT_DIGITS]
 
 
 def _short(name: str) -> str:

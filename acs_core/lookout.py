@@ -37,7 +37,8 @@ class Look:
 
 
 class Recorder:
-    """Keeps entropies (P, L, K) and, if asked, maps (P, L, K, h, w) of one forward, float32 on the CPU.
+    """Keeps entropies (P, L, K) and, if asked, maps (P, L, K, h, w) of one forward, float32 on the CPU; scores and
+    weights are computed in float32, whatever the model's dtype.
 
     ``entropy_heads`` maps a layer to the heads whose entropies are wanted; ``map_size`` (h, w) asks for the maps of all
     layers. Entropies that nobody asked for stay NaN.
@@ -66,6 +67,9 @@ class Recorder:
             DeepestLayerSeen: nothing is wanted from the layers that follow.
         """
         if self.maps is not None or layer in self._heads:
+            # In bfloat16 a score of 20 is rounded by up to 0.06, and its weight by 6 %. One layer's keys in float32
+            # are little beside the cache they come from, which holds keys and values of all layers.
+            query, key = query.float(), key.float()
             n, heads, queries, _ = query.shape
             step = max(1, _CHUNK_BYTES // (4 * n * heads * key.shape[2]))
             for start in range(0, queries, step):
@@ -81,7 +85,7 @@ class Recorder:
         n, heads, queries, _ = query.shape
         here = (self._look.columns >= start) & (self._look.columns < start + queries)  # (P,)
         scores = (_fold(query, key.shape[1]) @ key.transpose(-1, -2)).view(n, heads, queries, -1) * scaling
-        weights = scores.float().masked_fill(~mask, -torch.inf).softmax(dim=-1)  # (N, K, Q, S)
+        weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)  # (N, K, Q, S)
         rows, columns = self._look.rows[here], self._look.columns[here] - start
         found = weights[rows, :, columns, slice(*self._look.map_slice)]  # (p, K, Hv * Wv)
         places = torch.nonzero(here)[:, 0].cpu()

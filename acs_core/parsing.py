@@ -2,7 +2,8 @@
 
 One pass over the text, one token at a time: labels, other strings, numbers, brackets, words. Four numbers make a box
 when they stand in brackets or after a box key (``bbox_2d``, ``x1`` ...), as ``[x1, y1, x2, y2]`` or as
-``(x1, y1), (x2, y2)``. Numbers inside labels are not read, and whatever does not fit is passed over.
+``(x1, y1), (x2, y2)``; each number may be quoted. Numbers inside labels are not read, and whatever does not fit is
+passed over.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ _TOKEN = re.compile(
     (?P<q>["'])(?:label|name|category|class|object|description)(?P=q)\s{0,20}+:\s{0,20}+
         (?P=q)(?P<label>(?:(?!(?P=q))[^\\\n]|\\.|(?P=q)(?!\s{0,20}+(?:[,}\]]|\Z|\n))){0,400}+)(?P=q)
   | (?P<key>["']?\b(?:bbox(?:_2d)?|box(?:_2d)?|bounding_box|x_?1|y_?1|x_?2|y_?2|[xy]_?m(?:in|ax))\b["']?\s{0,20}+[:=])
+  | (?P<n>["']?)(?<![\w.])(?P<number>[-+]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][-+]?+[0-9]++)?+(?![\w]))(?P=n)
   | (?P<string>"[^"\n\[\](){}]{0,400}+")
-  | (?P<number>(?<![\w.])[-+]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][-+]?+[0-9]++)?+(?![\w]))
   | (?P<open>[\[(])
   | (?P<close>[\])])
   | (?P<brace>[{}])
@@ -28,7 +29,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_POINT_KEY = re.compile(r"[xy]_?(?:[12]|m(?:in|ax))")
+_POINT_KEY = re.compile(r"\b[xy]_?(?:[12]|m(?:in|ax))")
 
 _ABSENT = re.compile(
     r"\b(?:no|not|none|cannot|can't|isn't|aren't|unable|without)\b[^.\n]{0,80}?"
@@ -74,7 +75,8 @@ class _Reader:
         self.boxes: list[ParsedBox] = []
         self._numbers: list[tuple[float, int]] = []  # the group being read: values and where they begin
         self._anchored = False  # a bracket or a box key opened the group
-        self._half = False  # the group is "(x1, y1)", closed; its other half may follow
+        self._half = False  # the group is "(x1, y1)", closed; a bracket with its other half may follow
+        self._first: list[tuple[float, int]] = []  # that half, while the bracket after it is read
         self._done = False  # the group gave its box; further numbers (a confidence) are passed over
         self._label = ""  # of the object being read, when it comes before the box
         self._object = 0  # index of its first box
@@ -82,20 +84,17 @@ class _Reader:
     def take(self, match: re.Match[str], length: int) -> None:
         kind = match.lastgroup
         if kind == "number":
-            self._number(float(match["number"]), match.start(), closed=match.end() < length)
+            self._number(float(match["number"]), match.start("number"), closed=match.end() < length)
         elif kind == "gap":
             return
         elif kind == "open":
-            # "(x1, y1), (x2, y2)": the second pair belongs to the first.
-            if not self._half:
-                self._reset(anchored=True)
+            first = self._numbers if self._half else []
+            self._reset(anchored=True)
+            self._first = first
         elif kind == "close":
-            half = len(self._numbers) == 2 and not self._half
-            if not half:
-                self._reset()
-            self._half = half
+            self._close()
         elif kind == "key":
-            if not (_POINT_KEY.search(match["key"]) and self._numbers):
+            if not (_POINT_KEY.search(match["key"]) and self._anchored and self._numbers):
                 self._reset(anchored=True)
         elif kind == "label":
             self._name(match["label"])
@@ -106,13 +105,27 @@ class _Reader:
             self._reset()
 
     def _number(self, value: float, start: int, closed: bool) -> None:
+        if self._half:  # "(x1, y1) 3": no bracket, so nothing that completes it
+            self._reset()
         if not self._anchored or self._done:
             return
         self._numbers.append((value, start))
         if len(self._numbers) == 4:
-            (a, i), (b, j), (c, k), (d, m) = self._numbers
-            self.boxes.append(ParsedBox((a, b, c, d), (i, j, k, m), self._label, closed))
+            self._add(self._numbers, closed)
             self._numbers, self._done = [], True
+
+    def _close(self) -> None:
+        numbers, first, pair = self._numbers, self._first, len(self._numbers) == 2 and not self._half
+        self._reset()
+        # "(x1, y1), (x2, y2)" is known to be a box only now: "(x, y) [x1, y1, x2, y2]" is a point and a box.
+        if pair and first:
+            self._add(first + numbers, closed=True)
+        elif pair:
+            self._numbers, self._half = numbers, True
+
+    def _add(self, numbers: list[tuple[float, int]], closed: bool) -> None:
+        (a, i), (b, j), (c, k), (d, m) = numbers
+        self.boxes.append(ParsedBox((a, b, c, d), (i, j, k, m), self._label, closed))
 
     def _name(self, label: str) -> None:
         self._reset()
@@ -123,4 +136,5 @@ class _Reader:
         self._object = len(self.boxes)
 
     def _reset(self, anchored: bool = False) -> None:
-        self._numbers, self._anchored, self._half, self._done = [], anchored, False, False
+        self._numbers, self._first = [], []
+        self._anchored, self._half, self._done = anchored, False, False

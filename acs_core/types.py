@@ -106,7 +106,7 @@ class Response:
 @dataclass(frozen=True)
 class GroundingResult:
     """Everything one call found out. ``detections`` is empty when the model abstained; then ``reason`` says
-    why ("every response was unparseable", "the model says the object is not there", "best score 0.12 is below 0.30").
+    why ("no box in all 10 responses: the model says the object is not there", "best score 0.12 is below 0.30").
 
     ``image_size`` is (width, height) in pixels. ``timing_ms`` maps a stage (prompt, sampling with its
     prefill, attention, selection, total) to wall milliseconds.

@@ -11,6 +11,7 @@ import torch
 
 from acs_core.errors import ImageError, ModelError
 from acs_core.geometry import Box
+from acs_core.image import check_image
 from acs_core.lvlm.base import Family, Prompt, Values
 from acs_core.lvlm.prompt import PromptBuilder, localization_prompt
 from acs_core.phrase import clean_phrase
@@ -64,10 +65,10 @@ class LoadedLVLM:
         """The prompt of paper appendix D for an RGB image (H, W, 3) uint8, its tensors on the model's device.
 
         Raises:
-            ImageError: wrong type, shape or size.
+            ImageError: see :func:`acs_core.image.check_image`; or the model's own image processor refuses it.
             PhraseError: the phrase cannot be asked.
         """
-        picture = checked_image(image)
+        picture = check_image(image)
         phrase = clean_phrase(phrase)
         height, width = picture.shape[:2]
         try:
@@ -109,14 +110,3 @@ class LoadedLVLM:
         sy = prompt.image_size[1] / prompt.frame_size[1]
         x1, y1, x2, y2 = values
         return Box(x1 * sx, y1 * sy, x2 * sx, y2 * sy)
-
-
-def checked_image(image: np.ndarray) -> np.ndarray:
-    """The image itself when it is an RGB array (H, W, 3) uint8 with at least one pixel. Raises ImageError."""
-    if not isinstance(image, np.ndarray):
-        raise ImageError(f"the image must be a numpy array (height, width, 3), got {type(image).__name__}")
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ImageError(f"the image must have the shape (height, width, 3) in RGB order, got {image.shape}")
-    if image.dtype != np.uint8:
-        raise ImageError(f"the image must be uint8 with values 0-255, got {image.dtype}: convert it first")
-    return np.ascontiguousarray(image)

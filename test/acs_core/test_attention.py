@@ -189,6 +189,30 @@ def test_chunks_change_nothing(lvlm, picture, monkeypatch):
     np.testing.assert_allclose(pieces.entropy, whole.entropy, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_a_half_precision_model_are_those_of_float32(dtype):
+    """The same rounded queries and keys, scored in float64, give the same weights: no score was rounded again."""
+    n, heads, groups, queries, slots, dim = 2, 4, 2, 3, 40, 32
+    draw = torch.Generator().manual_seed(0)
+    query = (3 * torch.randn(n, heads, queries, dim, generator=draw)).to(dtype)
+    key = (3 * torch.randn(n, groups, slots, dim, generator=draw)).to(dtype)
+    mask = torch.arange(slots).expand(n, 1, queries, slots) < 37
+    rows, columns = (
+        places.flatten() for places in torch.meshgrid(torch.arange(n), torch.arange(queries), indexing="ij")
+    )
+    look = lookout.Look(rows, columns, (5, 35), (5, 6))
+    recorder = lookout.Recorder(look, (1, heads), {0: range(heads)}, (5, 6))
+    with pytest.raises(lookout.DeepestLayerSeen):
+        recorder.record(0, query, key, mask, dim**-0.5)
+
+    repeated = key.double().repeat_interleave(heads // groups, dim=1)
+    scores = (query.double() @ repeated.transpose(-1, -2) * dim**-0.5).masked_fill(~mask, -torch.inf)
+    expected = scores.softmax(-1)[..., 5:35].transpose(1, 2).reshape(n * queries, heads, 5, 6)
+    assert scores.max() > 20  # where bfloat16 steps by 0.125
+    np.testing.assert_allclose(recorder.maps[:, 0].numpy(), expected.numpy(), rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(recorder.entropy[:, 0].numpy(), entropy(expected.numpy()), atol=1e-4)
+
+
 def test_maps_at_another_size(lvlm, picture):
     prompt, samples, candidates = answered(lvlm, picture, 3)
     native = capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True)).maps

@@ -10,10 +10,12 @@ from PIL import Image
 from rich.console import Console
 
 import acs_core.grounder
+from acs_core.candidates import UNPARSEABLE
 from acs_core.choice import choose
 from acs_core.cli import main, print_result
 from acs_core.errors import ModelError
 from acs_core.geometry import Box
+from acs_core.grounder import why_no_candidates
 from acs_core.serialize import result_to_dict
 from acs_core.types import Candidate, GroundingResult, Response, ScoreKind
 
@@ -24,8 +26,8 @@ def result(phrase="key", texts=(), min_score=0.0, kind=ScoreKind.CALIBRATED):
     ]
     values = np.array([0.2, 0.9, 0.5][: len(candidates)])
     choice = choose(candidates, values, values, num_responses=3, min_score=min_score)
-    responses = tuple(Response(t, 0, True, "no box could be read from the response") for t in texts)
-    reason = choice.reason if candidates else "no box in all 2 responses: no box could be read"
+    responses = tuple(Response(t, 0, True, UNPARSEABLE) for t in texts)
+    reason = choice.reason if candidates else why_no_candidates(responses)
     timing = {"total": 12.5}
     return GroundingResult(
         phrase,
@@ -179,7 +181,10 @@ def test_failures_on_the_way(grounder, picture, capsys, error, code, says):
             result(min_score=0.95),
             ["no detection: best score 0.90 is below 0.95", "best, but its score 0.90 is below 0.95"],
         ),
-        (result(texts=["banana", "banana", "x" * 500]), ["no detection: no box in all 2", "2 x 'banana'", "xxx...'"]),
+        (
+            result(texts=["banana", "banana", "x" * 500]),
+            ["no detection: no box in all 3 responses", "2 x 'banana'", "xxx...'"],
+        ),
         (result(kind=ScoreKind.NONE), ["no score", "score: none"]),
         (result(phrase="[red]key[/red]"), ['"[red]key[/red]"']),
     ],

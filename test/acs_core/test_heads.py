@@ -161,6 +161,19 @@ def test_a_local_copy_fits(caplog, name, revision, warning):
     assert warning in caplog.text if warning else not caplog.records
 
 
+@pytest.mark.parametrize(("name", "noted"), [("some/model", False), ("some/other", True), ("/data/other", True)])
+def test_layers_serve_every_model_of_the_shape(caplog, name, noted):
+    with caplog.at_level(logging.WARNING):
+        LAYERS.check(FakeModel(name=name))
+    assert (f"made for some/model is used with {name}" in caplog.text) == noted
+
+
+@pytest.mark.parametrize("model", [FakeModel(num_layers=5), FakeModel(num_heads=4), FakeModel(family="qwen2_5_vl")])
+def test_layers_of_another_shape_or_family_are_refused(model):
+    with pytest.raises(HeadFileError, match="does not fit"):
+        LAYERS.check(model)
+
+
 @pytest.mark.parametrize(
     ("name", "short"),
     [("some/model", "some/model"), ("/data/tiny", "tiny"), ("./tiny/", "tiny"), ("tiny", "tiny"), ("a/b/c", "c")],

@@ -69,6 +69,24 @@ def test_a_large_model_uses_the_shipped_layers():
 
 
 @pytest.mark.parametrize(
+    ("model", "shipped"),
+    [
+        (FakeModel("OpenGVLab/InternVL3_5-8B-Instruct-HF", "internvl", 36, 32), "internvl3.5-8b"),
+        (FakeModel("someone/qwen-finetuned", "qwen2_5_vl", 28, 28), "qwen2.5-vl-7b"),
+    ],
+)
+def test_so_does_a_renamed_or_finetuned_one(caplog, model, shipped):
+    selector = make_selector("acs-free", model)
+    assert selector.needs.heads == HeadFile.load(ASSETS / shipped / "heads.json").pairs()
+    assert f"is used with {model.name}" in caplog.text
+
+
+def test_chosen_heads_stay_with_their_model():
+    with pytest.raises(HeadFileError, match="made for some/model, the loaded model is some/other"):
+        make_selector("acs-free", FakeModel("some/other"), heads=HEADS)
+
+
+@pytest.mark.parametrize(
     ("name", "error", "says"),
     [
         (
