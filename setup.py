@@ -59,11 +59,10 @@ setup(
         "pillow",
         "rich",
         "rosbags",
-        "rosbags-image",
         "safetensors",
         "typer",
     ],
-    extras_require={"training": ["matplotlib", "scikit-learn", "scipy"], "test": ["hypothesis", "pytest<8.4"]},
+    extras_require={"training": ["scikit-learn"], "test": ["hypothesis", "pytest<8.4"]},
     entry_points={
         "console_scripts": [
             "acs-ground = acs_core.cli:main",

@@ -48,25 +48,30 @@ class Outlet:
 
 
 class Asker:
-    """Asks one grounder about the newest frame. Every method but :meth:`release` returns at once.
+    """Asks one grounder about the newest frame. Every method but :meth:`release` and :meth:`close` returns at once.
 
     ``settings`` is called for every frame, so that changed parameters count from the next one.
     """
 
     def __init__(self, settings: Callable[[], Settings], ledger: Ledger, outlet: Outlet) -> None:
         self._settings, self._ledger, self._outlet = settings, ledger, outlet
-        self._lock = threading.RLock()  # keeps a frame from slipping in after pause()
+        self._lock = threading.RLock()  # keeps a frame from slipping in after pause(), and a model after close()
         self._listening = False
-        self._last_taken = float("-inf")
+        self._closed = False
         self._heard = False  # whether a query ever came: then initial_query is history
         self._worker: NewestJobWorker[Image, Answer] | None = None
         self.grounder: GrounderLike | None = None
         self.query = ""
 
-    def adopt(self, grounder: GrounderLike) -> None:
-        """Take a loaded model; its thread starts, nothing is asked before :meth:`listen`."""
-        self.grounder = grounder
-        self._worker = NewestJobWorker(self._answer, self._deliver, self._could_not_answer)
+    def adopt(self, grounder: GrounderLike) -> bool:
+        """Take a loaded model; its thread starts, nothing is asked before :meth:`listen`. False after :meth:`close`:
+        the model came too late and is not taken."""
+        with self._lock:
+            if self._closed:
+                return False
+            self.grounder = grounder
+            self._worker = NewestJobWorker(self._answer, self._deliver, self._could_not_answer, self._interval)
+            return True
 
     def start_with(self, phrase: str) -> None:
         """Ask for ``phrase`` from the start, unless a query came before; empty: nothing.
@@ -80,7 +85,7 @@ class Asker:
     def listen(self) -> None:
         """Take frames from now on."""
         with self._lock:
-            self._listening, self._last_taken = True, float("-inf")
+            self._listening = True
 
     def pause(self) -> None:
         """Take no more frames and ask the model to stop; nothing is published once this has returned."""
@@ -91,33 +96,37 @@ class Asker:
 
     def release(self, timeout: float) -> bool:
         """Let go of the model. False: a call still ran after ``timeout`` seconds; the model is freed when it ends."""
-        self.pause()
-        worker, self._worker = self._worker, None
-        stopped = worker is None or worker.close(timeout)
+        with self._lock:
+            self.pause()
+            worker, self._worker = self._worker, None
+        if worker is None:
+            return True
+        stopped = worker.close(timeout)
         self.grounder = None
         free_memory()
         return stopped
 
+    def close(self, timeout: float) -> bool:
+        """:meth:`release`, and take no model ever again."""
+        with self._lock:
+            self._closed = True
+        return self.release(timeout)
+
     def take_frame(self, msg: Image) -> None:
-        """Hand in a frame: it is asked about as soon as the model is free, unless a newer one comes.
+        """Hand in a frame: it is asked about as soon as the model is free and ``max_rate`` allows, unless a newer one
+        comes.
 
         Raises:
             ImageError: the frame cannot be used; a frame that waits keeps its place.
         """
-        settings = self._settings()
-        check_image(msg, settings.max_image_pixels)
+        check_image(msg, self._settings().max_image_pixels)
         with self._lock:
-            now = time.monotonic()
             if not self._listening or self._worker is None:
                 return
             if not self.query:
                 self._ledger.count("images_without_query")
-            elif settings.max_rate > 0 and now - self._last_taken < 1 / settings.max_rate:
-                self._ledger.count("images_over_rate")
-            else:
-                self._last_taken = now
-                if self._worker.submit(msg):
-                    self._ledger.count("replaced")
+            elif self._worker.submit(msg):
+                self._ledger.count("replaced")
 
     def take_query(self, text: str) -> bool:
         """Ask for ``text`` from now on; blank text empties the query. True when that changed anything.
@@ -139,6 +148,10 @@ class Asker:
             elif self._worker.restart():
                 self._ledger.count("restarted")
             return True
+
+    def _interval(self) -> float:
+        rate = self._settings().max_rate
+        return 1 / rate if rate > 0 else 0.0
 
     def _answer(self, msg: Image, should_stop: ShouldStop) -> Answer:
         grounder, phrase, settings, began = self.grounder, self.query, self._settings(), time.monotonic()

@@ -22,8 +22,6 @@ from vision_msgs.msg import Detection2DArray
 
 from acs_ros.bags import DEMO_BAG, BagError, BagFrame, read_bag
 from acs_ros.dds import apply_profile
-from acs_ros.image_conversion import fill_image
-from acs_ros.messages import detection_to_message
 
 EXAMPLE = """example:
   ros2 run acs_ros bag_player --image-topic /grounding/image --query-topic /grounding/query --hz 2 --loop
@@ -66,12 +64,10 @@ class BagPlayer:
             if before is not None:
                 self._pause(1 / hz if hz else max(0.0, (frame.stamp_ns - before) / 1e9))
             before = frame.stamp_ns
-            header = frame.header
             if self._queries is not None and frame.truth:
                 self._queries.publish(String(data=frame.truth[0][0]))
-            found = [detection_to_message(header, phrase, box, 1.0) for phrase, box in frame.truth]
-            self._truths.publish(Detection2DArray(header=header, detections=found))
-            self._images.publish(fill_image(Image(header=header), frame.image))
+            self._truths.publish(frame.truth_message)
+            self._images.publish(frame.image_message)
             count += 1
         return count
 

@@ -52,6 +52,17 @@ class BagFrame:
     frame_id: str = FRAME_ID
 
     @property
+    def truth_message(self) -> Detection2DArray:
+        """The truth as it stands on TRUTH_TOPIC."""
+        found = [detection_to_message(self.header, phrase, box, 1.0) for phrase, box in self.truth]
+        return Detection2DArray(header=self.header, detections=found)
+
+    @property
+    def image_message(self) -> Image:
+        """The picture as it stands on IMAGE_TOPIC."""
+        return fill_image(Image(header=self.header), self.image)
+
+    @property
     def header(self) -> Header:
         """The header that every message about this frame carries."""
         made = Header(frame_id=self.frame_id)
@@ -100,6 +111,15 @@ class BagWriter:
             self._connections[topic] = self._writer.add_connection(topic, msgtype, typestore=self._types)
         self._writer.write(self._connections[topic], time_ns, serialize_message(msg))
 
+    def write_frame(self, frame: BagFrame) -> None:
+        """Append a frame: its truth, all in one message, and its picture.
+
+        Raises:
+            ImageError: the image is not (H, W, 3) uint8.
+        """
+        self.write(TRUTH_TOPIC, frame.truth_message, frame.stamp_ns)
+        self.write(IMAGE_TOPIC, frame.image_message, frame.stamp_ns)
+
 
 def write_bag(folder: Path, frames: Iterable[BagFrame]) -> int:
     """Write frames to a new bag folder; how many there were.
@@ -111,9 +131,7 @@ def write_bag(folder: Path, frames: Iterable[BagFrame]) -> int:
     count = 0
     with BagWriter(folder) as bag:
         for frame in frames:
-            found = [detection_to_message(frame.header, phrase, box, 1.0) for phrase, box in frame.truth]
-            bag.write(TRUTH_TOPIC, Detection2DArray(header=frame.header, detections=found), frame.stamp_ns)
-            bag.write(IMAGE_TOPIC, fill_image(Image(header=frame.header), frame.image), frame.stamp_ns)
+            bag.write_frame(frame)
             count += 1
     return count
 

@@ -17,15 +17,14 @@ from types import FrameType
 from lifecycle_msgs.msg import Transition
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from acs_core.errors import AcsError
 from acs_core.geometry import Box
-from acs_ros.bags import DEMO_BAG, IMAGE_TOPIC, TRUTH_TOPIC, BagError, BagFrame, BagWriter, read_bag
+from acs_ros.bags import DEMO_BAG, TRUTH_TOPIC, BagError, BagFrame, BagWriter, read_bag
 from acs_ros.dds import apply_profile
 from acs_ros.demo_report import Row, print_summary, print_table, summarize, write_json, write_pictures
 from acs_ros.files import shipped_file
-from acs_ros.image_conversion import fill_image
-from acs_ros.messages import detection_to_message
 from acs_ros.node_client import NodeClient, NodeTrouble
 from acs_ros.node_process import NodeProcess
 
@@ -64,14 +63,14 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     domain = _domain()
     apply_profile()
     played = f"playing {len(frames)} frames of {options.bag} to the node on DDS domain {domain}"
-    console.print(played, markup=False, soft_wrap=True)
+    console.print(Text(played), soft_wrap=True)
     with NodeProcess(_ros_args(options), out / "node.log", {"ROS_DOMAIN_ID": str(domain)}) as process:
         try:
             with NodeClient("/grounding", domain, lambda: _check(process)) as client:
                 rows = _play(client, questions, options.timeout, console)
         except NodeTrouble as error:
             console.rule("the last lines of the node", style="red")
-            console.print(process.last_lines(), markup=False, highlight=False, soft_wrap=True)
+            console.print(Text(process.last_lines()), soft_wrap=True)
             raise NodeTrouble(f"{error}; all of its output is in {process.log}") from error
     summary = summarize(rows)
     print_table(console, rows)
@@ -80,7 +79,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     write_json(out / "results.json", rows, summary)
     _write_result_bag(out / "result_bag", rows)
     written = f"pictures: {sheet} and {out / 'frames'}; result bag: {out / 'result_bag'}; {out / 'results.json'}"
-    console.print(written, markup=False, soft_wrap=True)
+    console.print(Text(written), soft_wrap=True)
     if summary.answered < ENOUGH * summary.due:
         problem = f"only {summary.answered} of {summary.due} frames got an answer within {options.timeout:g} s"
         print(f"demo: FAILED: {problem}; see {out / 'node.log'}", file=sys.stderr)
@@ -118,7 +117,7 @@ def _play(
             progress.update(task, description=f"frame {number}: {phrase}")
             client.ask_for(phrase, QUERY_S)
             reply = client.ask_about(frame.header, frame.image, phrase, timeout)
-            rows.append(Row(number, frame, phrase, box, reply))
+            rows.append(Row.of(number, frame, phrase, box, reply))
             progress.advance(task)
     return rows
 
@@ -138,18 +137,13 @@ def _check(process: NodeProcess) -> None:
 
 
 def _write_result_bag(folder: Path, rows: Sequence[Row]) -> None:
-    """Frames, truths and answers of the run, for rviz or a script."""
-    from sensor_msgs.msg import Image
-    from vision_msgs.msg import Detection2DArray
-
+    """Each frame once with all its truths, and the answers of the run, for rviz or a script."""
     with BagWriter(folder) as bag:
+        for frame in {row.number: row.frame for row in rows}.values():
+            bag.write_frame(frame)
         for row in rows:
-            header, at = row.frame.header, row.frame.stamp_ns
-            truth = [detection_to_message(header, row.phrase, row.truth, 1.0)]
-            bag.write(IMAGE_TOPIC, fill_image(Image(header=header), row.frame.image), at)
-            bag.write(TRUTH_TOPIC, Detection2DArray(header=header, detections=truth), at)
             if row.reply is not None:
-                answered = at + int(row.reply.latency_ms * 1e6)
+                answered = row.frame.stamp_ns + int(row.reply.latency_ms * 1e6)
                 bag.write("/grounding/candidates", row.reply.candidates, answered)
                 bag.write("/grounding/detections", row.reply.detections, answered)
 

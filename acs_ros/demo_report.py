@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from acs_core.geometry import Box
 from acs_core.overlay import draw_result
 from acs_core.types import GroundingResult
+from acs_ros.answer import read_answer
 from acs_ros.bags import BagFrame
-from acs_ros.messages import result_from_message
 from acs_ros.node_client import Reply
 
 SHEET_COLUMNS = 6
@@ -27,18 +28,31 @@ GOOD_IOU = 0.5
 
 @dataclass(frozen=True)
 class Row:
-    """One question: the frame's number, the phrase, the true box, and what was answered (None: nothing came)."""
+    """One question: the frame's number, the phrase, the true box, and what was answered (None: nothing came).
+    ``result`` is ``reply`` read: boxes and scores are those of ~/detections."""
 
     number: int
     frame: BagFrame
     phrase: str
     truth: Box
     reply: Reply | None
+    result: GroundingResult | None
+
+    @classmethod
+    def of(cls, number: int, frame: BagFrame, phrase: str, truth: Box, reply: Reply | None) -> Row:
+        """A row whose answer is read and checked.
+
+        Raises:
+            NodeTrouble: the reply is not about this frame and phrase, or its two messages disagree.
+        """
+        result = None if reply is None else read_answer(reply, frame.header, phrase)
+        return cls(number, frame, phrase, truth, reply, result)
 
     @property
-    def result(self) -> GroundingResult | None:
-        """The answer as the core's record."""
-        return None if self.reply is None else result_from_message(self.reply.candidates)
+    def class_id(self) -> str | None:
+        """What ~/detections calls the box; None without one."""
+        found = None if self.reply is None else self.reply.detections.detections
+        return str(found[0].results[0].hypothesis.class_id) if found else None
 
     @property
     def iou(self) -> float | None:
@@ -93,19 +107,20 @@ def print_table(console: Console, rows: Sequence[Row]) -> None:
     console.print(table)
 
 
-def _cells(row: Row) -> list[str]:
-    head = [str(row.number), row.phrase]
+def _cells(row: Row) -> list[Text]:
+    # Texts, because a plain string is read as markup, and phrases come from outside.
+    head = [Text(str(row.number)), Text(row.class_id or row.phrase)]
     result = row.result
     if row.reply is None or result is None:
-        return [*head, "[red]no answer[/red]", "", "", "", ""]
-    ms = f"{row.reply.latency_ms:.0f}"
+        return [*head, Text("no answer", "red")]
+    ms = Text(f"{row.reply.latency_ms:.0f}")
     if result.best is None:
-        return [*head, "[yellow]abstained[/yellow]", "", "", "", ms]
+        return [*head, Text("abstained", "yellow"), Text(), Text(), Text(), ms]
     best, iou = result.best, row.iou or 0.0
     box = " ".join(f"{v:.0f}" for v in best.box.as_tuple())
     color = "green" if iou >= GOOD_IOU else "yellow" if iou > 0 else "red"
     quality = result.candidates[best.candidate].quality
-    return [*head, box, f"{quality:.3f}", f"{best.score:.2f}", f"[{color}]{iou:.2f}[/{color}]", ms]
+    return [*head, Text(box), Text(f"{quality:.3f}"), Text(f"{best.score:.2f}"), Text(f"{iou:.2f}", color), ms]
 
 
 def print_summary(console: Console, summary: Summary) -> None:
@@ -116,7 +131,7 @@ def print_summary(console: Console, summary: Summary) -> None:
             f", {summary.abstained} of them without a box; IoU >= {GOOD_IOU} in {summary.accuracy:.0%}, "
             f"mean IoU {summary.mean_iou:.2f}, median {summary.median_ms:.0f} ms"
         )
-        console.print(f"model {summary.model}, selector {summary.selector}, score: {summary.score_kind}")
+        console.print(Text(f"model {summary.model}, selector {summary.selector}, score: {summary.score_kind}"))
     else:
         console.print()
 
@@ -156,7 +171,7 @@ def contact_sheet(pictures: Sequence[np.ndarray], columns: int = SHEET_COLUMNS, 
 
 def write_json(file: Path, rows: Sequence[Row], summary: Summary) -> None:
     """Everything of the table and the summary, for scripts."""
-    file.write_text(json.dumps({"summary": summary.__dict__, "frames": [_record(r) for r in rows]}, indent=2) + "\n")
+    file.write_text(json.dumps({"summary": asdict(summary), "frames": [_record(r) for r in rows]}, indent=2) + "\n")
 
 
 def _record(row: Row) -> dict[str, Any]:
@@ -168,6 +183,7 @@ def _record(row: Row) -> dict[str, Any]:
     return {
         **record,
         "answered": True,
+        "class_id": row.class_id,
         "box": best.box.as_tuple() if best else None,
         "quality": result.candidates[best.candidate].quality if best else None,
         "score": best.score if best else None,

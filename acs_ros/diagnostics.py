@@ -21,8 +21,7 @@ class Facts:
     images: int = 0  # received while active
     bad_images: int = 0
     images_without_query: int = 0
-    images_over_rate: int = 0
-    replaced: int = 0  # waited for the model until a newer frame came
+    replaced: int = 0  # waited for the model, or for max_rate, until a newer frame came
     restarted: int = 0  # begun again because the query changed
     answered: int = 0  # results published, abstentions included
     abstained: int = 0

@@ -1,13 +1,14 @@
 """The lifecycle node `grounding`: a camera topic and a phrase in, scored boxes out.
 
 ROS callbacks run on the executor and never wait for the model, which has a thread of its own (:mod:`acs_ros.asking`).
-Loading blocks only the transition that asked for it.
+Loading blocks only the transition that asked for it, and not the end of the process (:mod:`acs_ros.loading`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 import time
 import traceback
@@ -31,11 +32,12 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from vision_msgs.msg import Detection2DArray
 
-from acs_core.errors import AcsError, ImageError, PhraseError
+from acs_core.errors import AcsError, Cancelled, ImageError, PhraseError
 from acs_ros.asking import Answer, Asker, Outlet, describe
 from acs_ros.dds import apply_profile
 from acs_ros.diagnostics import Ledger
 from acs_ros.grounder_source import GrounderLoader, load_grounder
+from acs_ros.loading import ModelLoader
 from acs_ros.parameters import change_problem, declare_parameters, read_settings, widen_integers
 from acs_ros.reporter import Reporter
 from acs_ros.spinning import spin
@@ -82,7 +84,7 @@ class GroundingNode(LifecycleNodeMixin, Node):
         self.add_pre_set_parameters_callback(widen_integers)
         self.add_on_set_parameters_callback(self._judge_parameters)
         self.add_post_set_parameters_callback(self._take_parameters)
-        self._load = load
+        self.loader = ModelLoader(load)
         self.ledger = Ledger()
         self.asker = Asker(
             lambda: self.settings, self.ledger, Outlet(self._publish, self._complain, self._debug_wanted)
@@ -128,7 +130,10 @@ class GroundingNode(LifecycleNodeMixin, Node):
         self.reporter.publish()
         try:
             self.asker.start_with(settings.initial_query)
-            grounder = self._load(settings)
+            grounder = self.loader.get(settings)
+        except Cancelled as error:  # the context may be gone already: say it, and touch nothing else
+            self.get_logger().info(f"not configured: {error}")
+            return TransitionCallbackReturn.FAILURE
         except Exception as error:  # a broken model must leave a node that can be configured again
             self.ledger.note(load_problem=describe(error))
             self.get_logger().error(f"cannot configure: {describe(error)}")
@@ -136,7 +141,9 @@ class GroundingNode(LifecycleNodeMixin, Node):
                 self.get_logger().error("".join(traceback.format_exception(error)))
             self.reporter.publish()
             return TransitionCallbackReturn.FAILURE
-        self.asker.adopt(grounder)
+        if not self.asker.adopt(grounder):
+            self.get_logger().info("not configured: the node was closed before the model was there")
+            return TransitionCallbackReturn.FAILURE
         took = time.monotonic() - began
         self.get_logger().info(
             f"{grounder.model_name} is ready on {grounder.device} after {took:.1f} s, selector {grounder.selector_name}"
@@ -172,7 +179,7 @@ class GroundingNode(LifecycleNodeMixin, Node):
     @_never_silent
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model. The query stays."""
-        self.close()
+        self._free_model()
         return super().on_cleanup(state)
 
     @_never_silent
@@ -184,11 +191,18 @@ class GroundingNode(LifecycleNodeMixin, Node):
     @_never_silent
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured, with nothing left behind."""
-        self.close()
+        self._free_model()
         return super().on_error(state)
 
-    def close(self) -> None:
-        """Stop the model's thread and let go of the model."""
+    def close(self) -> bool:
+        """Stop for good: give up a model that loads, stop the model's thread, let go of the model, take no other.
+        False: a thread still loads or asks a model."""
+        self.loader.close()
+        self._stop_asking()
+        stopped = self.asker.close(STOP_TIMEOUT_S)
+        return stopped and not self.loader.running
+
+    def _free_model(self) -> None:
         self._stop_asking()
         if not self.asker.release(STOP_TIMEOUT_S):
             self.get_logger().warning(f"the model did not stop within {STOP_TIMEOUT_S:g} s; it is freed when it does")
@@ -272,15 +286,21 @@ def main(args: list[str] | None = None) -> int:
         return 2
     executor = MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
+    stopped = True
     try:
         with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):  # how it is meant to end
             spin(executor)
     finally:
         print("grounding: stopping", file=sys.stderr)
-        node.close()
+        stopped = node.close()
         executor.shutdown(timeout_sec=STOP_TIMEOUT_S)
         node.destroy_node()
         rclpy.try_shutdown()
+    if not stopped:
+        # Python would tear torch down under the thread that is in the middle of it, which can crash or hang.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0
 
 

@@ -15,8 +15,10 @@ import cv2
 import numpy as np
 
 from acs_core.errors import ImageError
+from acs_core.image import MAX_PIXELS
 
-MAX_PIXELS = 64_000_000
+# What else a camera topic may carry, by name: distances, which would make a senseless grey picture.
+_DEPTH = ("16UC1", "32FC1", "64FC1")
 
 
 class ImageLike(Protocol):
@@ -68,7 +70,6 @@ _LAYOUTS: dict[str, _Layout] = {
     "8UC1": _EIGHT["mono8"],
     "8UC3": _EIGHT["bgr8"],
     "8UC4": _EIGHT["bgra8"],
-    "16UC1": _Layout(1, 2, cv2.COLOR_GRAY2RGB),
     "yuv422": _UYVY,
     "uyvy": _UYVY,
     "yuv422_yuy2": _YUYV,
@@ -92,13 +93,14 @@ def check_image(msg: ImageLike, max_pixels: int = MAX_PIXELS) -> None:
     if height <= 0 or width <= 0:
         raise ImageError(f"the image has no pixels: it says {width} x {height}; check the camera driver")
     if height * width > max_pixels:
+        more = " or raise max_image_pixels" if max_pixels < MAX_PIXELS else ""
         raise ImageError(
             f"the image has {width} x {height} = {height * width:,} pixels, the limit is {max_pixels:,}; "
-            "send a smaller image or raise max_image_pixels"
+            f"send a smaller image{more}"
         )
     layout = _LAYOUTS.get(encoding)
     if layout is None:
-        hint = "; that is a depth image, not a colour one" if encoding in ("32FC1", "64FC1") else ""
+        hint = "; that is a depth image, not a colour one (16-bit grey is mono16)" if encoding in _DEPTH else ""
         raise ImageError(f"unknown image encoding {encoding[:40]!r}{hint}; known are {', '.join(ENCODINGS)}")
     if layout.even_width and (width % 2 or (layout.rows != (1, 1) and height % 2)):
         raise ImageError(f"encoding {encoding} stores pixels in pairs, but the image is {width} x {height}")

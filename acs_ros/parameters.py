@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -11,8 +12,12 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from acs_core.image import MAX_PIXELS
+from acs_core.phrase import clean_phrase
 from acs_core.types import SamplingConfig
 
+# The engine's own limit, which the node cannot widen: the engine cleans every phrase again with this default.
+MAX_PHRASE_CHARS = int(inspect.signature(clean_phrase).parameters["max_chars"].default)
 SELECTOR_HELP = "How the answer is picked from the sampled boxes: acs-free, acs-learned, greedy, ..."
 
 
@@ -40,7 +45,7 @@ class Spec:
                 return f"{self.name} must be a finite number, got {value}"
             low, high = self.low, self.high
             if (low is not None and value < low) or (high is not None and value > high):
-                return f"{self.name} must be in [{low:g}, {high:g}], got {value:g}"
+                return f"{self.name} must be in [{low:.12g}, {high:.12g}], got {value:.12g}"
         return ""
 
     def descriptor(self) -> ParameterDescriptor:
@@ -68,7 +73,7 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         "dtype",
         "auto",
-        "Number type of the weights: auto keeps the checkpoint's on a GPU and takes float32 on a CPU.",
+        "Number type of the weights: auto takes bfloat16 on a GPU and float32 on a CPU.",
         live=False,
         choices=("auto", "float32", "float16", "bfloat16"),
     ),
@@ -81,9 +86,9 @@ SPECS: tuple[Spec, ...] = (
     Spec("seed", -1, "Seed of every call; -1 draws a fresh one per frame.", -1, 2**31 - 1),
     Spec("multiple", False, "Answer with every object the samples agree on, not only the best one."),
     Spec("min_score", 0.0, "Boxes with a lower score are not published: the node abstains.", 0.0, 1.0),
-    Spec("max_phrase_chars", 200, "Longest accepted query, in characters.", 1, 10_000),
-    Spec("max_image_pixels", 64_000_000, "Largest accepted image, in pixels.", 1, 1_000_000_000),
-    Spec("max_rate", 0.0, "Most frames asked per second; 0 takes every frame the model has time for.", 0.0, 1000.0),
+    Spec("max_phrase_chars", MAX_PHRASE_CHARS, "Longest accepted query, in characters.", 1, MAX_PHRASE_CHARS),
+    Spec("max_image_pixels", MAX_PIXELS, "Largest accepted image, in pixels.", 1, MAX_PIXELS),
+    Spec("max_rate", 0.0, "Most frames asked per second; 0: as many as the model has time for.", 0.0, 1000.0),
     Spec("diagnostics_period", 1.0, "Seconds between two messages on /diagnostics.", 0.1, 60.0, live=False),
     Spec("image_timeout", 5.0, "Seconds without an image after which /diagnostics warns.", 0.1, 3600.0),
     Spec("autostart", False, "Configure and activate by itself at start, without a lifecycle manager.", live=False),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -12,6 +14,7 @@ from acs_core.types import ShouldStop
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
+LOOK_AGAIN_S = 0.2  # a job that waits for its time asks this often whether ``interval`` has become shorter
 
 
 @dataclass(eq=False)
@@ -26,7 +29,11 @@ class NewestJobWorker(Generic[Job, Answer]):
     At most one job waits; a newer one replaces it. ``deliver`` runs on the worker's thread while the worker's lock is
     held, so that once :meth:`drop` or :meth:`restart` has returned nothing older is delivered; it must be short and
     must not call the worker. ``failed(job, error)`` gets every exception but ``Cancelled`` of a job that is still
-    wanted. No method but :meth:`close` waits for a running job.
+    wanted; should it raise itself, that is logged and the next job runs. No method but :meth:`close` waits for a
+    running job.
+
+    ``interval`` gives the shortest time in seconds from one start to the next. It is applied when a job could start,
+    not when it is handed in, so that what starts is always the newest.
     """
 
     def __init__(
@@ -34,8 +41,10 @@ class NewestJobWorker(Generic[Job, Answer]):
         work: Callable[[Job, ShouldStop], Answer],
         deliver: Callable[[Job, Answer], None],
         failed: Callable[[Job, Exception], None],
+        interval: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._work, self._deliver, self._failed = work, deliver, failed
+        self._work, self._deliver, self._failed, self._interval = work, deliver, failed, interval
+        self._last_start = float("-inf")
         self._changed = threading.Condition()
         self._waiting: list[Job] = []  # at most one
         self._running: _Running[Job] | None = None
@@ -111,18 +120,30 @@ class NewestJobWorker(Generic[Job, Answer]):
                 self._finish(running, self._hand_over(answer))
 
     def _hand_over(self, answer: Answer) -> Callable[[Job], None]:
-        return lambda job: self._deliver(job, answer)
+        def deliver(job: Job) -> None:
+            try:
+                self._deliver(job, answer)
+            except Exception as error:  # a message that cannot be built or sent
+                self._failed(job, error)
+
+        return deliver
 
     def _report(self, error: Exception) -> Callable[[Job], None]:
         return lambda job: self._failed(job, error)
 
     def _take(self) -> _Running[Job] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            if self._closed:
-                return None
-            self._running = _Running(self._waiting.pop())
-            return self._running
+            while not self._closed:
+                pause = self._last_start + self._interval() - time.monotonic()
+                if not self._waiting:
+                    self._changed.wait()
+                elif pause > 0:
+                    self._changed.wait(min(pause, LOOK_AGAIN_S))
+                else:
+                    self._last_start = time.monotonic()
+                    self._running = _Running(self._waiting.pop())
+                    return self._running
+            return None
 
     def _finish(self, running: _Running[Job], outcome: Callable[[Job], None] | None) -> None:
         with self._changed:
@@ -131,5 +152,5 @@ class NewestJobWorker(Generic[Job, Answer]):
                 return
             try:
                 outcome(running.job)
-            except Exception as error:  # a message that cannot be built or sent must not end the thread
-                self._failed(running.job, error)
+            except Exception:  # nobody is left to tell, and the thread must go on: the next frame needs it
+                logging.getLogger(__name__).exception("the report of a job that could not be done failed itself")

@@ -18,7 +18,12 @@ from rich.table import Table
 from acs_core.errors import AcsError
 from training.coco import DataError, load_pairs
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Data, embedded models, and the files that an LVLM needs for ACS.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 err = Console(stderr=True)
 
 Out = Annotated[Path, typer.Option(help="Folder to write into; made if missing.")]
@@ -106,8 +111,8 @@ def collect(
 
 
 @app.command(
-    epilog="Example: acs-train build --model runs/tiny/model --train world/train/instances.json "
-    "--calibration world/val/instances.json --out runs/tiny/model"
+    epilog="Example: acs-train build --model runs/tiny/tiny-internvl --train world/train/instances.json "
+    "--calibration world/val/instances.json --out runs/tiny/tiny-internvl"
 )
 def build(
     model: Model,

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rich.console import Console
-from vision_msgs.msg import Detection2DArray
 
 from acs_core.geometry import Box
 from acs_ros.bags import BagFrame
@@ -19,7 +18,7 @@ from acs_ros.demo_report import (
     write_json,
     write_pictures,
 )
-from acs_ros.messages import candidates_to_message
+from acs_ros.messages import candidates_to_message, detections_to_message
 from acs_ros.node_client import Reply
 
 FOUND = Box(1, 2, 4, 5)  # the box that make_result of conftest.py chooses
@@ -32,9 +31,10 @@ def rows(result):
     def row(number, truth, given):
         frame = BagFrame(number + 1, np.full((60, 80, 3), 9, np.uint8), (("a key!", truth),))
         if given is None:
-            return Row(number, frame, "a key!", truth, None)
-        message = candidates_to_message(frame.header, replace(given, image_size=(80, 60)))
-        return Row(number, frame, "a key!", truth, Reply(Detection2DArray(), message, 10.0 * (number + 1)))
+            return Row.of(number, frame, "a key!", truth, None)
+        told = replace(given, image_size=(80, 60))
+        messages = detections_to_message(frame.header, told), candidates_to_message(frame.header, told)
+        return Row.of(number, frame, "a key!", truth, Reply(*messages, 10.0 * (number + 1)))
 
     return [
         row(0, FOUND, result("a key!")),
@@ -70,6 +70,19 @@ def test_the_table_has_a_line_per_frame_and_says_what_is_missing(rows):
         assert said in text
 
 
+@pytest.mark.parametrize("nasty", ["[/b]", "[bold]", ":key:", "[link=x]["])
+def test_phrases_and_models_are_printed_as_they_are(result, nasty):
+    frame = BagFrame(1, np.zeros((6, 8, 3), np.uint8), ((nasty, FOUND),))
+    answer = replace(result(nasty), model=f"runs/{nasty}/model")
+    messages = detections_to_message(frame.header, answer), candidates_to_message(frame.header, answer)
+    rows = [Row.of(0, frame, nasty, FOUND, Reply(*messages, 1.0)), Row.of(1, frame, nasty, FOUND, None)]
+    console = Console(record=True, width=120)
+    print_table(console, rows)
+    print_summary(console, summarize(rows))
+    text = console.export_text()
+    assert text.count(nasty) == 3 and f"model runs/{nasty}/model" in text
+
+
 def test_pictures_and_json_are_written_for_every_frame(rows, tmp_path):
     sheet = write_pictures(tmp_path / "frames", rows)
     assert sheet == tmp_path / "contact_sheet.png" and sheet.stat().st_size > 0
@@ -78,6 +91,7 @@ def test_pictures_and_json_are_written_for_every_frame(rows, tmp_path):
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["summary"]["answered"] == 3
     assert [f["answered"] for f in content["frames"]] == [True, True, True, False]
+    assert content["frames"][0]["class_id"] == "a key!" and content["frames"][0]["quality"] == 0.5
     assert content["frames"][0]["box"] == [1, 2, 4, 5] and content["frames"][2]["box"] is None
 
 

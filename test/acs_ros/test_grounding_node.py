@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
@@ -257,8 +259,6 @@ def test_a_model_that_does_not_load_leaves_a_node_that_can_try_again(make_rig, g
 
 
 def test_the_state_is_told_while_the_model_loads(make_rig, grounder, until):
-    import threading
-
     go = threading.Event()
 
     def load(settings):
@@ -337,15 +337,51 @@ def test_an_incompatible_query_publisher_is_named(rig, image, until):
     assert level == ERROR and "RELIABILITY" in message and "/grounding/query" in message
 
 
-def test_the_rate_limit_skips_frames(make_rig, grounder, image, until):
+def test_the_rate_limit_keeps_the_newest_frame(make_rig, grounder, image, until):
     rig = make_rig(lambda settings: grounder, max_rate=0.001)
     rig.activate()
     rig.ask("key")
     for stamp in (1, 2, 3):
         rig.images.publish(image(stamp=stamp))
         until(lambda stamp=stamp: rig.node.ledger.facts().images == stamp, "the frame")
-    until(lambda: rig.detections, "an answer")
-    assert rig.node.ledger.facts().images_over_rate == 2 and len(grounder.calls) == 1
+        until(lambda: rig.detections, "the first answer")
+    assert rig.node.ledger.facts().replaced == 1 and len(grounder.calls) == 1
+    (outcome,) = rig.node.set_parameters([Parameter("max_rate", value=0.0)])
+    assert outcome.successful
+    until(lambda: len(rig.detections) == 2, "the second answer")
+    assert [d.header.stamp.sec for d in rig.detections] == [1, 3]
+
+
+def test_deactivation_does_not_wait_for_the_rate(make_rig, grounder, image, until):
+    rig = make_rig(lambda settings: grounder, max_rate=0.001)
+    rig.activate()
+    rig.ask("key")
+    rig.images.publish(image(stamp=1))
+    until(lambda: rig.detections, "the first answer")
+    rig.images.publish(image(stamp=2))
+    until(lambda: rig.node.ledger.facts().images == 2, "the frame")
+    assert rig.node.trigger_deactivate().name == rig.node.trigger_cleanup().name == "SUCCESS"
+    assert rig.node.state_label == "unconfigured" and len(grounder.calls) == 1
+
+
+def test_a_closed_node_does_not_wait_for_the_model_and_takes_none(make_rig, grounder, until):
+    go = threading.Event()
+    loads = []
+
+    def load(settings):
+        loads.append(settings)
+        go.wait(60)
+        return grounder
+
+    rig = make_rig(load, autostart=True)
+    until(lambda: loads, "the loading")
+    rig.node.close()
+    until(lambda: rig.node.state_label == "unconfigured", "the end of the transition")
+    assert rig.node.loader.running and rig.node.asker.grounder is None
+    go.set()
+    until(lambda: not rig.node.loader.running, "the end of the loading")
+    assert rig.node.trigger_configure().name == "FAILURE"
+    assert rig.node.asker.grounder is None and len(loads) == 1
 
 
 def test_a_wrong_parameter_at_start_is_a_clear_error(make_rig, grounder):

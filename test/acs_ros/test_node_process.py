@@ -8,18 +8,22 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
+from rosbags.rosbag2 import Reader
 from std_msgs.msg import Header
 
-from acs_core.assets import model_names
 from acs_core.geometry import Box
+from acs_core.types import Detection
 from acs_ros import demo
 from acs_ros.bags import BagFrame, read_bag, write_bag
-from acs_ros.node_client import NodeClient, NodeTrouble
+from acs_ros.demo_report import Row
+from acs_ros.messages import candidates_to_message, detections_to_message
+from acs_ros.node_client import NodeClient, NodeTrouble, Reply
 from acs_ros.node_process import NodeProcess
 
 pytestmark = pytest.mark.processes
@@ -95,6 +99,30 @@ def test_unusable_parameters_end_the_process_with_one_line(tmp_path, arguments, 
     assert process.last_lines() == f"grounding: {said}"
 
 
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_process_while_the_model_loads(tmp_path, until, sign):
+    script = """
+        import functools, sys, time
+        from acs_ros import grounding_node
+        grounding_node.GroundingNode = functools.partial(
+            grounding_node.GroundingNode, load=lambda settings: print("at it", flush=True) or time.sleep(1000)
+        )
+        sys.exit(grounding_node.main(["--ros-args", "-p", "autostart:=true"]))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with (tmp_path / "log").open("wb") as log:
+        node = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: "at it" in (tmp_path / "log").read_text(), "the loading")
+        node.send_signal(sign)
+        assert node.wait(LONG_S) == 0
+    finally:
+        node.kill()
+        node.wait()
+    said = (tmp_path / "log").read_text()
+    assert "grounding: stopping" in said and "Traceback" not in said
+
+
 def gone(pid: int | str) -> bool:
     try:
         return "zombie" in Path(f"/proc/{pid}/status").read_text()
@@ -137,13 +165,15 @@ def test_the_demo_plays_a_bag_and_writes_what_it_promises(model, tmp_path, capsy
     assert [f.truth for f in read_bag(out / "result_bag")] == [question(i).truth for i in (1, 2)]
 
 
-@pytest.mark.skipif("tiny-internvl" not in model_names(), reason="the embedded model is not built yet: acs-train tiny")
-def test_the_shipped_model_answers_the_shipped_bag(tmp_path, capsys):
+def test_the_shipped_model_finds_what_the_shipped_bag_asks_for(tmp_path, capsys):
     out = tmp_path / "out"
-    assert demo.main(["--frames", "4", "--seed", "1", "--out", str(out)]) == 0
-    assert "answered 4 of 4 frames" in capsys.readouterr().out
-    found = json.loads((out / "results.json").read_text())["frames"]
-    assert all(0 <= f["score"] <= 1 for f in found if f["box"]) and any(f["box"] for f in found)
+    assert demo.main(["--frames", "6", "--seed", "1", "--out", str(out)]) == 0
+    assert "answered 6 of 6 frames" in capsys.readouterr().out
+    results = json.loads((out / "results.json").read_text())
+    assert results["summary"]["score_kind"] == "calibrated"
+    found = [f for f in results["frames"] if f["box"]]
+    assert all(0 <= f["score"] <= 1 and f["class_id"] == f["phrase"] for f in found)
+    assert sum(f["iou"] >= 0.5 for f in found) >= 3
 
 
 def test_the_demo_fails_loudly_when_the_model_does_not_load(tmp_path, capsys):
@@ -153,6 +183,42 @@ def test_the_demo_fails_loudly_when_the_model_does_not_load(tmp_path, capsys):
     shown = capsys.readouterr()
     assert "could not configure" in shown.err and "nowhere" in shown.err
     assert "cannot configure" in shown.out  # the node's own last lines
+
+
+def test_the_result_bag_has_every_frame_once_with_all_its_truths(result, tmp_path):
+    truths = (("key", Box(1, 1, 9, 9)), ("mug", Box(20, 20, 40, 40)))
+    shown = [BagFrame(1, picture(10), truths), BagFrame(2, picture(20), truths[:1])]
+    replies = [
+        Reply(detections_to_message(f.header, answer), candidates_to_message(f.header, answer), 5.0)
+        for f, answer in ((shown[0], result("key")), (shown[0], result("mug")), (shown[1], result("key")))
+    ]
+    asked = [(0, *truths[0]), (0, *truths[1]), (1, *truths[0])]
+    rows = [Row.of(n, shown[n], phrase, box, r) for (n, phrase, box), r in zip(asked, replies, strict=True)]
+    demo._write_result_bag(tmp_path / "bag", rows)
+    got = list(read_bag(tmp_path / "bag"))
+    assert [(f.stamp_ns, f.truth) for f in got] == [(f.stamp_ns, f.truth) for f in shown]
+    with Reader(tmp_path / "bag") as bag:
+        counts = {c.topic: c.msgcount for c in bag.connections}
+    assert counts == {
+        "/camera/image": 2,
+        "/ground_truth": 2,
+        "/grounding/candidates": 3,
+        "/grounding/detections": 3,
+    }
+
+
+def test_the_demo_fails_loudly_when_the_node_contradicts_itself(result, tmp_path, capsys, monkeypatch):
+    frame = question(1)
+    write_bag(tmp_path / "bag", [frame])
+    answer = result("key")
+    moved = replace(answer, detections=(Detection(Box(0, 0, 8, 8), 0.75, 0),))
+    reply = Reply(detections_to_message(frame.header, moved), candidates_to_message(frame.header, answer), 5.0)
+    monkeypatch.setattr(demo, "NodeProcess", Mute)
+    monkeypatch.setattr(demo, "NodeClient", Mute)
+    monkeypatch.setattr(Mute, "ask_about", lambda *ignored: reply, raising=False)
+    monkeypatch.setattr(Mute, "last_lines", lambda *ignored: "its last words", raising=False)
+    assert demo.main(["--bag", str(tmp_path / "bag"), "--out", str(tmp_path / "out")]) == 1
+    assert "is no selected candidate" in capsys.readouterr().err
 
 
 class Mute:

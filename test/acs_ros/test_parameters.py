@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
 import rclpy
@@ -8,6 +9,9 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from acs_core.errors import PhraseError
+from acs_core.image import MAX_PIXELS
+from acs_core.phrase import clean_phrase
 from acs_core.types import SamplingConfig
 from acs_ros.parameters import SPECS, Settings, change_problem, declare_parameters, read_settings, widen_integers
 
@@ -35,6 +39,23 @@ def test_settings_and_table_have_the_same_names():
 
 def test_every_default_is_within_its_own_limits():
     assert [s.problem(s.default) for s in SPECS] == [""] * len(SPECS)
+
+
+def test_no_limit_is_wider_than_the_engine_keeps():
+    high = {s.name: int(s.high) for s in SPECS if s.name in ("max_phrase_chars", "max_image_pixels")}
+    assert high["max_image_pixels"] == MAX_PIXELS
+    assert len(clean_phrase("x" * high["max_phrase_chars"])) == high["max_phrase_chars"]
+    with pytest.raises(PhraseError, match="200 are allowed"):
+        clean_phrase("x" * (high["max_phrase_chars"] + 1))
+
+
+def test_the_automatic_dtype_is_described_as_it_is():
+    from acs_core.lvlm.loading import _pick_dtype  # late: torch
+
+    (spec,) = [s for s in SPECS if s.name == "dtype"]
+    for device, where in (("cuda", "on a GPU"), ("cpu", "on a CPU")):
+        taken = str(_pick_dtype("auto", SimpleNamespace(type=device))).removeprefix("torch.")
+        assert f"{taken} {where}" in spec.description
 
 
 def test_values_given_at_start_are_read(make_node):
@@ -68,6 +89,8 @@ def test_descriptors_say_what_and_when(make_node, spec):
         ("dtype", "int8", "one of auto, float32"),
         ("multiple", "yes", "multiple must be a bool"),
         ("model", 7, "model must be a str"),
+        ("max_image_pixels", MAX_PIXELS + 1, rf"in \[1, {MAX_PIXELS}\], got {MAX_PIXELS + 1}"),
+        ("max_phrase_chars", 201, r"in \[1, 200\], got 201"),
     ],
 )
 def test_bad_values_at_start_are_named(make_node, name, value, said):

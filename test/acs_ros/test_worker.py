@@ -18,7 +18,11 @@ class Bench:
         self.gate = threading.Event()
         self.obedient = True
         self.deliver_error: Exception | None = None
-        self.worker: NewestJobWorker[str, str] = NewestJobWorker(self._work, self._deliver, self._failed)
+        self.report_error: Exception | None = None
+        self.interval, self.looks = 0.0, 0
+        self.worker: NewestJobWorker[str, str] = NewestJobWorker(
+            self._work, self._deliver, self._failed, self._interval
+        )
 
     def _work(self, job, should_stop):
         self.started.append(job)
@@ -29,12 +33,18 @@ class Bench:
             raise ValueError(f"cannot do {job}")
         return job.upper()
 
+    def _interval(self):
+        self.looks += 1
+        return self.interval
+
     def _deliver(self, job, answer):
         if self.deliver_error is not None:
             raise self.deliver_error
         self.delivered.append((job, answer))
 
     def _failed(self, job, error):
+        if self.report_error is not None:
+            raise self.report_error
         self.failures.append((job, str(error)))
 
 
@@ -129,6 +139,45 @@ def test_an_answer_that_cannot_be_delivered_is_a_failure(bench, until):
     bench.deliver_error = None
     bench.worker.submit("b")
     until(lambda: bench.delivered, "an answer")
+
+
+@pytest.mark.parametrize(("job", "deliver_error"), [("bad one", None), ("a", RuntimeError("no publisher"))])
+def test_a_report_that_fails_is_logged_and_the_next_job_runs(bench, until, caplog, job, deliver_error):
+    bench.gate.set()
+    bench.report_error, bench.deliver_error = ValueError("no logger"), deliver_error
+    bench.worker.submit(job)
+    until(lambda: "no logger" in caplog.text, "the log")
+    bench.deliver_error = None
+    bench.worker.submit("b")
+    until(lambda: bench.delivered, "an answer")
+    assert bench.delivered == [("b", "B")]
+
+
+def test_the_pause_between_starts_ends_with_the_newest_job(bench, until):
+    bench.gate.set()
+    bench.interval = 1000.0
+    bench.worker.submit("a")
+    until(lambda: bench.delivered, "the first answer, which waits for nothing")
+    for job in "bcd":
+        looks = bench.looks
+        assert bench.worker.submit(job) is (job != "b")
+        until(lambda looks=looks: bench.looks > looks, "the worker's look at the pause")
+    assert bench.started == ["a"]
+    bench.interval = 0.0
+    until(lambda: len(bench.delivered) == 2, "the second answer")
+    assert bench.started == ["a", "d"]
+
+
+def test_dropping_and_closing_do_not_wait_for_the_pause(bench, until):
+    bench.gate.set()
+    bench.interval = 1000.0
+    bench.worker.submit("a")
+    until(lambda: bench.delivered, "the first answer")
+    bench.worker.submit("b")
+    bench.worker.drop()
+    assert bench.worker.submit("c") is False
+    assert bench.worker.close(60) is True
+    assert bench.started == ["a"]
 
 
 def test_close_tells_whether_the_job_stopped(bench, until):

@@ -1,0 +1,56 @@
+"""package.xml and setup.py declare what the code imports, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+ROSDEP = {"numpy": "python3-numpy", "cv2": "python3-opencv", "PIL": "python3-pil"}
+WHEELS = {"cv2": "opencv-python-headless", "PIL": "pillow", "tokenizers": "transformers"}  # transformers brings it
+OWN = {"acs_core", "acs_ros", "training"}
+
+
+def imports(folder: Path) -> set[str]:
+    """The modules of others that the files of ``folder`` import at any place, by their top names."""
+    found = set()
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - OWN
+
+
+@pytest.fixture(scope="module")
+def running(repo) -> set[str]:
+    """What the node and its launch file import."""
+    return imports(repo / "acs_core") | imports(repo / "acs_ros") | imports(repo / "launch")
+
+
+@pytest.fixture(scope="module")
+def declared(repo) -> set[str]:
+    """The dependencies in package.xml."""
+    return {e.text for e in ET.parse(repo / "package.xml").getroot() if e.tag in ("depend", "exec_depend")}
+
+
+@pytest.fixture(scope="module")
+def required(repo) -> set[str]:
+    """The names in install_requires of setup.py."""
+    calls = [n for n in ast.walk(ast.parse((repo / "setup.py").read_text())) if isinstance(n, ast.Call)]
+    (names,) = [k.value for c in calls for k in c.keywords if k.arg == "install_requires"]
+    return {re.split(r"[<>=]", name)[0] for name in ast.literal_eval(names)}
+
+
+def test_every_import_is_declared(running, declared, required):
+    assert {n for n in running if ROSDEP.get(n, n) not in declared and WHEELS.get(n, n) not in required} == set()
+
+
+def test_everything_declared_is_imported(running, declared, required, repo):
+    assert declared - {ROSDEP.get(n, n) for n in running} == set()
+    assert required - {WHEELS.get(n, n) for n in running | imports(repo / "training")} == set()
