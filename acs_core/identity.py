@@ -124,8 +124,9 @@ def weights_fingerprint(lvlm: ModelLike) -> str:
     """Tells two LVLMs of the same name apart by their weights.
 
     For a folder the first 16 hex digits of a SHA-256 over its ``config.json`` and its ``model*.safetensors``, with
-    their names, sorted; whether other files, a regressor say, lie beside them makes no difference. For a hub id the resolved revision. ""
-    where neither is known: compare only two that are not empty. All weights of the folder are read from disk.
+    their names, sorted; whether other files lie beside them, a regressor say, makes no difference. For a hub id the
+    resolved revision. "" where neither is known: compare only two that are not empty. All weights of the folder are
+    read from disk.
 
     Raises:
         OSError: a file of the folder cannot be read.
