@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from acs_core.geometry import Box
+from acs_core.identity import ModelLike
 
 Values = tuple[float, float, float, float]
 
@@ -71,28 +72,8 @@ class Family(Protocol):
         """The layout of a prompt ``input_ids`` (1, S) with its pixel inputs."""
 
 
-class LVLM(Protocol):
+class LVLM(ModelLike, Protocol):
     """A loaded model. ``lock`` guards it: sampling and capture hold it, so that threads may share one LVLM."""
-
-    @property
-    def name(self) -> str:
-        """Folder or hub id, as given."""
-
-    @property
-    def family(self) -> str:
-        """``internvl`` or ``qwen2_5_vl``."""
-
-    @property
-    def revision(self) -> str | None:
-        """Commit hash the hub resolved, None for a folder."""
-
-    @property
-    def num_layers(self) -> int:
-        """Layers L of the language model."""
-
-    @property
-    def num_heads(self) -> int:
-        """Query heads K per layer."""
 
     @property
     def hf_model(self) -> Any:
