@@ -14,7 +14,7 @@ from acs_core.heads import Head, HeadFile
 from acs_core.identity import ModelIdentity
 from acs_core.regressor import AttentionIoURegressor
 from acs_core.types import COORDINATES
-from training.coco import DataError
+from training.errors import DataError
 from training.store import Collection
 
 

@@ -8,8 +8,8 @@ from sklearn.isotonic import IsotonicRegression
 from acs_core.calibration import Calibration
 from acs_core.identity import ModelIdentity
 from acs_core.selection import Selector
-from training.coco import DataError
-from training.replay_choice import choose_offline
+from training.errors import DataError
+from training.offline_choice import choose_offline
 from training.store import Collection
 
 MIN_CHOICES = 50

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from acs_core.errors import AcsError
-from training.coco import DataError, load_pairs
+from training.coco import load_pairs
 
 app = typer.Typer(
     help="Data, embedded models, and the files that an LVLM needs for ACS.",
@@ -209,7 +209,7 @@ def main() -> None:
     logging.disable_progress_bar()  # ours says what goes on
     try:
         app()
-    except (AcsError, DataError, OSError) as error:
+    except (AcsError, OSError) as error:
         err.print(f"acs-train: {error}", style="red", markup=False)
         sys.exit(1)
     except KeyboardInterrupt:

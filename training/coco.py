@@ -12,12 +12,9 @@ import cv2
 import numpy as np
 
 from acs_core.geometry import Box
+from training.errors import DataError
 
 SMALL = (0.001, 0.01)  # share of the image's area, paper section 5.1
-
-
-class DataError(Exception):
-    """Annotations or pictures that cannot be used; the message says which and why."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from acs_core.identity import ModelIdentity, weights_fingerprint
 from acs_core.lvlm.base import LVLM
 from acs_core.sampling import greedy, sample
 from acs_core.types import Candidate, Response, SamplingConfig
-from training.coco import DataError, Pair
+from training.coco import Pair
+from training.errors import DataError
 from training.store import open_store, shard_file, write_shard
 
 PAIRS_PER_SHARD = 50

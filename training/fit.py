@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from acs_core.regressor import AttentionIoURegressor
-from training.coco import DataError
+from training.errors import DataError
 from training.store import Collection
 
 

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from training.coco import DataError
+from training.errors import DataError
 
 MANIFEST = "manifest.json"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.analyze import AnalysisConfig, analyze, gradient_importance, head_file
-from training.coco import DataError
+from training.errors import DataError
 
 
 def test_gradient_and_entropy_find_the_head_that_knows(collection, fitted, identity, telling_head):

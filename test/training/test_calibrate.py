@@ -4,8 +4,8 @@ import pytest
 from acs_core.heads import Head, HeadFile
 from acs_core.selection import AcsFree, make_selector
 from training.calibrate import calibrate, calibration_error
-from training.coco import DataError
-from training.replay_choice import choose_offline
+from training.errors import DataError
+from training.offline_choice import choose_offline
 
 
 @pytest.fixture

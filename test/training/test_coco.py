@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from training.coco import DataError, load_pairs
+from training.coco import load_pairs
+from training.errors import DataError
 
 
 def write(folder, annotations, width=100, height=100):

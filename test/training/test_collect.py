@@ -3,8 +3,9 @@ import pytest
 
 from acs_core.assets import resolve_model
 from acs_core.lvlm import load_lvlm
-from training.coco import DataError, load_pairs
+from training.coco import load_pairs
 from training.collect import CollectConfig, best_iou, collect, with_map_size
+from training.errors import DataError
 from training.store import read_store, shard_file
 from training.synth import write_coco
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.coco import DataError
+from training.errors import DataError
 from training.fit import FitConfig, fit, predict, split_by_image
 from training.store import Collection
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from training.coco import DataError
+from training.errors import DataError
 from training.store import open_store, read_store, shard_file, write_shard
 
 

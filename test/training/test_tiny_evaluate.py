@@ -4,7 +4,7 @@ import pytest
 
 from acs_core.assets import resolve_model
 from acs_core.lvlm import load_lvlm
-from training.coco import DataError
+from training.errors import DataError
 from training.sprites import load_sprites
 from training.tiny.data import Pictures, render_pictures
 from training.tiny.evaluate import greedy_accuracy

@@ -10,7 +10,8 @@ import torch
 
 from acs_core.geometry import Box
 from acs_core.lvlm.processors import InternVLProcessor
-from training.coco import SMALL, DataError
+from training.coco import SMALL
+from training.errors import DataError
 from training.tiny.data import Pictures, QuestionMaker, normalised
 from training.world import SceneObject
 

@@ -15,7 +15,7 @@ from acs_core.selection import Selector
 from training.calibrate import calibration_error
 from training.coco import Pair
 from training.collect import CollectConfig, collect
-from training.replay_choice import choose_offline
+from training.offline_choice import choose_offline
 from training.store import read_store
 
 

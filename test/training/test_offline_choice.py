@@ -4,7 +4,7 @@ import numpy as np
 
 from acs_core.heads import Head, HeadFile
 from acs_core.selection import AcsFree
-from training.replay_choice import choose_offline
+from training.offline_choice import choose_offline
 
 
 def test_a_head_that_knows_picks_almost_the_best(collection, identity, telling_head):
