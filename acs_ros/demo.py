@@ -175,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", help="another model: short name, folder or Hugging Face id")
     parser.add_argument("--selector", help="another selector: acs-free, acs-learned, greedy, ...")
     parser.add_argument("--samples", type=_positive, metavar="N", help="responses sampled per frame")
-    parser.add_argument("--seed", type=int, help="seed of every call")
+    parser.add_argument("--seed", type=int, default=1, help="seed of every call (1); -1: a fresh one each")
     parser.add_argument("--params", type=Path, metavar="YAML", help="parameter file (config/tiny_internvl.yaml)")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="longest wait for an answer, seconds")
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="output folder (demo_output)")
