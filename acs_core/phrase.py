@@ -13,10 +13,11 @@ from acs_core.errors import PhraseError
 
 # Joiners are format characters too, but Persian, Indic scripts and emoji cannot be written without them.
 _JOINERS = "\u200c\u200d"
+MAX_PHRASE_CHARS = 200  # enough to name an object, too short for a story
 _VISIBLE = "LNPS"  # Unicode major categories: letters, numbers, punctuation, symbols
 
 
-def clean_phrase(text: str, max_chars: int = 200) -> str:
+def clean_phrase(text: str, max_chars: int = MAX_PHRASE_CHARS) -> str:
     """The phrase in NFC, on one line, with single blanks and without control or invisible format characters.
 
     Cleaning a clean phrase changes nothing.

@@ -2,8 +2,7 @@
 
 A bag is a rosbag2 folder (mcap, chunks compressed with zstd) with the topics ``/camera/image`` (sensor_msgs/Image) and
 ``/ground_truth`` (vision_msgs/Detection2DArray; same stamp and frame_id as its image, ``class_id`` the phrase that
-names the object). ``ros2 bag play`` plays it; here rosbags reads and writes
-it, because rosbag2 is not on pip.
+names the object). ``ros2 bag play`` plays it; here rosbags reads and writes it, because rosbag2 is not on pip.
 """
 
 from __future__ import annotations

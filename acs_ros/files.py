@@ -14,11 +14,8 @@ def shipped_file(name: str) -> Path:
     Raises:
         FileNotFoundError: the package was installed without it; says where it was looked for.
     """
-    places = [Path(__file__).resolve().parents[1], Path(sys.prefix) / "share" / "acs_ros"]
-    try:
-        places.append(Path(get_package_share_directory("acs_ros")))
-    except (OSError, LookupError, ValueError):  # no workspace is sourced, or one without acs_ros
-        places.append(Path("(acs_ros is in no sourced workspace)"))
+    workspace = _share_in_workspace("acs_ros") or Path("(acs_ros is in no sourced workspace)")
+    places = [Path(__file__).resolve().parents[1], Path(sys.prefix) / "share" / "acs_ros", workspace]
     for place in places:
         if (place / name).is_file():
             return place / name
@@ -31,12 +28,17 @@ def interface_files(package: str) -> list[Path]:
     Raises:
         FileNotFoundError: the package is not installed, or without its sources.
     """
-    places = [Path(sys.prefix) / "share" / package]
-    try:
-        places.insert(0, Path(get_package_share_directory(package)))
-    except (OSError, LookupError, ValueError):  # a pip environment that nobody sourced: sys.prefix is the only place
-        places = places[-1:]
+    workspace = _share_in_workspace(package)
+    places = [*([workspace] if workspace else []), Path(sys.prefix) / "share" / package]
     for place in places:
         if found := sorted((place / "msg").glob("*.msg")):
             return found
     raise FileNotFoundError(f"no .msg files of {package} in {', '.join(map(str, places))}: install {package}")
+
+
+def _share_in_workspace(package: str) -> Path | None:
+    """The package's share folder in a sourced workspace; None where none is sourced, or it lacks the package."""
+    try:
+        return Path(get_package_share_directory(package))
+    except (OSError, LookupError, ValueError):
+        return None

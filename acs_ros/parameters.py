@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,11 +12,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from acs_core.image import MAX_PIXELS
-from acs_core.phrase import clean_phrase
+from acs_core.phrase import MAX_PHRASE_CHARS
 from acs_core.types import SamplingConfig
 
 # The engine's own limit, which the node cannot widen: the engine cleans every phrase again with this default.
-MAX_PHRASE_CHARS = int(inspect.signature(clean_phrase).parameters["max_chars"].default)
 SELECTOR_HELP = "How the answer is picked from the sampled boxes: acs-free, acs-learned, greedy, ..."
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from acs_core.heads import HeadFile
-from acs_core.identity import ModelIdentity
+from acs_core.identity import ModelIdentity, weights_fingerprint
 from acs_core.lvlm.base import LVLM
 from acs_core.regressor import save_regressor
 from acs_core.selection import AcsFree, AcsLearned
@@ -18,9 +18,7 @@ from training.coco import Pair
 from training.collect import CollectConfig, collect, with_map_size
 from training.errors import DataError
 from training.fit import FitConfig, FitResult, fit
-from training.store import read_store
-
-Progress = Callable[[int, int], None]
+from training.store import Collection, read_store
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,17 @@ def build(
     identity = ModelIdentity.of(lvlm)
     out.mkdir(parents=True, exist_ok=True)
     _check_memory(lvlm, train, with_map_size(config.collect, lvlm))
-    _collect(lvlm, train, work / "train", config.collect, say, lambda d, t: progress("collect", d, t))
-    data = read_store(work / "train")
+    weights = weights_fingerprint(lvlm)
+
+    def collected(pairs: list[Pair], name: str, settings: CollectConfig, stage: str) -> Collection:
+        report = collect(lvlm, pairs, work / name, settings, lambda d, t: progress(stage, d, t), weights)
+        for problem in report.skipped[:10]:
+            say(f"skipped {problem}")
+        if len(report.skipped) > 10:
+            say(f"skipped {len(report.skipped) - 10} more")
+        return read_store(work / name)
+
+    data = collected(train, "train", config.collect, "collect")
     say(f"{len(data.iou)} candidates of {len(data.pairs)} pairs, mean IoU {data.iou.mean():.3f}")
 
     fitted = fit(data, config.fit, lambda epoch, _, __: progress("fit", epoch, config.fit.epochs))
@@ -79,8 +86,7 @@ def build(
     say(f"critical layers {', '.join(map(str, heads.layers))}; IoU groups high/low {analysis.group_sizes}")
 
     run = replace(config.collect, temperature=config.run_temperature, seed=config.collect.seed + 1_000_000)
-    _collect(lvlm, calibration, work / "calibration", run, say, lambda d, t: progress("collect for calibration", d, t))
-    fresh = read_store(work / "calibration")
+    fresh = collected(calibration, "calibration", run, "collect for calibration")
     for selector in (AcsLearned(fitted.regressor, size), AcsFree(heads)):
         curve = calibrate(selector, fresh, identity, made_by)
         curve.save(out / f"calibration-{selector.name}.json")
@@ -99,16 +105,6 @@ def describe(config: BuildConfig, train: str, calibration: str) -> str:
         f"{heads.heads} heads per coordinate of {where} by the entropy gap between IoU in (0, {heads.low_iou:g}] and "
         f"above {heads.high_iou:g} on held-out images; calibrated on {calibration} at tau={config.run_temperature:g}"
     )
-
-
-def _collect(
-    lvlm: LVLM, pairs: list[Pair], out: Path, config: CollectConfig, say: Callable[[str], None], progress: Progress
-) -> None:
-    report = collect(lvlm, pairs, out, config, progress)
-    for problem in report.skipped[:10]:
-        say(f"skipped {problem}")
-    if len(report.skipped) > 10:
-        say(f"skipped {len(report.skipped) - 10} more")
 
 
 def _check_memory(lvlm: LVLM, pairs: list[Pair], config: CollectConfig) -> None:

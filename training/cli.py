@@ -101,8 +101,7 @@ def collect(
 
     pairs = load_pairs(data, images)[:limit]
     lvlm = load_lvlm(resolve_model(model), device=device)
-    size = (map_side, map_side) if map_side else None
-    config = job.CollectConfig(samples=samples, temperature=temperature, seed=seed, map_size=size)
+    config = job.CollectConfig(samples=samples, temperature=temperature, seed=seed, map_size=_square(map_side))
     with _bar() as bar:
         report = job.collect(lvlm, pairs, out, config, lambda d, t: bar("collect", d, t))
     for line in report.skipped:
@@ -138,12 +137,11 @@ def build(
     pairs = load_pairs(train, train_images)[:limit]
     fresh = load_pairs(calibration, calibration_images)[:calibration_limit]
     lvlm = load_lvlm(resolve_model(model), device=device)
-    size = (map_side, map_side) if map_side else None
     sources = (
         f"{len(pairs)} pairs of {train.parent.name}/{train.name}",
         f"{len(fresh)} pairs of {calibration.parent.name}/{calibration.name}",
     )
-    config = job.BuildConfig(collect=CollectConfig(map_size=size))
+    config = job.BuildConfig(collect=CollectConfig(map_size=_square(map_side)))
     made_by = job.describe(config, *sources)
     with _bar() as bar:
         job.build(lvlm, pairs, fresh, work, out, made_by, config, say=lambda text: err.print(text), progress=bar)
@@ -185,6 +183,10 @@ def tiny_eval(
     Console().print(table)
     if json_file:
         json_file.write_text(json.dumps({"cases": len(pairs), "rows": [asdict(r) for r in rows]}, indent=2) + "\n")
+
+
+def _square(side: int | None) -> tuple[int, int] | None:
+    return (side, side) if side else None
 
 
 @contextmanager

@@ -59,10 +59,12 @@ def collect(
     out: Path,
     config: CollectConfig | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    weights: str | None = None,
 ) -> CollectReport:
     """Collects all of ``pairs`` into the store ``out``; shards that are there already are not made again.
 
-    Pair i is sampled with a seed of its own, so a resumed run gives what an unbroken one would have given.
+    Pair i is sampled with a seed of its own, so a resumed run gives what an unbroken one would have given. ``weights``
+    is the model's fingerprint where the caller has it: computing it reads all weights from disk.
 
     Raises:
         DataError: ``out`` holds a collection of other pairs, of another model or with other settings; or none of a
@@ -70,7 +72,7 @@ def collect(
     """
     config = with_map_size(config or CollectConfig(), lvlm)
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
-    model = {**ModelIdentity.of(lvlm).to_dict(), "weights": weights_fingerprint(lvlm)}
+    model = {**ModelIdentity.of(lvlm).to_dict(), "weights": weights_fingerprint(lvlm) if weights is None else weights}
     manifest = {"model": model, **settings, "pairs": [p.key for p in pairs]}
     open_store(out, manifest)
     skipped: list[str] = []

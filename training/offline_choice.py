@@ -26,14 +26,6 @@ class Choices:
     oracle: np.ndarray
     candidates: np.ndarray
 
-    def accuracy(self) -> float:
-        """Acc@0.5 in [0, 1] (section 5.1)."""
-        return float((self.iou >= 0.5).mean())
-
-    def miou(self) -> float:
-        """Mean IoU in [0, 1]."""
-        return float(self.iou.mean())
-
 
 def choose_offline(selector: Selector, data: Collection) -> Choices:
     """What ``selector`` picks for every pair of ``data``, ties broken as at run time."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,12 +9,11 @@ import torch
 
 from acs_core.geometry import Box
 from acs_core.lvlm.processors import InternVLProcessor
+from acs_core.parsing import parse_response
 from training.coco import SMALL
 from training.errors import DataError
 from training.tiny.data import Pictures, QuestionMaker, normalised
 from training.world import SceneObject
-
-_BOX = re.compile(r"\[(\d+), (\d+), (\d+), (\d+)\]")
 
 
 def small_cases(pictures: Pictures, limit: int) -> Iterator[tuple[int, SceneObject]]:
@@ -57,12 +55,12 @@ def greedy_accuracy(
             )
             texts = processor.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
             for (i, o), text in zip(part, texts, strict=True):
-                match = _BOX.search(text)
-                if match is None:
+                parsed = parse_response(text, max_boxes=1)
+                if not parsed:
                     broken += 1
                     ious.append(0.0)
                     continue
-                box = Box(*(int(v) * size / 1000 for v in match.groups()))
+                box = Box(*(v * size / 1000 for v in parsed[0].values))
                 ious.append(box.iou(o.box))
                 right += min(pictures.objects[i], key=lambda other: _distance(other.box, box)) is o
     count = len(cases)
