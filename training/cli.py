@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from acs_core.errors import AcsError
+from training.cli_tiny import tiny, tiny_eval
 from training.coco import load_pairs
+from training.console import bar, err
 
 app = typer.Typer(
     help="Data, embedded models, and the files that an LVLM needs for ACS.",
@@ -24,7 +19,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-err = Console(stderr=True)
 
 Out = Annotated[Path, typer.Option(help="Folder to write into; made if missing.")]
 Model = Annotated[str, typer.Option(help="Name of an embedded model, a model folder, or a hub id.")]
@@ -32,53 +26,52 @@ Data = Annotated[Path, typer.Option(help="COCO-style instances.json.")]
 Images = Annotated[Path | None, typer.Option(help="Picture folder; default: images/ beside its annotations.")]
 
 
-@app.command(epilog="Example: acs-train synth --split val --images 500 --out world/val")
+@app.command(epilog="Example: acs-train synth --split val --images 500 --out world/val --preview sheet.png")
 def synth(
     out: Out,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
+    split: Annotated[str, typer.Option(help="train, val, test or shifted.")] = "train",
     images: Annotated[int, typer.Option(help="How many pictures.", min=1)] = 1000,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one for each core.", min=1)] = None,
+    preview: Annotated[Path | None, typer.Option(help="Also draw the first 20 with their boxes into this PNG.")] = None,
 ) -> None:
     """Render the world into a COCO data set."""
+    from PIL import Image
+
+    from training.preview import contact_sheet, read_scenes
     from training.synth import SPLIT_SEEDS, write_coco
 
     if split not in SPLIT_SEEDS:
         raise typer.BadParameter(f"choose one of {', '.join(SPLIT_SEEDS)}", param_hint="--split")
-    with _bar() as bar:
-        file = write_coco(out, split, images, progress=lambda d, t: bar("render", d, t))
+    with bar() as move:
+        file = write_coco(out, split, images, workers=workers, progress=lambda d, t: move("render", d, t))
     typer.echo(f"wrote {images} pictures and {file}")
+    if preview:
+        preview.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(contact_sheet(read_scenes(file))).save(preview, format="PNG")
+        typer.echo(f"wrote {preview}")
 
 
-@app.command(epilog="Example: acs-train sprites --font NotoColorEmoji.ttf --out sprites")
+@app.command(epilog="Example: acs-train sprites --font NotoColorEmoji.ttf --fluent icons.json --out sprites")
 def sprites(
-    font: Annotated[Path, typer.Option(help="NotoColorEmoji.ttf (Debian: fonts-noto-color-emoji).")],
     out: Out,
+    font: Annotated[Path | None, typer.Option(help="NotoColorEmoji.ttf (Debian: fonts-noto-color-emoji).")] = None,
+    fluent: Annotated[
+        Path | None, typer.Option(help="icons.json of the npm package @iconify-json/fluent-emoji; needs resvg-py.")
+    ] = None,
 ) -> None:
-    """Draw the world's sprites from the emoji font; the shipped ones were made so."""
-    from training.sprites import make_sprites
+    """Draw the world's sprites from the emoji font, and those of the shifted split; the shipped ones were made so."""
+    from training.sprites import make_fluent_sprites, make_noto_sprites
 
-    typer.echo(f"wrote {make_sprites(font, out)} sprites into {out}")
+    if font is None and fluent is None:
+        raise typer.BadParameter("name a source: --font, --fluent or both", param_hint="--font")
+    if font:
+        typer.echo(f"wrote {make_noto_sprites(font, out)} sprites into {out / 'noto'} and {out / 'clutter'}")
+    if fluent:
+        typer.echo(f"wrote {make_fluent_sprites(fluent, out)} sprites into {out / 'fluent'}")
 
 
-@app.command(epilog="Example: acs-train tiny --arch internvl --out runs/tiny --threads 2")
-def tiny(
-    out: Out,
-    arch: Annotated[str, typer.Option(help="Architecture: internvl.")] = "internvl",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
-    scale: Annotated[float, typer.Option(help="Shortens every phase, for a trial run.", min=0.0001, max=1.0)] = 1.0,
-) -> None:
-    """Train the embedded model from nothing; run again to go on after a stop. The model lands in OUT/tiny-internvl."""
-    import torch
-
-    from training.tiny.train import TinyTrainer, TrainConfig
-
-    if arch != "internvl":
-        raise typer.BadParameter(f"unknown architecture {arch!r}: only internvl can be trained", param_hint="--arch")
-    torch.set_num_threads(threads)
-    full = TrainConfig()
-    first, second, third = (max(1, round(s * scale)) for s in full.steps)
-    pictures = max(64, round(full.pictures * scale))
-    TinyTrainer(out, TrainConfig(pictures=pictures, steps=(first, second, third)), device=device).run()
+app.command(epilog="Example: acs-train tiny --arch internvl --out runs/tiny --threads 2")(tiny)
+app.command("tiny-eval", epilog="Example: acs-train tiny-eval --arch qwen2_5_vl --cases 500")(tiny_eval)
 
 
 @app.command(epilog="Example: acs-train collect --model tiny-internvl --data world/train/instances.json --out store")
@@ -102,8 +95,8 @@ def collect(
     pairs = load_pairs(data, images)[:limit]
     lvlm = load_lvlm(resolve_model(model), device=device)
     config = job.CollectConfig(samples=samples, temperature=temperature, seed=seed, map_size=_square(map_side))
-    with _bar() as bar:
-        report = job.collect(lvlm, pairs, out, config, lambda d, t: bar("collect", d, t))
+    with bar() as move:
+        report = job.collect(lvlm, pairs, out, config, lambda d, t: move("collect", d, t))
     for line in report.skipped:
         err.print(f"skipped: {line}", style="yellow", markup=False)
     typer.echo(f"collected {report.collected} pairs, {report.resumed} were there, {len(report.skipped)} skipped: {out}")
@@ -143,65 +136,13 @@ def build(
     )
     config = job.BuildConfig(collect=CollectConfig(map_size=_square(map_side)))
     made_by = job.describe(config, *sources)
-    with _bar() as bar:
-        job.build(lvlm, pairs, fresh, work, out, made_by, config, say=lambda text: err.print(text), progress=bar)
+    with bar() as move:
+        job.build(lvlm, pairs, fresh, work, out, made_by, config, say=lambda text: err.print(text), progress=move)
     typer.echo(f"wrote regressor, head file and calibrations into {out}")
-
-
-@app.command("tiny-eval", epilog="Example: acs-train tiny-eval --cases 2225")
-def tiny_eval(
-    model: Model = "tiny-internvl",
-    cases: Annotated[int, typer.Option(help="Small-object cases of the test split.", min=1)] = 500,
-    temperature: Annotated[float, typer.Option(help="Of the ten samples.", min=0.01)] = 0.5,
-    work: Annotated[Path, typer.Option(help="Folder for pictures and answers; kept.")] = Path("work/tiny-eval"),
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the table as JSON.")] = None,
-) -> None:
-    """Accuracy of an embedded model on held-out rendered pictures: greedy, the selectors, and the best of ten."""
-    from acs_core.assets import resolve_model
-    from acs_core.lvlm import load_lvlm
-    from acs_core.selection import make_selector
-    from training.synth import write_coco
-    from training.tiny.report import tiny_report
-
-    file = work / "test" / "instances.json"
-    with _bar() as bar:
-        if not file.exists() or len(load_pairs(file)) < cases:
-            write_coco(work / "test", "test", cases, progress=lambda d, t: bar("render", d, t))
-        pairs = load_pairs(file)[:cases]
-        lvlm = load_lvlm(resolve_model(model), device="cpu")
-        selectors = [make_selector(name, lvlm) for name in ("greedy", "first-valid", "acs-free", "acs-learned")]
-        folder = work / f"{Path(model).name}-{len(pairs)}-{temperature}"
-        rows = tiny_report(lvlm, pairs, selectors, folder, temperature, progress=bar)
-    table = Table(
-        title=f"{Path(model).name}: {len(pairs)} small objects (0.1-1 % of the image), N=10, tau={temperature}"
-    )
-    for column in ("method", "Acc@0.5 %", "mIoU %", "calibration error %"):
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for row in rows:
-        error = "-" if row.calibration_error is None else f"{row.calibration_error:.1f}"
-        table.add_row(row.method, f"{row.accuracy:.1f}", f"{row.miou:.1f}", error)
-    Console().print(table)
-    if json_file:
-        json_file.write_text(json.dumps({"cases": len(pairs), "rows": [asdict(r) for r in rows]}, indent=2) + "\n")
 
 
 def _square(side: int | None) -> tuple[int, int] | None:
     return (side, side) if side else None
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar with one line for each stage; gives the function that moves it."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=err) as progress:
-        tasks: dict[str, object] = {}
-
-        def move(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
-
-        yield move
 
 
 def main() -> None:

@@ -1,80 +1,213 @@
-"""Sprites of everyday objects: loading the shipped sheet, and making it from an emoji font.
+"""Sprites of everyday objects: the categories, the shipped drawings, and making them from emoji sources.
 
-The sheet is a folder of RGBA PNG files, one a category, cropped to the drawing. They are Noto Color Emoji glyphs
-(SIL Open Font License 1.1, see ``assets/sprites/LICENSE``).
+``assets/sprites/noto`` holds the drawings of the train, val and test splits (Noto Color Emoji glyphs, SIL Open Font
+License 1.1), ``assets/sprites/fluent`` other drawings of the same categories for the shifted split (Microsoft Fluent
+emoji, MIT), ``assets/sprites/clutter`` glyphs that are nobody's category. Each folder holds its licence.
 """
 
 from __future__ import annotations
 
+import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-SPRITE_FOLDER = Path(__file__).parent / "assets" / "sprites"
+from training.errors import DataError
 
-# name -> glyph; COCO's names where COCO has the category
-GLYPHS = {
-    "apple": "🍎",
-    "banana": "🍌",
-    "bird": "🐦",
-    "book": "📘",
-    "broccoli": "🥦",
-    "cell phone": "📱",
-    "clock": "⏰",
-    "cup": "☕",
-    "key": "🔑",
-    "orange": "🍊",
-    "teddy bear": "🧸",
-    "umbrella": "☂",
+SPRITE_FOLDER = Path(__file__).parent / "assets" / "sprites"
+NOTO, FLUENT, CLUTTER = (SPRITE_FOLDER / name for name in ("noto", "fluent", "clutter"))
+
+# category -> (Noto glyphs, Fluent drawings); COCO's names where COCO has the category
+CATEGORIES: dict[str, tuple[str, str]] = {
+    "apple": ("🍎 🍏", "red-apple green-apple"),
+    "backpack": ("🎒", "backpack"),
+    "banana": ("🍌", "banana"),
+    "bell": ("🔔", "bell"),
+    "bicycle": ("🚲", "bicycle"),
+    "bird": ("🐦 🦜 🦆", "bird parrot duck"),
+    "boat": ("⛵ 🚤", "sailboat speedboat"),
+    "book": ("📘 📕 📗", "blue-book closed-book green-book"),
+    "bottle": ("🍾 🍼 🧴", "bottle-with-popping-cork baby-bottle lotion-bottle"),
+    "broccoli": ("🥦", "broccoli"),
+    "bus": ("🚌 🚍", "bus oncoming-bus"),
+    "cake": ("🎂 🍰", "birthday-cake shortcake"),
+    "camera": ("📷", "camera"),
+    "car": ("🚗 🚙 🚘", "automobile sport-utility-vehicle oncoming-automobile"),
+    "carrot": ("🥕", "carrot"),
+    "cat": ("🐈 🐱", "cat cat-face"),
+    "cell phone": ("📱", "mobile-phone"),
+    "chair": ("🪑", "chair"),
+    "clock": ("⏰ 🕐", "alarm-clock one-oclock"),
+    "cup": ("☕ 🍵", "hot-beverage teacup-without-handle"),
+    "dog": ("🐕 🐶", "dog dog-face"),
+    "donut": ("🍩", "doughnut"),
+    "elephant": ("🐘", "elephant"),
+    "flashlight": ("🔦", "flashlight"),
+    "hammer": ("🔨", "hammer"),
+    "handbag": ("👜", "handbag"),
+    "hat": ("🎩 👒", "top-hat womans-hat"),
+    "hot dog": ("🌭", "hot-dog"),
+    "key": ("🔑 🗝", "key old-key"),
+    "kite": ("🪁", "kite"),
+    "laptop": ("💻", "laptop"),
+    "lemon": ("🍋", "lemon"),
+    "light bulb": ("💡", "light-bulb"),
+    "lock": ("🔒 🔓", "locked unlocked"),
+    "orange": ("🍊", "tangerine"),
+    "pizza": ("🍕", "pizza"),
+    "potted plant": ("🪴", "potted-plant"),
+    "scissors": ("✂", "scissors"),
+    "shoe": ("👟 👞", "running-shoe mans-shoe"),
+    "sports ball": ("⚽ 🏀 🏐", "soccer-ball basketball volleyball"),
+    "stop sign": ("🛑", "stop-sign"),
+    "strawberry": ("🍓", "strawberry"),
+    "suitcase": ("🧳", "luggage"),
+    "teddy bear": ("🧸", "teddy-bear"),
+    "toothbrush": ("🪥", "toothbrush"),
+    "traffic light": ("🚦 🚥", "vertical-traffic-light horizontal-traffic-light"),
+    "train": ("🚂 🚆", "locomotive train"),
+    "truck": ("🚚 🚛", "delivery-truck articulated-lorry"),
+    "tv": ("📺", "television"),
+    "umbrella": ("☂ ☔", "umbrella umbrella-with-rain-drops"),
+    "watch": ("⌚", "watch"),
+    "wine glass": ("🍷", "wine-glass"),
+}
+
+# drawn now and then, never annotated
+CLUTTER_GLYPHS: dict[str, str] = {
+    "balloon": "🎈",
+    "cloud": "☁",
+    "coin": "🪙",
+    "die": "🎲",
+    "diamond": "🔶",
+    "flower": "🌸",
+    "gem": "💎",
+    "herb": "🌿",
+    "leaf": "🍁",
+    "log": "🪵",
+    "moon": "🌙",
+    "mushroom": "🍄",
+    "paw": "🐾",
+    "puzzle": "🧩",
+    "ribbon": "🎀",
+    "rock": "🪨",
+    "shell": "🐚",
+    "star": "⭐",
 }
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """One category's drawing: ``rgba`` is (H, W, 4) uint8, cropped so that the drawing touches all four sides."""
+    """One drawing of the category ``name``: ``rgba`` is (H, W, 4) uint8, cropped so that it touches all four sides."""
 
     name: str
     rgba: np.ndarray
 
 
-def load_sprites(folder: Path = SPRITE_FOLDER) -> tuple[Sprite, ...]:
-    """The sprites of ``folder`` in alphabetical order of their names (file ``cell_phone.png`` is "cell phone").
+def category_names() -> tuple[str, ...]:
+    """All categories of the world in alphabetical order, the same in every split."""
+    return tuple(sorted(CATEGORIES))
+
+
+def load_sprites(folder: Path = NOTO) -> tuple[Sprite, ...]:
+    """The sprites of ``folder``, sorted by name; ``cell_phone.png``, ``cell_phone-2.png``, ... all are "cell phone".
 
     Raises:
-        FileNotFoundError: the folder holds no PNG file.
-        ValueError: a file is not a readable RGBA picture.
+        DataError: the folder holds no PNG file, or a file is not a readable picture with an alpha channel.
     """
-    files = sorted(folder.glob("*.png"))
+    files = sorted(folder.glob("*.png"), key=lambda path: (_name(path), path.stem))
     if not files:
-        raise FileNotFoundError(f"no sprites in {folder}: it should hold PNG files with an alpha channel")
+        raise DataError(f"no sprites in {folder}: it should hold PNG files with an alpha channel")
     return tuple(_read(path) for path in files)
 
 
+def _name(path: Path) -> str:
+    return path.stem.partition("-")[0].replace("_", " ")
+
+
 def _read(path: Path) -> Sprite:
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None or image.ndim != 3 or image.shape[2] != 4:
-        raise ValueError(f"{path} is not a PNG with an alpha channel")
-    return Sprite(path.stem.replace("_", " "), cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA))
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            if file.mode != "RGBA" and "transparency" not in file.info:
+                raise DataError(f"{path} has no alpha channel; save it as a PNG with one")
+            return Sprite(_name(path), np.asarray(file.convert("RGBA")))
+    except OSError as error:
+        raise DataError(f"{path} is not a readable PNG: {error}") from error
 
 
-def make_sprites(font_file: Path, folder: Path = SPRITE_FOLDER, size: int = 96) -> int:
-    """Draws every glyph of ``GLYPHS`` with ``font_file`` (NotoColorEmoji.ttf) into ``folder``; returns how many.
+def make_noto_sprites(font_file: Path, folder: Path = SPRITE_FOLDER, size: int = 96) -> int:
+    """Draws the glyphs of ``CATEGORIES`` and ``CLUTTER_GLYPHS`` with ``font_file`` (NotoColorEmoji.ttf) into
+    ``folder/noto`` and ``folder/clutter``; returns how many. ``size`` is the longer side in pixels.
 
-    ``size`` is the longer side in pixels. Needs Pillow built with FreeType colour-bitmap support.
+    Needs Pillow built with FreeType colour-bitmap support.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.truetype(str(font_file), 109)  # the one bitmap size that the font holds
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, glyph in GLYPHS.items():
+
+    def draw(glyph: str, file: Path) -> None:
         canvas = Image.new("RGBA", (160, 160), (0, 0, 0, 0))
         ImageDraw.Draw(canvas).text((8, 8), glyph, font=font, embedded_color=True)
-        drawing = canvas.crop(canvas.getbbox())
-        scale = size / max(drawing.size)
-        drawing = drawing.resize(
-            (round(drawing.width * scale), round(drawing.height * scale)), Image.Resampling.LANCZOS
-        )
-        drawing.save(folder / f"{name.replace(' ', '_')}.png", optimize=True)
-    return len(GLYPHS)
+        _save(np.asarray(canvas), file, size)
+
+    glyphs = {name: noto.split() for name, (noto, _) in CATEGORIES.items()}
+    files = _files(glyphs, folder / "noto") + _files({k: [v] for k, v in CLUTTER_GLYPHS.items()}, folder / "clutter")
+    for glyph, file in files:
+        draw(glyph, file)
+    return len(files)
+
+
+def make_fluent_sprites(icons_file: Path, folder: Path = SPRITE_FOLDER, size: int = 96) -> int:
+    """Draws the Fluent drawings of ``CATEGORIES`` into ``folder/fluent``; returns how many.
+
+    ``icons_file`` is the icons.json of the npm package @iconify-json/fluent-emoji. Needs resvg-py.
+
+    Raises:
+        DataError: resvg-py is missing, or the file lacks a drawing.
+    """
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise DataError("drawing SVG sprites needs a renderer: pip install resvg-py") from error
+    from PIL import Image
+
+    content = json.loads(icons_file.read_text())
+    files = _files({name: fluent.split() for name, (_, fluent) in CATEGORIES.items()}, folder / "fluent")
+    for key, file in files:
+        key = content.get("aliases", {}).get(key, {}).get("parent", key)
+        if key not in content["icons"]:
+            raise DataError(f"{icons_file} has no drawing {key!r}; is it the fluent-emoji package?")
+        svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">{content["icons"][key]["body"]}</svg>'
+        png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=4 * size, height=4 * size))
+        _save(np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")), file, size)
+    return len(files)
+
+
+def _files(keys: dict[str, list[str]], folder: Path) -> list[tuple[str, Path]]:
+    """(key, file) of every drawing; the first of a category has no number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        (key, folder / f"{name.replace(' ', '_')}{f'-{i + 1}' if i else ''}.png")
+        for name, some in keys.items()
+        for i, key in enumerate(some)
+    ]
+
+
+def _save(rgba: np.ndarray, file: Path, size: int) -> None:
+    """Crops to the drawing, scales the longer side to ``size`` and writes a palette PNG."""
+    from PIL import Image
+
+    ys, xs = np.nonzero(rgba[..., 3] > 64)
+    drawing = rgba[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1].astype(np.float32)
+    drawing[..., :3] *= drawing[..., 3:] / 255  # premultiplied, so that scaling draws no dark fringe
+    scale = size / max(drawing.shape[:2])
+    h, w = (max(1, round(side * scale)) for side in drawing.shape[:2])
+    small = np.asarray(cv2.resize(drawing, (w, h), interpolation=cv2.INTER_AREA), dtype=np.float32)
+    small[..., :3] *= 255 / np.maximum(small[..., 3:], 1)
+    picture = Image.fromarray(np.clip(small.round(), 0, 255).astype(np.uint8))
+    picture.quantize(192, method=Image.Quantize.FASTOCTREE).save(file, optimize=True)

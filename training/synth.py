@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from training.sprites import load_sprites
-from training.world import WorldConfig, render_scene
+from training.scene import SPLIT_SEEDS, SceneObject, WorldConfig
+from training.world import World
 
-# The embedded models train on seeds of their own (training.tiny.train); no split shares a picture with another.
-SPLIT_SEEDS = {"train": 101, "val": 102, "test": 103}
+# The first number of every written scene's seed: whoever trains on World("train").scene([k, ...]) with another k never
+# sees a picture of the written train split.
+STREAM = 77
+WORTH_WORKERS = 200  # pictures; below, starting processes takes longer than rendering
 
 
 def write_coco(
@@ -21,47 +28,99 @@ def write_coco(
     split: str,
     count: int,
     config: WorldConfig | None = None,
+    workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Renders ``count`` pictures of ``split`` into ``folder``: ``images/*.png`` and ``instances.json``, whose path is
+    """Renders ``count`` pictures of ``split`` into ``folder``: ``images/*.jpg`` and ``instances.json``, whose path is
     returned. ``area`` is the number of visible pixels, ``bbox`` [x, y, width, height] in pixels, as in COCO.
 
-    The same split and count give the same files; a larger count begins with the same pictures.
+    The same split and count give the same files whatever the number of ``workers`` (processes; by default one for each
+    core, and none for a few pictures); a larger count begins with the same pictures. ``instances.json`` is written
+    last: its presence says that all pictures are there.
 
     Raises:
-        ValueError: unknown split, or a count below 1.
+        ValueError: unknown split, a count or a number of workers below 1.
+        OSError: a picture cannot be written.
     """
     if split not in SPLIT_SEEDS:
         raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLIT_SEEDS)}")
     if count < 1:
         raise ValueError(f"--images must be at least 1, got {count}")
-    config = config or WorldConfig()
-    sprites = load_sprites()
-    categories = [{"id": i + 1, "name": s.name} for i, s in enumerate(sprites)]
-    ids = {c["name"]: c["id"] for c in categories}
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {workers}")
+    if workers is None:
+        workers = (os.cpu_count() or 1) if count >= WORTH_WORKERS else 1
+    file = folder / "instances.json"
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    categories = [{"id": i + 1, "name": name} for i, name in enumerate(_world(split, config).names)]
+    ids = {str(c["name"]): i + 1 for i, c in enumerate(categories)}
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        scene = render_scene(np.random.default_rng([SPLIT_SEEDS[split], i]), sprites, config)
-        name = f"{split}_{i:06d}.png"
-        if not cv2.imwrite(str(folder / "images" / name), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)):
-            raise OSError(f"cannot write {folder / 'images' / name}")
-        images.append({"id": i + 1, "file_name": name, "width": config.size, "height": config.size})
-        for o in scene.objects:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": i + 1,
-                    "category_id": ids[o.name],
-                    "bbox": [o.box.x1, o.box.y1, o.box.width, o.box.height],
-                    "area": o.area,
-                    "iscrowd": 0,
-                }
-            )
-        progress(i + 1, count)
-    file = folder / "instances.json"
-    info = {"description": f"acs rendered world, split {split}"}
-    content = {"info": info, "images": images, "annotations": annotations, "categories": categories}
-    file.write_text(json.dumps(content))  # last: its presence says that all pictures are there
+    with _mapper(workers) as run:
+        for i, (name, size, objects) in enumerate(run(partial(_write_scene, folder, split, config), count)):
+            images.append({"id": i + 1, "file_name": name, "width": size[0], "height": size[1]})
+            for o in objects:
+                annotations.append(_annotation(len(annotations) + 1, i + 1, ids[o.name], o))
+            progress(i + 1, count)
+    content = {
+        "info": {"description": f"acs rendered world, split {split}"},
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
+    partly = file.with_suffix(".part")
+    partly.write_text(json.dumps(content))
+    partly.replace(file)
     return file
+
+
+def _annotation(number: int, image: int, category: int, o: SceneObject) -> dict[str, object]:
+    box = [o.box.x1, o.box.y1, o.box.width, o.box.height]
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": box,
+        "area": o.area,
+        "iscrowd": 0,
+    }
+
+
+Written = tuple[str, tuple[int, int], tuple[SceneObject, ...]]  # file name, (width, height), objects
+
+
+def _write_scene(folder: Path, split: str, config: WorldConfig | None, index: int) -> Written:
+    world = _world(split, config)
+    scene = world.scene([STREAM, index])
+    name = f"{split}_{index:06d}.jpg"
+    low, high = world.config.jpeg_quality
+    quality = int(np.random.default_rng([SPLIT_SEEDS[split], STREAM, index, 1]).integers(low, high + 1))
+    path = folder / "images" / name
+    if not cv2.imwrite(str(path), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]):
+        raise OSError(f"cannot write {path}: is the disk full?")
+    return name, (scene.image.shape[1], scene.image.shape[0]), scene.objects
+
+
+@cache
+def _world(split: str, config: WorldConfig | None) -> World:
+    """One world for each process: its sources take a second to draw."""
+    return World(split, config)
+
+
+Run = Callable[[Callable[[int], Written], int], Iterator[Written]]
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator[Run]:
+    """Gives the function that calls another with 0, 1, ..., count - 1 and yields the results in that order."""
+    if workers == 1:
+        yield lambda job, count: map(job, range(count))
+        return
+    # spawn: a forked child of a process whose libraries run threads can hang
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
+    try:
+        yield lambda job, count: pool.map(job, range(count), chunksize=16)
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,34 +1,88 @@
 import json
 
 import pytest
+from PIL import Image
 
 from training.coco import load_pairs
+from training.scene import SPLIT_SEEDS
+from training.sprites import category_names
 from training.synth import write_coco
 
 
-def test_the_world_reads_back_as_coco(tmp_path):
-    file = write_coco(tmp_path, "val", 12)
-    content = json.loads(file.read_text())
-    assert len(content["images"]) == 12 and len(list((tmp_path / "images").iterdir())) == 12
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    return {split: write_coco(folder / split, split, 12) for split in SPLIT_SEEDS}
+
+
+@pytest.mark.parametrize("split", SPLIT_SEEDS)
+def test_the_files_are_coco(written, split):
+    content = json.loads(written[split].read_text())
+    assert {c["id"]: c["name"] for c in content["categories"]} == dict(enumerate(category_names(), start=1))
+    assert [image["id"] for image in content["images"]] == list(range(1, 13))
     assert [a["id"] for a in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))
-    pairs = load_pairs(file)
+    sizes = {}
+    for image in content["images"]:
+        with Image.open(written[split].parent / "images" / image["file_name"]) as picture:
+            assert picture.format == "JPEG" and picture.size == (image["width"], image["height"])
+        sizes[image["id"]] = picture.size
+    assert {a["image_id"] for a in content["annotations"]} == set(sizes)
+    for a in content["annotations"]:
+        x, y, w, h = a["bbox"]
+        assert 0 <= x < x + w <= sizes[a["image_id"]][0] and 0 <= y < y + h <= sizes[a["image_id"]][1]
+        assert 0 < a["area"] <= w * h and a["iscrowd"] == 0
+        assert 1 <= a["category_id"] <= len(category_names())
+
+
+def test_our_own_reader_finds_small_objects(written):
+    pairs = load_pairs(written["val"])
+    assert len(pairs) > 12
     for pair in pairs:
-        image = pair.read()
-        box = pair.truth[0]
-        assert image.shape == (224, 224, 3)
-        assert 0.001 <= box.area / 224**2 <= 0.01
+        height, width = pair.read().shape[:2]
+        assert 0.001 <= pair.truth[0].area / (height * width) <= 0.01
 
 
-def test_a_longer_split_begins_with_the_shorter_and_splits_differ(tmp_path):
-    short, long, other = (
-        json.loads(write_coco(tmp_path / str(k), split, count).read_text())["annotations"]
-        for k, (split, count) in enumerate((("train", 2), ("train", 4), ("test", 2)))
-    )
-    assert long[: len(short)] == short
-    assert [a["bbox"] for a in other] != [a["bbox"] for a in short]
+def test_the_number_of_workers_changes_nothing(written, tmp_path):
+    file = write_coco(tmp_path, "val", 18, workers=2)
+    short, long = (json.loads(f.read_text()) for f in (written["val"], file))
+    assert long["images"][:12] == short["images"]
+    assert long["annotations"][: len(short["annotations"])] == short["annotations"]
+    for image in short["images"]:
+        name = image["file_name"]
+        assert (tmp_path / "images" / name).read_bytes() == (written["val"].parent / "images" / name).read_bytes()
 
 
-@pytest.mark.parametrize(("split", "count", "message"), [("dev", 3, "train, val, test"), ("val", 0, "at least 1")])
-def test_bad_arguments(tmp_path, split, count, message):
+def test_shifted_pictures_are_compressed_harder(written):
+    def table(split):
+        with Image.open(written[split].parent / "images" / f"{split}_000000.jpg") as picture:
+            return sum(picture.quantization[0])
+
+    assert table("shifted") > 2 * table("test")
+
+
+def test_an_unfinished_folder_does_not_look_finished(written, tmp_path):
+    class Stopped(Exception):
+        pass
+
+    def stop(done, total):
+        raise Stopped
+
+    write_coco(tmp_path, "val", 1)
+    with pytest.raises(Stopped):
+        write_coco(tmp_path, "val", 2, progress=stop)
+    assert not (tmp_path / "instances.json").exists()
+
+
+def test_progress_counts_up(tmp_path):
+    steps = []
+    write_coco(tmp_path, "test", 3, progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("split", "count", "workers", "message"),
+    [("dev", 3, 1, "train, val, test, shifted"), ("val", 0, 1, "--images"), ("val", 3, 0, "--workers")],
+)
+def test_bad_arguments(tmp_path, split, count, workers, message):
     with pytest.raises(ValueError, match=message):
-        write_coco(tmp_path, split, count)
+        write_coco(tmp_path, split, count, workers=workers)
