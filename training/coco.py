@@ -79,6 +79,32 @@ def load_pairs(
     return pairs
 
 
+def load_absent(annotations: Path, limit: int, images: Path | None = None, seed: int = 0) -> list[Pair]:
+    """Up to ``limit`` images, each with a random category that it does not show; ``truth`` is empty.
+
+    Raises:
+        DataError: the file is missing, damaged, or every image shows every category.
+    """
+    content = _read(annotations)
+    folder = images or annotations.parent / "images"
+    rng = np.random.default_rng(seed)
+    try:
+        names = {c["id"]: str(c["name"]) for c in content["categories"]}
+        shown: dict[int, set[int]] = defaultdict(set)
+        for a in content["annotations"]:
+            shown[a["image_id"]].add(a["category_id"])
+        pairs = []
+        for image in content["images"][:limit]:
+            absent = [name for i, name in sorted(names.items()) if i not in shown[image["id"]]]
+            if absent:
+                pairs.append(Pair(image["id"], folder / str(image["file_name"]), str(rng.choice(absent)), ()))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{annotations} is not in COCO's format: {type(error).__name__} {error}") from error
+    if not pairs:
+        raise DataError(f"{annotations} holds no image without some category: nothing absent can be asked for")
+    return pairs
+
+
 def _read(annotations: Path) -> dict[str, Any]:
     try:
         content = json.loads(annotations.read_text(encoding="utf-8"))

@@ -102,17 +102,35 @@ def read_store(folder: Path) -> Collection:
         DataError: no store, no shard, or a damaged one.
     """
     manifest = read_manifest(folder)
-    files = sorted(folder.glob("shard_[0-9][0-9][0-9][0-9][0-9].npz"))
-    if not files:
-        raise DataError(f"{folder} holds no collected candidates yet: run `acs-train collect` to the end")
     columns: dict[str, list[np.ndarray]] = {name: [] for name in _ARRAYS}
-    for file in files:
-        try:
-            with np.load(file, allow_pickle=False) as shard:
-                for name in _ARRAYS:
-                    columns[name].append(shard[name])
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-            raise DataError(f"{file} is damaged ({error}): delete it and run `acs-train collect` again") from error
+    for file in _shards(folder):
+        for name, array in _load(file, _ARRAYS).items():
+            columns[name].append(array)
     # a shard without candidates has maps of no size
     joined = {k: np.concatenate([a for a in v if len(a)] or [v[0]]) for k, v in columns.items()}
     return Collection(**joined, manifest=manifest)
+
+
+def read_responses(folder: Path) -> list[dict[str, Any]]:
+    """Every response of the store as it was written: "pair", "response", and the fields of
+    :class:`acs_core.types.Response`.
+
+    Raises:
+        DataError: no store, no shard, or a damaged one.
+    """
+    return [r for file in _shards(folder) for r in json.loads(_load(file, ("responses",))["responses"].tobytes())]
+
+
+def _shards(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("shard_[0-9][0-9][0-9][0-9][0-9].npz"))
+    if not files:
+        raise DataError(f"{folder} holds no collected candidates yet: run `acs-train collect` to the end")
+    return files
+
+
+def _load(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(file, allow_pickle=False) as shard:
+            return {name: shard[name] for name in names}
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+        raise DataError(f"{file} is damaged ({error}): delete it and run `acs-train collect` again") from error

@@ -14,22 +14,36 @@ def test_synth_writes_a_data_set(tmp_path):
     assert len(json.loads((tmp_path / "instances.json").read_text())["images"]) == 3
 
 
-def test_tiny_eval_prints_a_row_for_every_method(tmp_path):
+@pytest.mark.parametrize("arch", ["internvl", "qwen2_5_vl"])
+def test_tiny_eval_prints_a_row_for_every_method(arch, tmp_path):
     table = tmp_path / "table.json"
-    arguments = ["tiny-eval", "--cases", "4", "--work", str(tmp_path), "--json", str(table)]
+    arguments = ["tiny-eval", "--arch", arch, "--cases", "4", "--work", str(tmp_path), "--json", str(table)]
     done = runner.invoke(cli.app, arguments)
     assert done.exit_code == 0, done.output
-    rows = json.loads(table.read_text())["rows"]
+    found = json.loads(table.read_text())
+    rows = found["rows"]
     assert [r["method"] for r in rows] == ["greedy", "first-valid", "acs-free", "acs-learned", "best of N"]
     assert [r["calibration_error"] is None for r in rows] == [True, True, False, False, True]
     assert rows[-1]["accuracy"] >= max(r["accuracy"] for r in rows[1:])
+    for words in ("unparseable answers", "absent objects refused", "on one CPU thread"):
+        assert words in done.output
+    assert found["answer_ms"] > 0 and 0 <= found["unparseable"] <= 100 and 0 <= found["refused"] <= 100
+
+
+def test_tiny_eval_draws_answered_scenes(tmp_path):
+    arguments = ["tiny-eval", "--cases", "3", "--work", str(tmp_path), "--pictures", str(tmp_path / "drawn")]
+    done = runner.invoke(cli.app, arguments)
+    assert done.exit_code == 0, done.output
+    assert len(list((tmp_path / "drawn").glob("*.png"))) == 3
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (["synth", "--images", "3"], 2, "--out"),
-        (["tiny", "--arch", "llava", "--out", "x"], 2, "internvl"),
+        (["tiny", "--arch", "llava", "--out", "x"], 2, "internvl, qwen2_5_vl"),
+        (["tiny-eval", "--arch", "llava"], 2, "internvl, qwen2_5_vl"),
+        (["tiny-eval", "--split", "train"], 2, "test or shifted"),
         (["synth", "--split", "dev", "--images", "3", "--out", "OUT"], 2, "train, val, test"),
         (["collect", "--model", "m", "--data", "none.json", "--out", "OUT"], 1, "cannot be read"),
         (["tiny-eval", "--model", "no-such-model", "--cases", "2", "--work", "OUT"], 1, "no-such-model"),

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.coco import load_pairs
+from training.coco import load_absent, load_pairs
 from training.errors import DataError
 
 
@@ -51,14 +51,25 @@ def test_a_pair_knows_its_boxes_and_reads_its_picture_as_rgb(tmp_path):
     assert pair.read()[0, 0].tolist() == [3, 2, 1]
 
 
+def test_what_is_not_there_can_be_asked_for(tmp_path):
+    (pair,) = load_absent(write(tmp_path, [(1, LARGE, {})]), limit=5)
+    assert pair.key == "7:cup" and pair.truth == () and pair.file.name == "a.png"
+
+
+def test_a_picture_that_shows_everything_has_nothing_absent(tmp_path):
+    with pytest.raises(DataError, match="no image without some category"):
+        load_absent(write(tmp_path, [(1, SMALL, {}), (2, SMALL, {})]), limit=5)
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"images": 3}', '{"categories": [], "images": [], "annotations": [{}]}']
 )
 def test_damaged_annotations_are_named(tmp_path, text):
     file = tmp_path / "instances.json"
     file.write_text(text)
-    with pytest.raises(DataError, match=r"instances\.json"):
-        load_pairs(file)
+    for load in (load_pairs, lambda f: load_absent(f, limit=1)):
+        with pytest.raises(DataError, match=r"instances\.json"):
+            load(file)
 
 
 def test_missing_files_are_named(tmp_path):

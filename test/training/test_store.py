@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.errors import DataError
-from training.store import open_store, read_store, shard_file, write_shard
+from training.store import open_store, read_responses, read_store, shard_file, write_shard
 
 
 def arrays(first, count):
@@ -27,6 +27,7 @@ def test_shards_read_back_as_one_and_pairs_without_candidates_are_kept(tmp_path)
     assert data.maps.shape == (5, 4, 1, 1, 2, 2)
     assert data.pair.tolist() == [0, 0, 0, 2, 2] and data.pairs.tolist() == [0, 1, 2]
     assert data.manifest == {"model": "m"}
+    assert read_responses(tmp_path) == [{"text": "[]"}] * 3
 
 
 def test_a_store_of_other_settings_is_not_mixed_in(tmp_path):

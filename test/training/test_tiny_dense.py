@@ -1,25 +1,41 @@
+import pytest
 import torch
+from tiny_parts import NAMES, SQUARE, small_arch
 
 from acs_core.geometry import Box
 from training.tiny.dense import DenseHead, dense_targets
 from training.world import SceneObject
 
-NAMES = ["cup", "key"]
-SCENES = [(SceneObject("key", Box(30, 60, 40, 70), 50),), ()]
+SCENES = [(SceneObject("key", Box(30, 60, 48, 72), 50),), ()]
 
 
-def test_targets_sit_in_the_token_of_the_centre():
-    targets = dense_targets(SCENES, NAMES, grid=8, image_size=224)
-    assert targets.label[0, 2, 1] == 1 and (targets.label >= 0).sum() == 1
-    torch.testing.assert_close(targets.box[0, 2, 1], torch.tensor([2, 4, 12, 14]) / 28)
-    # 30, 60, 40, 70 pixels of 224 are answered as 134, 268, 179, 312
-    assert targets.digits[0, 2, 1].tolist() == [[1, 3], [2, 6], [1, 7], [3, 1]]
+@pytest.mark.parametrize(
+    ("name", "digits"),
+    [
+        # hundreds and tens of 250, 500, 400, 600 thousandths
+        ("internvl", [[2, 5], [5, 0], [4, 0], [6, 0]]),
+        # hundreds, tens and ones of 30, 60, 48, 72 pixels
+        ("qwen2_5_vl", [[0, 3, 0], [0, 6, 0], [0, 4, 8], [0, 7, 2]]),
+    ],
+)
+def test_targets_sit_in_the_token_of_the_centre(name, digits):
+    targets = dense_targets(SCENES, NAMES, small_arch(name), SQUARE)
+    assert targets.label[0, 2, 1] == NAMES.index("key") and (targets.label >= 0).sum() == 1
+    torch.testing.assert_close(targets.box[0, 2, 1], torch.tensor([0, 0, 18, 12]) / 30)
+    assert targets.digits[0, 2, 1].tolist() == digits
+
+
+def test_of_two_objects_in_one_token_the_smaller_is_asked_for():
+    small, large = SceneObject("key", Box(40, 70, 46, 76), 30), SceneObject("cup", Box(10, 40, 80, 110), 4000)
+    for scene in ((small, large), (large, small)):
+        targets = dense_targets([scene], NAMES, small_arch("internvl"), SQUARE)
+        assert targets.label[0, 2, 1] == NAMES.index("key")
 
 
 def test_the_head_can_learn_its_targets():
     torch.manual_seed(0)
-    targets = dense_targets(SCENES, NAMES, grid=8, image_size=224)
-    head, tokens, words = DenseHead(32, 8), torch.randn(2, 8, 8, 32), torch.randn(2, 32)
+    targets = dense_targets(SCENES, NAMES, small_arch("internvl"), SQUARE)
+    head, tokens, words = DenseHead(32, 2), torch.randn(2, 4, 4, 32), torch.randn(len(NAMES), 32)
     optimiser = torch.optim.Adam(head.parameters(), lr=3e-3)
     first = last = None
     for _ in range(60):

@@ -1,25 +1,64 @@
-"""The shipped model on pictures that neither its training nor its selectors have seen."""
+"""The quick look between two checkpoints, and the shipped models on pictures that they have not seen."""
 
+import numpy as np
 import pytest
+from tiny_parts import ARCHES, CUP, KEY_HIGH, KEY_LOW
 
 from acs_core.assets import resolve_model
+from acs_core.geometry import Box
 from acs_core.lvlm import load_lvlm
 from training.errors import DataError
-from training.sprites import load_sprites
-from training.tiny.data import Pictures, render_pictures
-from training.tiny.evaluate import greedy_accuracy
-from training.world import WorldConfig
+from training.tiny.arch import make_arch
+from training.tiny.data import Pictures, render
+from training.tiny.evaluate import Answered, absent_cases, ask, sheet, small_cases, summary
+from training.tiny.questions import QuestionMaker
+from training.world import World
+
+PICTURES = Pictures(np.zeros((2, 120, 120, 3), np.uint8), ((KEY_LOW, CUP), (KEY_LOW, KEY_HIGH)))
 
 
-def test_the_shipped_model_grounds_small_objects(tmp_path):
-    lvlm = load_lvlm(resolve_model("tiny-internvl"), device="cpu")
-    pictures = render_pictures(tmp_path, 60, 103, load_sprites(), WorldConfig())
-    found = greedy_accuracy(lvlm.hf_model, lvlm.processor, pictures, limit=100)
+@pytest.mark.parametrize("name", ARCHES)
+def test_the_shipped_model_grounds_small_objects_and_refuses_absent_ones(name):
+    arch, world = make_arch(name), World("test")
+    lvlm = load_lvlm(resolve_model(arch.model_name), device="cpu")
+    pictures = render(world, range(40), (360, 360))
+    maker = QuestionMaker(arch, lvlm.hf_model, lvlm.processor, world.names, (360, 360))
+    answers = ask(arch, lvlm.hf_model, lvlm.processor, maker, pictures, world.names, limit=100)
+    found = summary(answers, pictures)
     assert found["cases"] == 100
-    assert found["acc"] >= 0.6 and found["right_object"] >= 0.8 and found["no_box"] <= 0.1, found
+    assert found["acc"] >= 0.4 and found["refused"] >= 0.6 and found["no_box"] <= 0.3, found
 
 
-def test_pictures_without_a_small_object_are_refused(tmp_path):
-    pictures = render_pictures(tmp_path, 1, 1, load_sprites(), WorldConfig(small_share=0.0))
+def test_small_cases_are_small_and_alone():
+    assert small_cases(PICTURES, 10) == [(0, KEY_LOW)]
+
+
+def test_absent_things_are_absent():
+    assert absent_cases(PICTURES, ["cup", "key"], 10) == [(1, "cup")]  # the other picture shows both
+
+
+def test_pictures_without_a_small_object_are_refused():
     with pytest.raises(DataError, match="small object"):
-        greedy_accuracy(None, None, Pictures(pictures.pixels, ((),)))
+        small_cases(Pictures(PICTURES.pixels[:1], ((CUP,),)), 10)
+
+
+def test_a_summary_counts_what_was_answered():
+    right = Answered(0, "key", KEY_LOW, "", Box(20, 90, 32, 100))
+    near_the_cup = Answered(0, "key", KEY_LOW, "", Box(0, 0, 50, 50))
+    silent = Answered(0, "key", KEY_LOW, "[]", None)
+    refused, invented = Answered(1, "cup", None, "[]", None), Answered(1, "cup", None, "x", Box(0, 0, 9, 9))
+    found = summary([right, near_the_cup, silent, refused, invented], PICTURES)
+    assert found == {
+        "cases": 3,
+        "acc": round(1 / 3, 4),
+        "miou": round(1 / 3, 4),
+        "right_object": round(1 / 3, 4),
+        "no_box": round(1 / 3, 4),
+        "refused": 0.5,
+    }
+
+
+def test_a_sheet_shows_truth_in_green_and_answer_in_red():
+    drawn = sheet([Answered(0, "key", KEY_LOW, "", Box(60, 60, 80, 80))], PICTURES)
+    assert drawn.shape == (120, 120, 3)
+    assert tuple(drawn[95, 20]) == (0, 220, 0) and tuple(drawn[70, 60]) == (230, 0, 0)

@@ -10,7 +10,7 @@ NAMES = ["key", "teddy bear", "cup"]
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer(NAMES)
+    return build_tokenizer(NAMES, {"image_token": "<image>"})
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,6 @@ def test_the_whole_prompt_is_short_and_says_the_name_seven_times(tokenizer, name
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(blacklist_categories=("Cs",)), max_size=30))
 def test_any_text_comes_back(text):
-    tokenizer = build_tokenizer(NAMES)
+    tokenizer = build_tokenizer(NAMES, {})
     text = text.replace("<", "")  # special tokens are written with it, and are not text
     assert tokenizer.decode(tokenizer(text).input_ids, clean_up_tokenization_spaces=False) == text

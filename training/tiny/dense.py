@@ -8,6 +8,7 @@ as the answer will spell them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,73 +16,88 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from training.tiny.arch import Arch
 from training.world import SceneObject
 
-DIGIT_PLACES = 2  # hundreds and tens; ones are below a quarter of a pixel
+MOST_ROWS = 24  # rows or columns of image tokens that a picture may have
 
 
 @dataclass(frozen=True)
 class DenseTargets:
-    """For B pictures of G x G image tokens: ``label`` (B, G, G) int64, -1 where no object's centre lies;
-    ``box`` (B, G, G, 4) corners in token sides relative to the token; ``digits`` (B, G, G, 4, 2) int64."""
+    """For B pictures of R x C image tokens and D digit places: ``label`` (B, R, C) int64, -1 where no object's centre
+    lies; ``box`` (B, R, C, 4) corners in token sides relative to the token; ``digits`` (B, R, C, 4, D) int64."""
 
     label: torch.Tensor
     box: torch.Tensor
     digits: torch.Tensor
 
+    def to(self, device: str) -> DenseTargets:
+        """The same on another device."""
+        return DenseTargets(self.label.to(device), self.box.to(device), self.digits.to(device))
 
-def dense_targets(scenes: list[tuple[SceneObject, ...]], names: list[str], grid: int, image_size: int) -> DenseTargets:
-    """Assigns every object to the image token in which its centre lies (of two in one token, the later)."""
-    count, cell = len(scenes), image_size / grid
-    label = np.full((count, grid, grid), -1)
-    box = np.zeros((count, grid, grid, 4), np.float32)
-    digits = np.zeros((count, grid, grid, 4, DIGIT_PLACES), np.int64)
+
+def dense_targets(
+    scenes: Sequence[Sequence[SceneObject]], names: Sequence[str], arch: Arch, size: tuple[int, int]
+) -> DenseTargets:
+    """Assigns every object of pictures of ``size`` (width, height) to the image token in which its centre lies (of
+    two in one token, the smaller)."""
+    rows, columns = arch.grid(*size)
+    cell = np.array([size[0] / columns, size[1] / rows] * 2)
+    scale = np.array([arch.frame(*size)[0] / size[0], arch.frame(*size)[1] / size[1]] * 2)
+    places = np.array(arch.digit_places)
+    label = np.full((len(scenes), rows, columns), -1)
+    box = np.zeros((len(scenes), rows, columns, 4), np.float32)
+    digits = np.zeros((len(scenes), rows, columns, 4, len(places)), np.int64)
+    index = {name: i for i, name in enumerate(names)}
     for b, objects in enumerate(scenes):
-        for o in objects:
-            cx, cy = o.box.center
-            u, v = int(cy // cell), int(cx // cell)
-            label[b, u, v] = names.index(o.name)
-            box[b, u, v] = (np.array(o.box.as_tuple()) - np.array([v, u, v, u]) * cell) / cell
-            answered = np.round(np.array(o.box.as_tuple()) * 1000 / image_size).astype(int)
-            digits[b, u, v] = np.stack([answered // 100 % 10, answered // 10 % 10], axis=1)
+        for o in sorted(objects, key=lambda o: -o.box.area):
+            corners = np.array(o.box.as_tuple())
+            v, u = int(o.box.center[0] // cell[0]), int(o.box.center[1] // cell[1])
+            label[b, u, v] = index[o.name]
+            box[b, u, v] = corners / cell - np.array([v, u, v, u])
+            answered = np.round(corners * scale).astype(int)
+            digits[b, u, v] = answered[:, None] // places % 10
     return DenseTargets(torch.from_numpy(label), torch.from_numpy(box), torch.from_numpy(digits))
 
 
 class DenseHead(nn.Module):
-    """Reads image tokens (B, G, G, width) and scores them against :class:`DenseTargets`."""
+    """Reads image tokens (B, R, C, width) and scores them against :class:`DenseTargets`."""
 
-    def __init__(self, width: int, grid: int) -> None:
+    def __init__(self, width: int, digit_places: int) -> None:
         super().__init__()
-        self.grid = grid
+        self.digit_places = digit_places
         self.norm = nn.LayerNorm(width)
         self.nothing = nn.Parameter(torch.zeros(width))
         self.scale = nn.Parameter(torch.tensor(1.0))
         self.box = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 4))
-        self.digits = nn.Linear(width, 4 * DIGIT_PLACES * 10)
-        self.place = nn.Linear(width, 2 * grid)
+        self.digits = nn.Linear(width, 4 * digit_places * 10)
+        self.place = nn.Linear(width, 2 * MOST_ROWS)
 
     def forward(
         self, tokens: torch.Tensor, name_embeddings: torch.Tensor, targets: DenseTargets
     ) -> dict[str, torch.Tensor]:
-        """Losses by name (scalars), for ``tokens`` (B, G, G, width) and ``name_embeddings`` (names, width)."""
+        """Losses by name (scalars), for ``tokens`` (B, R, C, width) and ``name_embeddings`` (names, width)."""
         tokens = tokens.float()
         f = self.norm(tokens)
         words = torch.cat([name_embeddings.float(), self.nothing[None]])
-        scores = self.scale * f @ words.T  # (B, G, G, names + 1)
+        scores = self.scale * f @ words.T  # (B, R, C, names + 1)
         wanted = torch.where(targets.label < 0, len(name_embeddings), targets.label)
         weight = torch.ones(len(words), device=f.device)
-        weight[-1] = 0.1
-        on = targets.label >= 0  # (B, G, G), n tokens in all
+        weight[-1] = 0.05
+        on = targets.label >= 0  # (B, R, C), n tokens in all
         box = self.box(f[on])  # (n, 4)
+        side = (targets.box[on][:, 2:] - targets.box[on][:, :2]).prod(dim=1, keepdim=True).sqrt()  # (n, 1)
         digits = self.digits(f[on]).view(-1, 10)  # (n * 4 * places, 10)
-        place = self.place(f).view(-1, 2, self.grid)  # (B*G*G, 2, G)
-        index = torch.arange(self.grid, device=f.device)
-        rows, columns = torch.meshgrid(index, index, indexing="ij")
+        place = self.place(f).view(-1, 2, MOST_ROWS)  # (B*R*C, 2, MOST_ROWS)
+        rows, columns = torch.meshgrid(*(torch.arange(n, device=f.device) for n in f.shape[1:3]), indexing="ij")
         where = torch.stack([rows, columns], dim=-1).expand(len(f), -1, -1, -1).reshape(-1, 2)
+        named = scores[on].argmax(dim=-1) == targets.label[on]
         return {
             "class": F.cross_entropy(scores.reshape(-1, len(words)), wanted.reshape(-1), weight=weight),
-            "box": F.smooth_l1_loss(box, targets.box[on], beta=0.05),
+            # in sides of the object, as IoU counts: a pixel matters more to a small one
+            "box": F.smooth_l1_loss(box / side, targets.box[on] / side, beta=0.05),
             "digits": F.cross_entropy(digits, targets.digits[on].reshape(-1)),
             "place": F.cross_entropy(place.flatten(0, 1), where.reshape(-1)),
-            "box_error": (box - targets.box[on]).abs().mean().detach(),
+            "box_error": ((box - targets.box[on]) / side).abs().mean().detach(),
+            "named": named.float().mean().detach(),
         }

@@ -1,77 +1,141 @@
-"""How well an embedded LVLM grounds: greedy answers about pictures that it has not seen."""
+"""How well a model in training grounds: greedy answers about pictures that it has not seen, many at a time.
+
+The shipped models are judged through the engine itself (:mod:`training.tiny.report`); this is the quick look between
+two checkpoints.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 
 from acs_core.geometry import Box
-from acs_core.lvlm.processors import InternVLProcessor
 from acs_core.parsing import parse_response
 from training.coco import SMALL
 from training.errors import DataError
-from training.tiny.data import Pictures, QuestionMaker, normalised
+from training.tiny.arch import Arch
+from training.tiny.data import Pictures
+from training.tiny.questions import QuestionMaker
 from training.world import SceneObject
 
 
-def small_cases(pictures: Pictures, limit: int) -> Iterator[tuple[int, SceneObject]]:
-    """(picture, object) of objects of 0.1-1 % of the picture that are the only one of their category in it."""
-    area = pictures.pixels.shape[1] * pictures.pixels.shape[2]
-    found = 0
-    for i, objects in enumerate(pictures.objects):
-        for o in objects:
-            alone = sum(other.name == o.name for other in objects) == 1
-            if alone and SMALL[0] <= o.box.area / area <= SMALL[1] and found < limit:
-                found += 1
-                yield i, o
+@dataclass(frozen=True)
+class Answered:
+    """One question about picture ``index``: ``truth`` None where the phrase's object is absent; ``box`` in pixels,
+    None where the answer holds none; ``text`` as generated."""
+
+    index: int
+    phrase: str
+    truth: SceneObject | None
+    text: str
+    box: Box | None
+
+    @property
+    def iou(self) -> float:
+        """Of the answered box with the true one; 0 where either is missing."""
+        return self.box.iou(self.truth.box) if self.box and self.truth else 0.0
+
+
+def small_cases(pictures: Pictures, limit: int) -> list[tuple[int, SceneObject]]:
+    """(picture, object) of objects of 0.1-1 % of the picture that are the only one of their category in it.
+
+    Raises:
+        DataError: there is none.
+    """
+    area = pictures.size[0] * pictures.size[1]
+    cases = [
+        (i, o)
+        for i, objects in enumerate(pictures.objects)
+        for o in objects
+        if sum(other.name == o.name for other in objects) == 1 and SMALL[0] <= o.box.area / area <= SMALL[1]
+    ]
+    if not cases:
+        raise DataError("none of the pictures shows a small object that is alone in its category")
+    return cases[:limit]
+
+
+def absent_cases(pictures: Pictures, names: Sequence[str], limit: int, seed: int = 0) -> list[tuple[int, str]]:
+    """(picture, name of something that is not in it), at most one a picture."""
+    rng = np.random.default_rng(seed)
+    absent = [[n for n in names if all(o.name != n for o in objects)] for objects in pictures.objects]
+    return [(i, str(rng.choice(there_not))) for i, there_not in enumerate(absent) if there_not][:limit]
 
 
 @torch.no_grad()
-def greedy_accuracy(
-    model: Any, processor: InternVLProcessor, pictures: Pictures, limit: int = 2225
-) -> dict[str, float]:
-    """Acc@0.5, mIoU, the share of unparseable answers and of answers nearest to the asked object, on small objects."""
-    cases = list(small_cases(pictures, limit))
-    if not cases:
-        raise DataError("none of the pictures shows a small object that is alone in its category")
-    size = pictures.pixels.shape[1]
-    maker = QuestionMaker(processor, sorted({o.name for _, o in cases}), size)
-    ious, right, broken = [], 0, 0
-    by_length: dict[int, list[tuple[int, SceneObject]]] = {}
-    for case in cases:
-        by_length.setdefault(len(maker.question(case[1].name)), []).append(case)
-    for group in by_length.values():
-        for at in range(0, len(group), 64):
-            part = group[at : at + 64]
-            ids = torch.tensor([maker.prefix + maker.question(o.name) for _, o in part], device=model.device)
-            out = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                pixel_values=normalised(pictures.pixels[[i for i, _ in part]]).to(model.device),
-                max_new_tokens=48,
-                do_sample=False,
-            )
-            texts = processor.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
-            for (i, o), text in zip(part, texts, strict=True):
-                parsed = parse_response(text, max_boxes=1)
-                if not parsed:
-                    broken += 1
-                    ious.append(0.0)
-                    continue
-                box = Box(*(v * size / 1000 for v in parsed[0].values))
-                ious.append(box.iou(o.box))
-                right += min(pictures.objects[i], key=lambda other: _distance(other.box, box)) is o
-    count = len(cases)
+def answer_all(
+    arch: Arch, model: Any, processor: Any, maker: QuestionMaker, pictures: Pictures, asked: Sequence[tuple[int, str]]
+) -> list[str]:
+    """Greedy answers to (picture, phrase) pairs whose questions are equally long (names of the world are)."""
+    texts: list[str] = []
+    for at in range(0, len(asked), 64):
+        part = asked[at : at + 64]
+        ids = torch.tensor([[*maker.prefix.ids, *maker.question(phrase)] for _, phrase in part], device=model.device)
+        inputs = arch.vision_inputs(pictures.pixels[[i for i, _ in part]])
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            **arch.text_inputs(processor, ids),
+            **{name: value.to(model.device) for name, value in inputs.items()},
+            max_new_tokens=48,
+            do_sample=False,
+        )
+        texts += processor.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+    return texts
+
+
+def ask(
+    arch: Arch, model: Any, processor: Any, maker: QuestionMaker, pictures: Pictures, names: Sequence[str], limit: int
+) -> list[Answered]:
+    """Up to ``limit`` small objects and a quarter as many absent ones, asked and answered."""
+    present = [(i, o.name, o) for i, o in small_cases(pictures, limit)]
+    absent = [(i, name, None) for i, name in absent_cases(pictures, names, limit // 4)]
+    cases: list[tuple[int, str, SceneObject | None]] = [*present, *absent]
+    texts = answer_all(arch, model, processor, maker, pictures, [(i, phrase) for i, phrase, _ in cases])
+    size, frame = pictures.size, arch.frame(*pictures.size)
+    answered = []
+    for (i, phrase, truth), text in zip(cases, texts, strict=True):
+        parsed = parse_response(text, max_boxes=1)
+        scale = (size[0] / frame[0], size[1] / frame[1]) * 2
+        box = Box(*(v * s for v, s in zip(parsed[0].values, scale, strict=True))) if parsed else None
+        answered.append(Answered(i, phrase, truth, text, box))
+    return answered
+
+
+def summary(answers: Sequence[Answered], pictures: Pictures) -> dict[str, float]:
+    """Acc@0.5, mIoU, the share of answers nearest to the asked object, of answers without a readable box, and of
+    absent objects refused."""
+    present = [a for a in answers if a.truth is not None]
+    absent = [a for a in answers if a.truth is None]
+    right = sum(_nearest(a.box, pictures.objects[a.index]) is a.truth for a in present if a.box)
     return {
-        "cases": count,
-        "acc": round(sum(v >= 0.5 for v in ious) / count, 4),
-        "miou": round(sum(ious) / count, 4),
-        "right_object": round(right / count, 4),
-        "no_box": round(broken / count, 4),
+        "cases": len(present),
+        "acc": round(sum(a.iou >= 0.5 for a in present) / len(present), 4),
+        "miou": round(sum(a.iou for a in present) / len(present), 4),
+        "right_object": round(right / len(present), 4),
+        "no_box": round(sum(a.box is None for a in present) / len(present), 4),
+        "refused": round(sum(a.text.strip() == "[]" for a in absent) / max(1, len(absent)), 4),
     }
 
 
-def _distance(a: Box, b: Box) -> float:
-    return (a.center[0] - b.center[0]) ** 2 + (a.center[1] - b.center[1]) ** 2
+def sheet(answers: Sequence[Answered], pictures: Pictures, count: int = 6) -> np.ndarray:
+    """The first ``count`` answers side by side, RGB: the true box green, the answered one red."""
+    tiles = []
+    for a in answers[:count]:
+        tile = np.ascontiguousarray(pictures.pixels[a.index])
+        for box, colour in ((a.truth.box if a.truth else None, (0, 220, 0)), (a.box, (230, 0, 0))):
+            if box is not None:
+                x1, y1, x2, y2 = (round(v) for v in box.as_tuple())
+                cv2.rectangle(tile, (x1, y1), (x2, y2), colour, 1)
+        cv2.putText(tile, f"{a.phrase} {a.iou:.2f}", (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 0), 1)
+        tiles.append(tile)
+    return np.concatenate(tiles, axis=1)
+
+
+def _nearest(box: Box, objects: Sequence[SceneObject]) -> SceneObject:
+    x, y = box.center
+    return min(objects, key=lambda o: (o.box.center[0] - x) ** 2 + (o.box.center[1] - y) ** 2)

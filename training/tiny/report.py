@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 
 from acs_core.assets import asset_for
 from acs_core.calibration import Calibration
+from acs_core.candidates import ABSENT, CUT_OFF, EMPTY, UNPARSEABLE
+from acs_core.grounder import Grounder
 from acs_core.lvlm.base import LVLM
+from acs_core.overlay import draw_result
+from acs_core.sampling import greedy
 from acs_core.selection import Selector
 from training.calibrate import calibration_error
 from training.coco import Pair
 from training.collect import CollectConfig, collect
 from training.offline_choice import choose_offline
-from training.store import read_store
+from training.store import Collection, read_responses, read_store
+
+TIMED_ANSWERS = 20
 
 
 @dataclass(frozen=True)
@@ -30,35 +40,90 @@ class Row:
     calibration_error: float | None = None
 
 
+@dataclass(frozen=True)
+class TinyReport:
+    """``unparseable`` percent of all answers about objects that are there, greedy and sampled, hold neither a box nor
+    ``[]``; ``refused`` percent of the greedy answers about objects that are not there say so; ``answer_ms`` is the
+    median time of a greedy answer on one CPU thread, from the picture to the text."""
+
+    rows: tuple[Row, ...]
+    unparseable: float
+    refused: float
+    answer_ms: float
+
+
 def tiny_report(
     lvlm: LVLM,
     pairs: Sequence[Pair],
+    absent: Sequence[Pair],
     selectors: Sequence[Selector],
     work: Path,
     temperature: float = 1.0,
     seed: int = 0,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
-) -> tuple[Row, ...]:
-    """Greedy, every selector on the same ten samples, and the best of the ten as the bound. Answers are kept in
-    ``work``, so that a stopped evaluation goes on."""
-    config = CollectConfig(greedy=True, seed=seed)
+) -> TinyReport:
+    """Greedy, every selector on the same ten samples of ``pairs``, and the best of the ten as the bound; greedy answers
+    about ``absent``, which no picture shows. Answers are kept in ``work``, so that a stopped evaluation goes on."""
+    sizes = [s.needs.map_size for s in selectors if s.needs.map_size]
+    config = CollectConfig(greedy=True, seed=seed, map_size=sizes[0] if sizes else None)
     collect(lvlm, pairs, work / "greedy", config, lambda d, t: progress("greedy", d, t))
+    collect(lvlm, absent, work / "absent", config, lambda d, t: progress("absent", d, t))
     sampled = replace(config, greedy=False, temperature=temperature)
     collect(lvlm, pairs, work / "samples", sampled, lambda d, t: progress("samples", d, t))
     first, data = read_store(work / "greedy"), read_store(work / "samples")
-    rows = []
-    for selector in selectors:
-        chosen = choose_offline(selector, first if selector.greedy_decoding else data)
-        curve = asset_for(lvlm, f"calibration-{selector.name}.json")
-        error = None
-        if curve is not None:
-            known = np.isfinite(chosen.confidence)
-            stated = Calibration.load(curve).apply(chosen.confidence[known])
-            error = 100 * calibration_error(stated, chosen.iou[known] >= 0.5)
-        rows.append(_row(selector.name, chosen.iou, error))
+    rows = [_row_of(lvlm, s, first if s.greedy_decoding else data) for s in selectors]
     rows.append(_row("best of N", choose_offline(selectors[0], data).oracle))
-    return tuple(rows)
+    problems = [r["problem"] for name in ("greedy", "samples") for r in read_responses(work / name)]
+    refused = [r["problem"] == ABSENT for r in read_responses(work / "absent")]
+    return TinyReport(
+        tuple(rows),
+        100 * float(np.mean([p in (UNPARSEABLE, EMPTY, CUT_OFF) for p in problems])),
+        100 * float(np.mean(refused)),
+        _answer_ms(lvlm, pairs[:TIMED_ANSWERS], config.max_new_tokens),
+    )
+
+
+def write_report(report: TinyReport, cases: int, file: Path) -> None:
+    """The report as JSON."""
+    file.write_text(json.dumps({"cases": cases, **asdict(report)}, indent=2) + "\n")
+
+
+def draw_scenes(model: str, pairs: Sequence[Pair], folder: Path) -> None:
+    """One PNG a pair in ``folder``: the truth, the chosen box and every candidate of acs-free."""
+    folder.mkdir(parents=True, exist_ok=True)
+    grounder = Grounder.from_pretrained(model, selector="acs-free", device="cpu")
+    for pair in pairs:
+        image = pair.read()
+        drawn = draw_result(image, grounder.ground(image, pair.category), pair.truth)
+        file = folder / f"{pair.image_id:06d}_{pair.category.replace(' ', '_')}.png"
+        cv2.imwrite(str(file), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+
+
+def _row_of(lvlm: LVLM, selector: Selector, data: Collection) -> Row:
+    chosen = choose_offline(selector, data)
+    curve = asset_for(lvlm, f"calibration-{selector.name}.json")
+    error = None
+    if curve is not None:
+        known = np.isfinite(chosen.confidence)
+        stated = Calibration.load(curve).apply(chosen.confidence[known])
+        error = 100 * calibration_error(stated, chosen.iou[known] >= 0.5)
+    return _row(selector.name, chosen.iou, error)
 
 
 def _row(method: str, iou: np.ndarray, error: float | None = None) -> Row:
     return Row(method, 100 * float((iou >= 0.5).mean()), 100 * float(iou.mean()), error)
+
+
+def _answer_ms(lvlm: LVLM, pairs: Sequence[Pair], max_new_tokens: int) -> float:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    times = []
+    try:
+        for pair in (pairs[0], *pairs):  # the first one warms up
+            image = pair.read()
+            start = time.perf_counter()
+            greedy(lvlm, lvlm.prepare(image, pair.category), max_new_tokens)
+            times.append(1000 * (time.perf_counter() - start))
+    finally:
+        torch.set_num_threads(threads)
+    return float(np.median(times[1:]))

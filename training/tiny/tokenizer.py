@@ -7,37 +7,38 @@ Every digit is a token of its own, as in Qwen's and InternVL's tokenizers.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from acs_core.lvlm.prompt import localization_prompt
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '<IMG_CONTEXT>\n' }}"
-    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-
 END = "<|im_end|>"
 PAD = "<|endoftext|>"
-_IMAGE_TOKENS = {
-    "start_image_token": "<img>",
-    "end_image_token": "</img>",
-    "context_image_token": "<IMG_CONTEXT>",
-    "video_token": "<video>",
-}
 _ANSWER_TEXTS = ('[{"bbox_2d": [', ", ", '], "label": "', '"}, {"bbox_2d": [', '"}]', "[]")
 _CHAT_TEXTS = ("user\n", "assistant\n", "\n")
 
 
-def build_tokenizer(names: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer in which each of ``names`` is one token, everywhere it stands as a word of its own."""
+def chat_template(image: str) -> str:
+    """A Jinja chat template of the form that both families use, with ``image`` in a picture's place."""
+    return (
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+        "{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '" + image + "' }}"
+        "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+
+
+def build_tokenizer(names: Sequence[str], image_tokens: Mapping[str, str]) -> PreTrainedTokenizerFast:
+    """A tokenizer in which each of ``names`` is one token, everywhere it stands as a word of its own.
+
+    ``image_tokens`` are the family's special tokens around pictures, by the attribute under which its processor looks
+    them up.
+    """
     prompt_texts = [text for text in localization_prompt("\0").split("\0") if text]
     texts = sorted({*prompt_texts, *_ANSWER_TEXTS, *_CHAT_TEXTS}, key=lambda t: (-len(t), t))
-    vocabulary = [PAD, END, "<|im_start|>", *_IMAGE_TOKENS.values()]
+    vocabulary = [PAD, END, "<|im_start|>", *image_tokens.values()]
     vocabulary += sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary += [_as_bytes(text) for text in (*texts, *sorted(names))]
     ids = {text: i for i, text in enumerate(dict.fromkeys(vocabulary))}
@@ -54,7 +55,7 @@ def build_tokenizer(names: Sequence[str]) -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, extra_special_tokens=_IMAGE_TOKENS
+        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, extra_special_tokens=dict(image_tokens)
     )
     fast.add_tokens([AddedToken("<|im_start|>", special=True)], special_tokens=True)
     return fast

@@ -1,0 +1,75 @@
+"""Both architectures against transformers' own processors and acs's own adapters."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_parts import ARCHES, NAMES, SQUARE, WIDE, small_arch, small_model
+from transformers import AutoModelForImageTextToText
+
+from acs_core.lvlm import load_lvlm
+from training.tiny.arch import image_tokens, make_arch, save
+from training.tiny.questions import QuestionMaker
+
+
+def noise(size, count=1):
+    return np.random.default_rng(0).integers(0, 256, (count, size[1], size[0], 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", ARCHES)
+@pytest.mark.parametrize("size", [SQUARE, WIDE])
+def test_training_sees_what_a_grounding_call_sees(name, size, tmp_path):
+    """Token ids, rope positions and pixels of a question are those that acs_core makes from the saved folder."""
+    arch = small_arch(name)
+    model, processor = small_model(arch)
+    save(model, processor, tmp_path)
+    lvlm = load_lvlm(tmp_path, device="cpu")
+    picture = noise(size)
+    prompt = lvlm.prepare(picture[0], "teddy bear")
+    maker = QuestionMaker(arch, model, processor, NAMES, size)
+    turns = maker.turns([()], [["teddy bear"]])
+    assert turns.ids[0, : prompt.length].tolist() == prompt.input_ids[0].tolist()
+    assert torch.equal(turns.positions[..., : prompt.length], prompt.position_ids)
+    assert turns.image == prompt.map_slice and arch.grid(*size) == prompt.grid
+    assert tuple(arch.frame(*size)) == tuple(prompt.frame_size)
+    for key, made in arch.vision_inputs(picture).items():
+        torch.testing.assert_close(made.float(), prompt.vision[key].float(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ARCHES)
+def test_image_tokens_come_in_the_order_of_the_pictures(name):
+    arch = small_arch(name)
+    model, _ = small_model(arch)
+    pictures = noise(SQUARE, 3)
+    together = image_tokens(model, arch.vision_inputs(pictures))
+    rows, columns = arch.grid(*SQUARE)
+    assert together.shape == (3, rows * columns, arch.size.width)
+    alone = torch.cat([image_tokens(model, arch.vision_inputs(p[None])) for p in pictures])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ARCHES)
+def test_shipped_sizes_stay_below_eight_megabytes(name):
+    arch = make_arch(name)
+    model, _ = small_model(arch)
+    assert sum(p.numel() for p in model.parameters()) * 2 < 7.95e6  # half precision, and the header
+    assert arch.grid(360, 360) == (12, 12)
+
+
+@pytest.mark.parametrize("name", ARCHES)
+def test_a_saved_folder_loads_with_transformers(name, tmp_path):
+    arch = small_arch(name)
+    model, processor = small_model(arch)
+    save(model, processor, tmp_path)
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype="float32")
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[key], value, atol=1e-3, rtol=1e-3)
+
+
+def test_pictures_that_are_no_whole_tokens_are_refused():
+    with pytest.raises(ValueError, match="100 x 90 pixels are not whole image tokens of 30"):
+        make_arch("qwen2_5_vl").grid(100, 90)
+
+
+def test_an_unknown_architecture_names_the_known():
+    with pytest.raises(ValueError, match="internvl, qwen2_5_vl"):
+        make_arch("llava")

@@ -1,0 +1,19 @@
+import pytest
+
+from training.tiny.data import render, shape_shares
+from training.world import World
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return render(World("train"), range(3), (360, 360), (4, 6))
+
+
+def test_pictures_are_known_by_their_numbers(pictures):
+    again = render(World("train"), [1], (360, 360), (4, 6))
+    assert (again.pixels[0] == pictures.pixels[1]).all() and again.objects[0] == pictures.objects[1]
+    assert pictures.size == (360, 360) and all(1 <= len(o) <= 6 for o in pictures.objects)
+
+
+def test_shares_are_of_the_list():
+    assert shape_shares([(2, 1), (1, 1), (2, 1), (1, 2)]) == {(2, 1): 0.5, (1, 1): 0.25, (1, 2): 0.25}

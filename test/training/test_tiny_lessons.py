@@ -1,0 +1,42 @@
+import pytest
+import torch
+from tiny_parts import ARCHES, small_arch
+
+from training.tiny.data import render
+from training.tiny.lessons import Lessons
+from training.world import World
+
+SIZE = (120, 120)
+
+
+@pytest.fixture(scope="module", params=ARCHES)
+def lessons(request):
+    return Lessons(small_arch(request.param), World("train").names, "cpu", dense_weight=0.3, seed=0)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return render(World("train"), range(4), SIZE, (2, 4))
+
+
+def test_the_vision_half_can_learn_a_few_pictures(lessons, pictures):
+    optimiser = torch.optim.Adam(lessons.parameters(), lr=3e-3)
+    history = []
+    for _ in range(25):
+        loss, parts = lessons.vision_loss(pictures)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        history.append(loss.item())
+    assert history[-1] < 0.8 * history[0]
+    assert {"class", "box", "digits", "place"} <= set(parts)
+
+
+def test_answers_are_taught_with_the_teacher_where_it_reads_what_is_trained(lessons, pictures):
+    tokens = lessons.tokens(pictures).detach()
+    phrases = [[objects[0].name] for objects in pictures.objects]
+    loss, parts = lessons.answer_loss(tokens, pictures.objects, SIZE, phrases)
+    assert ("class" in parts) == (lessons.arch.teacher_layers > 0)
+    again = lessons.answer_loss(tokens.requires_grad_(), pictures.objects, SIZE, phrases)[1]
+    assert "class" in again and again["language"] == pytest.approx(parts["language"], abs=1e-3)
+    assert loss.item() >= parts["language"]

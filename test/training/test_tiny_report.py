@@ -1,0 +1,50 @@
+import json
+
+import pytest
+from tiny_parts import small_arch, small_model
+
+from acs_core.lvlm import load_lvlm
+from acs_core.selection import make_selector
+from training.coco import load_absent, load_pairs
+from training.synth import write_coco
+from training.tiny.arch import save
+from training.tiny.report import tiny_report, write_report
+from training.world import World
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """A model that has learnt nothing, asked about four objects that are there and three that are not."""
+    folder = tmp_path_factory.mktemp("report")
+    save(*small_model(small_arch("internvl"), World("test").names), folder / "model")
+    lvlm = load_lvlm(folder / "model", device="cpu")
+    file = write_coco(folder / "world", "test", 3)
+    pairs, absent = load_pairs(file)[:4], load_absent(file, limit=3)
+    selectors = [make_selector(name, lvlm) for name in ("greedy", "first-valid")]
+    stages = []
+
+    def run():
+        work = folder / "work"
+        return tiny_report(lvlm, pairs, absent, selectors, work, progress=lambda s, d, t: stages.append((s, t)))
+
+    return run, run(), stages
+
+
+def test_gibberish_is_counted_as_such(reported):
+    report = reported[1]
+    assert [r.method for r in report.rows] == ["greedy", "first-valid", "best of N"]
+    assert report.unparseable > 90 and report.refused == 0 and report.answer_ms > 0
+    assert all(r.accuracy == 0 for r in report.rows)
+
+
+def test_every_kind_of_question_is_asked_once_and_kept(reported):
+    run, report, stages = reported
+    assert {("greedy", 4), ("absent", 3), ("samples", 4)} == set(stages)
+    again = run()
+    assert again.rows == report.rows and again.unparseable == report.unparseable
+
+
+def test_a_report_is_written_as_json(reported, tmp_path):
+    write_report(reported[1], 4, tmp_path / "a.json")
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["cases"] == 4 and found["rows"][0]["method"] == "greedy"

@@ -1,0 +1,127 @@
+"""What differs between the embedded models' two architectures; one file each, one line each in ``ARCHES``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class TinyConfig:
+    """Sizes of an embedded model; ``image_size`` and ``patch_size`` in pixels, two by two patches an image token.
+
+    ``image_size`` is the side of InternVL's square tile; Qwen2.5-VL takes pictures of up to as many pixels, whatever
+    their shape.
+    """
+
+    image_size: int = 360
+    patch_size: int = 15
+    vision_width: int = 192
+    vision_layers: int = 4
+    vision_heads: int = 3
+    vision_intermediate: int = 512
+    width: int = 192
+    layers: int = 5
+    heads: int = 6
+    key_value_heads: int = 2
+    intermediate: int = 448
+
+    @property
+    def token_size(self) -> int:
+        """Side of an image token in pixels."""
+        return 2 * self.patch_size
+
+
+class Arch(Protocol):
+    """One architecture. Pictures are batches (B, H, W, 3) uint8 of one size; (width, height) in pixels."""
+
+    name: str
+    model_name: str  # of the shipped model
+    size: TinyConfig
+    # Layers of the language model through which the teacher reads image tokens: Qwen2.5-VL's vision tower has only
+    # relative positions, so where a token lies is first known inside the language model.
+    teacher_layers: int
+    digit_places: tuple[int, ...]  # of a coordinate, as powers of ten, that the teacher asks for
+
+    def build_processor(self, names: Sequence[str]) -> Any:
+        """The transformers processor, its tokenizer knowing ``names``."""
+
+    def build_model(self, processor: Any) -> Any:
+        """The transformers model with fresh weights, drawn from torch's global generator."""
+
+    def frame(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of the frame in which the model answers about a picture."""
+
+    def grid(self, width: int, height: int) -> tuple[int, int]:
+        """(rows, columns) of image tokens."""
+
+    def vision_inputs(self, pictures: np.ndarray) -> dict[str, torch.Tensor]:
+        """The forward's pixel inputs, as the processor makes them."""
+
+    def image_text(self, processor: Any, width: int, height: int) -> str:
+        """What stands for the picture in the prompt, image tokens and all."""
+
+    def text_inputs(self, processor: Any, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What ``generate`` wants to be told about prompt tokens (B, S) beside themselves."""
+
+    def prefix_positions(self, model: Any, ids: torch.Tensor, width: int, height: int) -> torch.Tensor:
+        """Rope positions (1, P), or (3, 1, P), of a prompt's first tokens ``ids`` (1, P), the picture's included."""
+
+
+def image_tokens(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The projector's output (B, rows * columns, width) for the ``vision_inputs`` of pictures of one size."""
+    tokens = model.model.get_image_features(**inputs).pooler_output
+    return tokens if isinstance(tokens, torch.Tensor) else torch.stack(list(tokens))
+
+
+def normalised(pictures: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """uint8 (B, H, W, 3) as an image processor gives it before it cuts patches: float32 (B, 3, H, W)."""
+    x = torch.from_numpy(np.ascontiguousarray(pictures)).float() / 255
+    return ((x - torch.tensor(mean)) / torch.tensor(std)).permute(0, 3, 1, 2).contiguous()
+
+
+def cosine_filters(count: int, patch: int) -> torch.Tensor:
+    """(count, 3, patch, patch): the lowest cosine bases of each colour, so that the first layer sees colour, edges and
+    where they lie from the first step; a few thousand steps cannot discover them."""
+    k = torch.arange(patch).float()
+    basis = torch.cos(math.pi / patch * (k + 0.5)[None] * k[:, None])  # (frequency, pixel)
+    basis = basis / basis.norm(dim=1, keepdim=True)
+    waves = sorted(((u, v) for u in range(patch) for v in range(patch)), key=lambda f: f[0] ** 2 + f[1] ** 2)
+    filters = torch.zeros(count, 3, patch, patch)
+    for n, (u, v) in enumerate(waves[: count // 3]):
+        for channel in range(3):
+            filters[3 * n + channel, channel] = torch.outer(basis[u], basis[v])
+    return 0.5 * filters
+
+
+def make_arch(name: str, size: TinyConfig | None = None) -> Arch:
+    """The architecture ``name``, in the sizes that ship unless ``size`` says otherwise.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones.
+    """
+    from training.tiny.arch_internvl import InternVLArch
+    from training.tiny.arch_qwen2_5_vl import Qwen2_5_VLArch
+
+    arches: dict[str, type[InternVLArch] | type[Qwen2_5_VLArch]] = {
+        "internvl": InternVLArch,
+        "qwen2_5_vl": Qwen2_5_VLArch,
+    }
+    if name not in arches:
+        raise ValueError(f"unknown architecture {name!r}; choose one of {', '.join(arches)}")
+    return arches[name](size) if size else arches[name]()
+
+
+def save(model: Any, processor: Any, folder: Path) -> None:
+    """Writes a model folder that transformers loads: half-precision safetensors, configuration, processor files."""
+    import copy
+
+    folder.mkdir(parents=True, exist_ok=True)
+    copy.deepcopy(model).half().save_pretrained(folder)
+    processor.save_pretrained(folder)

@@ -1,0 +1,141 @@
+"""The embedded InternVL: one square tile whatever the picture's shape, answers in 0-1000 of the picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import InternVLConfig, InternVLForConditionalGeneration
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+from acs_core.lvlm.processors import InternVLProcessor
+from training.tiny.arch import TinyConfig, cosine_filters, normalised
+from training.tiny.tokenizer import END, PAD, build_tokenizer, chat_template
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_IMAGE_TOKENS = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
+
+
+@dataclass(frozen=True)
+class InternVLArch:
+    """Implements :class:`training.tiny.arch.Arch`; its vision tower has absolute positions."""
+
+    size: TinyConfig = field(default_factory=TinyConfig)
+    name: str = "internvl"
+    model_name: str = "tiny-internvl"
+    teacher_layers: int = 0
+    digit_places: tuple[int, ...] = (100, 10)  # ones are below half a pixel
+
+    @property
+    def side(self) -> int:
+        """Image tokens along one side."""
+        return self.size.image_size // self.size.token_size
+
+    def build_processor(self, names: Sequence[str]) -> InternVLProcessor:
+        """The processor for pictures of any size: resized to one square tile, no crops."""
+        image_processor = GotOcr2ImageProcessorPil(
+            size={"height": self.size.image_size, "width": self.size.image_size},
+            min_patches=1,
+            max_patches=1,
+            image_mean=list(MEAN),
+            image_std=list(STD),
+        )
+        return InternVLProcessor(
+            image_processor,
+            build_tokenizer(names, _IMAGE_TOKENS),
+            image_seq_length=self.side**2,
+            chat_template=chat_template("<IMG_CONTEXT>\n"),
+        )
+
+    def build_model(self, processor: InternVLProcessor) -> InternVLForConditionalGeneration:
+        """A model that fits ``processor``, its vision tower started on cosine filters and sine-cosine positions."""
+        size, tokenizer = self.size, processor.tokenizer
+        end, pad = tokenizer.convert_tokens_to_ids([END, PAD])
+        model = InternVLForConditionalGeneration(
+            InternVLConfig(
+                vision_config={
+                    "hidden_size": size.vision_width,
+                    "num_hidden_layers": size.vision_layers,
+                    "num_attention_heads": size.vision_heads,
+                    "intermediate_size": size.vision_intermediate,
+                    "image_size": [size.image_size] * 2,
+                    "patch_size": [size.patch_size] * 2,
+                    "layer_scale_init_value": 1.0,
+                },
+                text_config={
+                    "model_type": "qwen3",
+                    "vocab_size": 8 * math.ceil(len(tokenizer) / 8),
+                    "hidden_size": size.width,
+                    "intermediate_size": size.intermediate,
+                    "num_hidden_layers": size.layers,
+                    "num_attention_heads": size.heads,
+                    "num_key_value_heads": size.key_value_heads,
+                    "head_dim": size.width // size.heads,
+                    "max_position_embeddings": 4096,
+                    "bos_token_id": None,
+                    "eos_token_id": end,
+                    "pad_token_id": pad,
+                    "tie_word_embeddings": True,
+                },
+                image_token_id=tokenizer.context_image_token_id,
+                image_seq_length=self.side**2,
+                downsample_ratio=0.5,
+                tie_word_embeddings=True,
+            )
+        )
+        model.generation_config.eos_token_id, model.generation_config.pad_token_id = end, pad
+        embeddings: Any = model.model.vision_tower.embeddings
+        with torch.no_grad():
+            filters = cosine_filters(size.vision_width, size.patch_size)
+            embeddings.patch_embeddings.projection.weight.copy_(filters)
+            embeddings.position_embeddings[0, 1:] = _positions(size)
+        return model
+
+    def frame(self, width: int, height: int) -> tuple[int, int]:
+        """0-1000 of the picture on both axes, whatever its size."""
+        return 1000, 1000
+
+    def grid(self, width: int, height: int) -> tuple[int, int]:
+        """The tile's (rows, columns), whatever the picture's size."""
+        return self.side, self.side
+
+    def vision_inputs(self, pictures: np.ndarray) -> dict[str, torch.Tensor]:
+        """``pixel_values`` (B, 3, image_size, image_size)."""
+        side = self.size.image_size
+        if pictures.shape[1:3] != (side, side):
+            pictures = np.stack(
+                [np.asarray(Image.fromarray(p).resize((side, side), Image.Resampling.BICUBIC)) for p in pictures]
+            )
+        return {"pixel_values": normalised(pictures, MEAN, STD)}
+
+    def image_text(self, processor: InternVLProcessor, width: int, height: int) -> str:
+        """The tile's tokens between their brackets."""
+        tokens = "<IMG_CONTEXT>" * processor.image_seq_length
+        return f"{processor.start_image_token}{tokens}{processor.end_image_token}"
+
+    def text_inputs(self, processor: InternVLProcessor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Nothing."""
+        return {}
+
+    def prefix_positions(self, model: Any, ids: torch.Tensor, width: int, height: int) -> torch.Tensor:
+        """0, 1, 2, ... as (1, P)."""
+        return torch.arange(ids.shape[1])[None]
+
+
+def _positions(size: TinyConfig) -> torch.Tensor:
+    """Sine-cosine position embeddings (patches, vision width), rows in the first half, columns in the second."""
+    g, width = size.image_size // size.patch_size, size.vision_width
+    rate = 100.0 ** -(torch.arange(width // 4) / (width / 4))
+    y, x = torch.meshgrid(torch.arange(g).float(), torch.arange(g).float(), indexing="ij")
+    angles = [t.flatten()[:, None] * rate for t in (y, x)]  # each (g*g, width/4)
+    return 0.3 * torch.cat([wave for a in angles for wave in (a.sin(), a.cos())], dim=1)

@@ -1,0 +1,147 @@
+"""The embedded Qwen2.5-VL: pictures keep their shape, answers in pixels of the resized picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from acs_core.lvlm.processors import Qwen2_5_VLProcessor
+from training.tiny.arch import TinyConfig, cosine_filters, normalised
+from training.tiny.tokenizer import END, PAD, build_tokenizer, chat_template
+
+_IMAGE_TOKENS = {
+    "vision_start_token": "<|vision_start|>",
+    "vision_end_token": "<|vision_end|>",
+    "image_token": "<|image_pad|>",
+    "video_token": "<|video_pad|>",
+}
+_FRAMES = 2  # a still picture enters as two equal frames
+
+# The merger and the gated vision layers are larger than InternVL's, the rest gives way to stay below 8 MB.
+QWEN_SIZE = TinyConfig(vision_intermediate=256, intermediate=416)
+
+
+@dataclass(frozen=True)
+class Qwen2_5_VLArch:
+    """Implements :class:`training.tiny.arch.Arch`; positions enter by the language model's three-axis rope alone."""
+
+    size: TinyConfig = field(default_factory=lambda: QWEN_SIZE)
+    name: str = "qwen2_5_vl"
+    model_name: str = "tiny-qwen2.5-vl"
+    teacher_layers: int = 2
+    digit_places: tuple[int, ...] = (100, 10, 1)
+
+    def build_processor(self, names: Sequence[str]) -> Qwen2_5_VLProcessor:
+        """The processor: pictures are resized to whole image tokens, to at most ``image_size`` squared pixels."""
+        most = self.size.image_size**2
+        image_processor = Qwen2VLImageProcessorPil(
+            patch_size=self.size.patch_size,
+            temporal_patch_size=_FRAMES,
+            merge_size=2,
+            size={"shortest_edge": most * 2 // 3, "longest_edge": most},  # both in pixels of area
+        )
+        template = chat_template("<|vision_start|><|image_pad|><|vision_end|>")
+        return Qwen2_5_VLProcessor(image_processor, build_tokenizer(names, _IMAGE_TOKENS), chat_template=template)
+
+    def build_model(self, processor: Qwen2_5_VLProcessor) -> Qwen2_5_VLForConditionalGeneration:
+        """A model that fits ``processor``, its patch embedding started on cosine filters."""
+        size, tokenizer = self.size, processor.tokenizer
+        end, pad = tokenizer.convert_tokens_to_ids([END, PAD])
+        start_token, end_token, image_token, video_token = tokenizer.convert_tokens_to_ids(list(_IMAGE_TOKENS.values()))
+        pairs = size.width // size.heads // 2  # rope frequencies of a head
+        model = Qwen2_5_VLForConditionalGeneration(
+            Qwen2_5_VLConfig(
+                vision_config={
+                    "depth": size.vision_layers,
+                    "hidden_size": size.vision_width,
+                    "num_heads": size.vision_heads,
+                    "intermediate_size": size.vision_intermediate,
+                    "patch_size": size.patch_size,
+                    "spatial_merge_size": 2,
+                    "temporal_patch_size": _FRAMES,
+                    "window_size": 4 * size.token_size,
+                    "out_hidden_size": size.width,
+                    "fullatt_block_indexes": list(range(1, size.vision_layers, 2)),
+                },
+                text_config={
+                    "vocab_size": 8 * math.ceil(len(tokenizer) / 8),
+                    "hidden_size": size.width,
+                    "intermediate_size": size.intermediate,
+                    "num_hidden_layers": size.layers,
+                    "num_attention_heads": size.heads,
+                    "num_key_value_heads": size.key_value_heads,
+                    "max_position_embeddings": 4096,
+                    "bos_token_id": None,
+                    "eos_token_id": end,
+                    "pad_token_id": pad,
+                    # A dozen rows and columns are to be told apart: frequencies must turn within a dozen positions.
+                    "rope_parameters": {
+                        "rope_type": "default",
+                        "rope_theta": 30.0,
+                        "mrope_section": [pairs - 2 * (pairs * 7 // 16), pairs * 7 // 16, pairs * 7 // 16],
+                    },
+                    "tie_word_embeddings": True,
+                },
+                image_token_id=image_token,
+                video_token_id=video_token,
+                vision_start_token_id=start_token,
+                vision_end_token_id=end_token,
+                tie_word_embeddings=True,
+            )
+        )
+        model.generation_config.eos_token_id, model.generation_config.pad_token_id = end, pad
+        patch_embed: Any = model.model.visual.patch_embed
+        with torch.no_grad():
+            filters = cosine_filters(size.vision_width, size.patch_size)
+            patch_embed.proj.weight.copy_(filters[:, :, None].expand(-1, -1, _FRAMES, -1, -1) / _FRAMES)
+        return model
+
+    def frame(self, width: int, height: int) -> tuple[int, int]:
+        """The picture itself: the world's pictures are whole image tokens and are not resized."""
+        return width, height
+
+    def grid(self, width: int, height: int) -> tuple[int, int]:
+        """(rows, columns) of image tokens.
+
+        Raises:
+            ValueError: the picture is not made of whole image tokens, so the processor would resize it.
+        """
+        side = self.size.token_size
+        if width % side or height % side:
+            raise ValueError(f"pictures of {width} x {height} pixels are not whole image tokens of {side} pixels")
+        return height // side, width // side
+
+    def vision_inputs(self, pictures: np.ndarray) -> dict[str, torch.Tensor]:
+        """``pixel_values`` (patches of all pictures, 3 * 2 * patch * patch) and ``image_grid_thw`` (B, 3)."""
+        count, p = len(pictures), self.size.patch_size
+        rows, columns = self.grid(pictures.shape[2], pictures.shape[1])
+        x = normalised(pictures, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+        x = x.view(count, 3, rows, 2, p, columns, 2, p).permute(0, 2, 5, 3, 6, 1, 4, 7)  # (B, r, c, 2, 2, 3, p, p)
+        x = x.reshape(-1, 3, 1, p, p).expand(-1, -1, _FRAMES, -1, -1).reshape(-1, 3 * _FRAMES * p * p)
+        thw = torch.tensor([[1, 2 * rows, 2 * columns]]).expand(count, -1)
+        return {"pixel_values": x, "image_grid_thw": thw}
+
+    def image_text(self, processor: Qwen2_5_VLProcessor, width: int, height: int) -> str:
+        """The picture's tokens; the brackets around them are the chat template's."""
+        rows, columns = self.grid(width, height)
+        return "<|image_pad|>" * (rows * columns)
+
+    def text_inputs(self, processor: Qwen2_5_VLProcessor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Which tokens are a picture's."""
+        return {"mm_token_type_ids": (ids == processor.image_token_id).int()}
+
+    def prefix_positions(self, model: Any, ids: torch.Tensor, width: int, height: int) -> torch.Tensor:
+        """Time, row and column of every token, (3, 1, P)."""
+        is_image = (ids == model.config.image_token_id).int()
+        rows, columns = self.grid(width, height)
+        thw = torch.tensor([[1, 2 * rows, 2 * columns]], device=ids.device)
+        positions, _ = model.model.get_rope_index(ids, mm_token_type_ids=is_image, image_grid_thw=thw)
+        return torch.as_tensor(positions)

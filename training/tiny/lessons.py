@@ -1,0 +1,116 @@
+"""What an embedded model is taught, as losses: the teacher's on image tokens, and that of answering questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from training.tiny.arch import Arch, image_tokens
+from training.tiny.cpu import use_for_training
+from training.tiny.data import Pictures
+from training.tiny.dense import DenseHead, dense_targets
+from training.tiny.questions import IGNORED, QuestionMaker, Turns
+from training.world import SceneObject
+
+Scenes = Sequence[Sequence[SceneObject]]
+Parts = dict[str, float]
+
+
+class Lessons:
+    """A model with fresh weights, the teacher's head, and their losses; bfloat16 where autocast allows it.
+
+    Losses come as (loss to minimise, its parts by name for the log).
+    """
+
+    def __init__(self, arch: Arch, names: Sequence[str], device: str, dense_weight: float, seed: int) -> None:
+        self.arch, self.names, self.device, self.dense_weight = arch, list(names), device, dense_weight
+        torch.manual_seed(seed)
+        self.processor = arch.build_processor(self.names)
+        self.model: Any = arch.build_model(self.processor).to(device)
+        self.dense = DenseHead(arch.size.width, len(arch.digit_places)).to(device)
+        self._name_ids = torch.tensor([self.processor.tokenizer(n).input_ids[0] for n in self.names], device=device)
+        self._makers: dict[tuple[int, int], QuestionMaker] = {}
+        self.train()
+
+    def train(self) -> None:
+        """Back to training, after the model was used otherwise."""
+        self.model.train()
+        if torch.device(self.device).type == "cpu":
+            use_for_training(self.model)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """The model's and the teacher's."""
+        return [*self.model.parameters(), *self.dense.parameters()]
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 on this device."""
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+
+    def maker(self, size: tuple[int, int]) -> QuestionMaker:
+        """The question maker for pictures of ``size`` (width, height)."""
+        if size not in self._makers:
+            self._makers[size] = QuestionMaker(self.arch, self.model, self.processor, self.names, size)
+        return self._makers[size]
+
+    def tokens(self, pictures: Pictures) -> torch.Tensor:
+        """(B, R * C, width) from the projector."""
+        inputs = self.arch.vision_inputs(pictures.pixels)
+        with self.autocast():
+            return image_tokens(self.model, {name: value.to(self.device) for name, value in inputs.items()})
+
+    def vision_loss(self, pictures: Pictures) -> tuple[torch.Tensor, Parts]:
+        """The teacher's loss on what it reads of ``pictures``."""
+        read = self.tokens(pictures)
+        if self.arch.teacher_layers:
+            read = self._language(read, self.maker(pictures.size).no_question(len(read)))[1]
+        return self._dense_loss(read, pictures.objects, pictures.size)
+
+    def answer_loss(
+        self, tokens: torch.Tensor, scenes: Scenes, size: tuple[int, int], phrases: Sequence[Sequence[str]]
+    ) -> tuple[torch.Tensor, Parts]:
+        """The loss of answering ``phrases`` about pictures given as ``tokens`` (B, R * C, width); with the teacher's,
+        at ``dense_weight``, where what it reads is being trained."""
+        turns = self.maker(size).turns(scenes, phrases)
+        hidden, read = self._language(tokens, turns)
+        labels = turns.labels[:, 1:].to(self.device)
+        answered = labels != IGNORED
+        with self.autocast():
+            logits = self.model.lm_head(hidden[:, :-1][answered])  # (answer tokens, vocabulary)
+        language = F.cross_entropy(logits.float(), labels[answered])
+        if not read.requires_grad:
+            return language, {"language": language.item()}
+        dense, parts = self._dense_loss(read, scenes, size)
+        return language + self.dense_weight * dense, {"language": language.item(), **parts}
+
+    def _language(self, tokens: torch.Tensor, turns: Turns) -> tuple[torch.Tensor, torch.Tensor]:
+        """(last hidden states (B, T, width), what the teacher reads (B, R * C, width))."""
+        start, stop = turns.image
+        layers = self.arch.teacher_layers
+        with self.autocast():
+            embedded = self.model.get_input_embeddings()(turns.ids.to(self.device))  # (B, T, width)
+            embedded = torch.cat([embedded[:, :start], tokens.to(embedded.dtype), embedded[:, stop:]], dim=1)
+            out = self.model.model.language_model(
+                inputs_embeds=embedded,
+                attention_mask=turns.mask.to(self.device),
+                position_ids=turns.positions.to(self.device),
+                use_cache=False,
+                output_hidden_states=layers > 0,
+            )
+        return out.last_hidden_state, out.hidden_states[layers][:, start:stop] if layers else tokens
+
+    def _dense_loss(self, read: torch.Tensor, scenes: Scenes, size: tuple[int, int]) -> tuple[torch.Tensor, Parts]:
+        targets = dense_targets(scenes, self.names, self.arch, size).to(self.device)
+        names = self.model.get_input_embeddings().weight[self._name_ids]
+        parts = self.dense(read.reshape(*targets.label.shape, -1), names, targets)
+        loss = parts["class"] + 2 * parts["box"] + 0.5 * parts["digits"] + 0.2 * parts["place"]
+        return loss, {name: part.item() for name, part in parts.items()}
+
+    def phrases(
+        self, rng: np.random.Generator, scenes: Scenes, size: tuple[int, int], count: int, absent_share: float
+    ) -> list[list[str]]:
+        """``count`` phrases for each scene; see :meth:`QuestionMaker.pick`."""
+        return [self.maker(size).pick(rng, scene, count, absent_share) for scene in scenes]
