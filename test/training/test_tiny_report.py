@@ -33,7 +33,7 @@ def reported(tmp_path_factory):
 def test_gibberish_is_counted_as_such(reported):
     report = reported[1]
     assert [r.method for r in report.rows] == ["greedy", "first-valid", "best of N"]
-    assert report.unparseable > 90 and report.refused == 0 and report.answer_ms > 0
+    assert report.unparseable > 10 and report.refused == 0 and report.answer_ms > 0
     assert all(r.accuracy == 0 for r in report.rows)
 
 

@@ -32,7 +32,7 @@ from training.world import SceneObject, World, WorldConfig
 class TrainConfig:
     """How long and how fast; a step is one optimiser update on ``batch`` pictures. Each triple is by phase."""
 
-    steps: tuple[int, int, int] = (2900, 1300, 450)
+    steps: tuple[int, int, int] = (2900, 1000, 200)
     rates: tuple[float, float, float] = (1.5e-3, 1.5e-3, 4e-4)
     batch: tuple[int, int, int] = (12, 16, 12)
     # Fewest and most objects in a training picture. A, whose price is by the picture, learns from crowds.
