@@ -155,9 +155,10 @@ def main() -> None:
     except (AcsError, OSError) as error:
         err.print(f"acs-train: {error}", style="red", markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("stopped; run the same command again to go on")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == 130:  # Ctrl-C, as typer reports it
+            err.print("stopped; collect, build, tiny and tiny-eval go on when run again")
+        raise
 
 
 if __name__ == "__main__":

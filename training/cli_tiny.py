@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.console import bar
+from training.console import bar, err
 
 if TYPE_CHECKING:
     from training.tiny.report import TinyReport
@@ -22,13 +23,14 @@ SELECTORS = ("greedy", "first-valid", "acs-free", "acs-learned")
 def tiny(
     out: Annotated[Path, typer.Option(help="Folder to write into; made if missing.")],
     arch: Arch = "internvl",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
     scale: Annotated[float, typer.Option(help="Shortens every phase, for a trial run.", min=0.0001, max=1.0)] = 1.0,
 ) -> None:
     """Train an embedded model from nothing; run again to go on after a stop. The model lands in OUT/tiny-..."""
     import torch
 
+    from acs_core.lvlm.loading import pick_device
     from training.tiny.arch import make_arch
     from training.tiny.train import TinyTrainer, TrainConfig
 
@@ -37,7 +39,7 @@ def tiny(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--arch") from error
     torch.set_num_threads(threads)
-    trainer = TinyTrainer(out, TrainConfig().shortened(scale), chosen, device)
+    trainer = TinyTrainer(out, TrainConfig().shortened(scale), chosen, str(pick_device(device)))
     trainer.run()
     typer.echo(f"wrote {trainer.model_folder}")
 
@@ -68,6 +70,10 @@ def tiny_eval(
         raise typer.BadParameter(str(error), param_hint="--arch") from error
     if split not in ("test", "shifted"):
         raise typer.BadParameter("choose test or shifted", param_hint="--split")
+    if pictures and json_file:
+        raise typer.BadParameter("only draws, so there is nothing for --json", param_hint="--pictures")
+    if json_file and not json_file.parent.is_dir():
+        raise typer.BadParameter(f"the folder {json_file.parent} does not exist", param_hint="--json")
     with bar() as move:
         file = _world(work / split, split, cases, move)
         pairs, absent = load_pairs(file)[:cases], load_absent(file, limit=max(1, cases // 4))
@@ -77,29 +83,45 @@ def tiny_eval(
             typer.echo(f"wrote {len(shown)} scenes into {pictures}")
             return
         lvlm = load_lvlm(resolve_model(name), device="cpu")
-        selectors = [make_selector(s, lvlm) for s in SELECTORS]
+        selectors = [make_selector(s, lvlm) for s in _usable(Path(name))]
         folder = work / f"{Path(name).name}-{split}-{len(pairs)}-{temperature}"
         report = tiny_report(lvlm, pairs, absent, selectors, folder, temperature, progress=move)
     title = f"{Path(name).name}, split {split}: {len(pairs)} small objects (0.1-1 % of the image), N=10, {temperature=}"
-    _print(report, title, len(absent))
+    _print(report, title)
     if json_file:
-        write_report(report, len(pairs), json_file)
+        write_report(report, json_file)
+
+
+def _usable(model: Path) -> list[str]:
+    """The selectors to compare. A folder of the user's is not judged with the files of a shipped model that happens to
+    bear its name: what it lacks is left out, and said."""
+    usable = list(SELECTORS)
+    for selector, file in (("acs-free", "heads.json"), ("acs-learned", "regressor.safetensors")):
+        if model.is_dir() and not (model / file).is_file():
+            usable.remove(selector)
+            err.print(f"without {selector}: {model} has no {file}; acs-train build makes it", style="yellow")
+    return usable
 
 
 def _world(folder: Path, split: str, cases: int, move: Callable[[str, int, int], None]) -> Path:
-    """The COCO file of a split with at least ``cases`` small-object cases, rendered where it is missing."""
+    """The COCO file of a split with at least ``cases`` small-object cases, rendered where it is missing or old."""
     from training.coco import load_pairs
+    from training.scene import WORLD_VERSION
     from training.synth import write_coco
 
     file = folder / "instances.json"
     images = max(60, cases // 2)
-    while not file.exists() or len(load_pairs(file)) < cases:
+    while (
+        not file.exists()
+        or json.loads(file.read_text())["info"].get("version") != WORLD_VERSION
+        or len(load_pairs(file)) < cases
+    ):
         write_coco(folder, split, images, progress=lambda d, t: move(f"render {split}", d, t))
         images *= 2
     return file
 
 
-def _print(report: TinyReport, title: str, absent: int) -> None:
+def _print(report: TinyReport, title: str) -> None:
     table = Table(title=title)
     for column in ("method", "Acc@0.5 %", "mIoU %", "calibration error %"):
         table.add_column(column, justify="left" if column == "method" else "right")
@@ -109,5 +131,5 @@ def _print(report: TinyReport, title: str, absent: int) -> None:
     console = Console()
     console.print(table)
     console.print(f"unparseable answers: {report.unparseable:.1f} %")
-    console.print(f"absent objects refused: {report.refused:.1f} % of {absent}")
+    console.print(f"absent objects refused: {report.refused:.1f} % of {report.absent}")
     console.print(f"one greedy answer on one CPU thread: {report.answer_ms:.0f} ms (median)")

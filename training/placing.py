@@ -27,6 +27,9 @@ class Painter:
 
     def place(self, name: str, patch: Patch) -> bool:
         """Draws ``patch`` as an object, now and then over a part of an earlier one; False when there is no room."""
+        pixels = int(np.count_nonzero(patch.mask))
+        if not pixels:  # too thin to be seen at its size
+            return False
         place, number = None, len(self._names) + 1
         if self._frames and self._rng.random() < self._config.occluded_share / 2:
             place = self._partly_over(patch, int(self._rng.integers(len(self._frames))))
@@ -42,7 +45,6 @@ class Painter:
             dx, dy = (round(v) for v in self._rng.uniform(-2 * reach, 2 * reach, 2))
             self._canvas.shade(patch, x + dx, y + abs(dy), float(self._rng.uniform(0.2, 0.5)), reach)
         self._canvas.put(patch, x, y, number)
-        pixels = int(np.count_nonzero(patch.mask))
         self._names.append(name)
         self._frames.append((x, y, x + patch.alpha.shape[1], y + patch.alpha.shape[0]))
         self._whole.append(pixels)

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from acs_core.geometry import Box
+from training.coco import SMALL
 
 # No split shares a scene or a background source (training.backgrounds.BANKS) with another.
 SPLIT_SEEDS = {"train": 101, "val": 102, "test": 103, "shifted": 104}
+# The first number of a scene's seed: whose picture it is. Data sets written by synth, pictures that the embedded models
+# learn from, and pictures whose image tokens they keep; no picture is in two streams.
+WRITTEN, TRAINING, KEPT = 77, 1, 2
+WORLD_VERSION = 2  # of what the pictures look like, for who keeps written ones; count up with every change of it
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class WorldConfig:
     shapes: tuple[tuple[int, int], ...] = ((360, 360), (360, 360), (420, 300), (300, 420), (480, 270))
     min_objects: int = 1
     max_objects: int = 12
-    small_area: tuple[float, float] = (0.001, 0.01)
+    small_area: tuple[float, float] = SMALL
     medium_area: tuple[float, float] = (0.01, 0.05)
     large_area: tuple[float, float] = (0.05, 0.15)
     small_share: float = 0.85
@@ -102,5 +107,5 @@ def choose_names(rng: np.random.Generator, names: Sequence[str], count: int, con
     chosen = [chosen[i % len(chosen)] for i in range(count)]
     if count > 1 and rng.random() < config.repeat_share:
         times = min(count, int(rng.integers(2, 5)))
-        chosen[count - times :] = [chosen[0]] * times
+        chosen[count - times + 1 :] = [chosen[0]] * (times - 1)
     return [chosen[i] for i in rng.permutation(count)]

@@ -145,10 +145,16 @@ def make_noto_sprites(font_file: Path, folder: Path = SPRITE_FOLDER, size: int =
     ``folder/noto`` and ``folder/clutter``; returns how many. ``size`` is the longer side in pixels.
 
     Needs Pillow built with FreeType colour-bitmap support.
+
+    Raises:
+        DataError: the font cannot be read, or lacks a glyph.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    font = ImageFont.truetype(str(font_file), 109)  # the one bitmap size that the font holds
+    try:
+        font = ImageFont.truetype(str(font_file), 109)  # the one bitmap size that the font holds
+    except OSError as error:
+        raise DataError(f"{font_file} is no readable colour font ({error}): name NotoColorEmoji.ttf") from error
 
     def draw(glyph: str, file: Path) -> None:
         canvas = Image.new("RGBA", (160, 160), (0, 0, 0, 0))
@@ -168,7 +174,7 @@ def make_fluent_sprites(icons_file: Path, folder: Path = SPRITE_FOLDER, size: in
     ``icons_file`` is the icons.json of the npm package @iconify-json/fluent-emoji. Needs resvg-py.
 
     Raises:
-        DataError: resvg-py is missing, or the file lacks a drawing.
+        DataError: resvg-py is missing, the file is no icon set, or it lacks a drawing.
     """
     try:
         import resvg_py
@@ -176,7 +182,11 @@ def make_fluent_sprites(icons_file: Path, folder: Path = SPRITE_FOLDER, size: in
         raise DataError("drawing SVG sprites needs a renderer: pip install resvg-py") from error
     from PIL import Image
 
-    content = json.loads(icons_file.read_text())
+    try:
+        content = json.loads(icons_file.read_text())
+        content["icons"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{icons_file} is no icon set ({error}): name the icons.json of the package") from error
     files = _files({name: fluent.split() for name, (_, fluent) in CATEGORIES.items()}, folder / "fluent")
     for key, file in files:
         key = content.get("aliases", {}).get(key, {}).get("parent", key)
@@ -203,6 +213,8 @@ def _save(rgba: np.ndarray, file: Path, size: int) -> None:
     from PIL import Image
 
     ys, xs = np.nonzero(rgba[..., 3] > 64)
+    if not len(ys):
+        raise DataError(f"the source has no drawing for {file.name}: is it the font or icon set that the help names?")
     drawing = rgba[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1].astype(np.float32)
     drawing[..., :3] *= drawing[..., 3:] / 255  # premultiplied, so that scaling draws no dark fringe
     scale = size / max(drawing.shape[:2])

@@ -60,8 +60,8 @@ class Pose:
 
 @dataclass(frozen=True)
 class Patch:
-    """A drawn stamp: premultiplied ``rgb`` (h, w, 3) uint8, ``alpha`` (h, w) uint8, cropped to the visible pixels and
-    what touches them."""
+    """A drawn stamp: premultiplied ``rgb`` (h, w, 3) uint8, ``alpha`` (h, w) uint8, with a margin of up to three
+    pixels around the visible ones."""
 
     rgb: np.ndarray
     alpha: np.ndarray

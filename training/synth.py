@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -14,12 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from training.scene import SPLIT_SEEDS, SceneObject, WorldConfig
+from training.scene import SPLIT_SEEDS, WORLD_VERSION, WRITTEN, SceneObject, WorldConfig
+from training.sprites import category_names
 from training.world import World
 
-# The first number of every written scene's seed: whoever trains on World("train").scene([k, ...]) with another k never
-# sees a picture of the written train split.
-STREAM = 77
 WORTH_WORKERS = 200  # pictures; below, starting processes takes longer than rendering
 
 
@@ -53,7 +52,7 @@ def write_coco(
     file = folder / "instances.json"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     file.unlink(missing_ok=True)
-    categories = [{"id": i + 1, "name": name} for i, name in enumerate(_world(split, config).names)]
+    categories = [{"id": i + 1, "name": name} for i, name in enumerate(category_names())]
     ids = {str(c["name"]): i + 1 for i, c in enumerate(categories)}
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
@@ -64,11 +63,15 @@ def write_coco(
                 annotations.append(_annotation(len(annotations) + 1, i + 1, ids[o.name], o))
             progress(i + 1, count)
     content = {
-        "info": {"description": f"acs rendered world, split {split}"},
+        "info": {"description": f"acs rendered world, split {split}", "version": WORLD_VERSION},
         "images": images,
         "annotations": annotations,
         "categories": categories,
     }
+    written = {image["file_name"] for image in images}
+    for old in (folder / "images").glob("*.jpg"):  # of an earlier, larger or other data set
+        if old.name not in written:
+            old.unlink()
     partly = file.with_suffix(".part")
     partly.write_text(json.dumps(content))
     partly.replace(file)
@@ -92,10 +95,10 @@ Written = tuple[str, tuple[int, int], tuple[SceneObject, ...]]  # file name, (wi
 
 def _write_scene(folder: Path, split: str, config: WorldConfig | None, index: int) -> Written:
     world = _world(split, config)
-    scene = world.scene([STREAM, index])
+    scene = world.scene([WRITTEN, index])
     name = f"{split}_{index:06d}.jpg"
     low, high = world.config.jpeg_quality
-    quality = int(np.random.default_rng([SPLIT_SEEDS[split], STREAM, index, 1]).integers(low, high + 1))
+    quality = int(np.random.default_rng([SPLIT_SEEDS[split], WRITTEN, index, 1]).integers(low, high + 1))
     path = folder / "images" / name
     if not cv2.imwrite(str(path), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]):
         raise OSError(f"cannot write {path}: is the disk full?")
@@ -111,6 +114,12 @@ def _world(split: str, config: WorldConfig | None) -> World:
 Run = Callable[[Callable[[int], Written], int], Iterator[Written]]
 
 
+def _start_worker() -> None:
+    """One thread a process, and Ctrl-C is the parent's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
 @contextmanager
 def _mapper(workers: int) -> Iterator[Run]:
     """Gives the function that calls another with 0, 1, ..., count - 1 and yields the results in that order."""
@@ -119,7 +128,7 @@ def _mapper(workers: int) -> Iterator[Run]:
         return
     # spawn: a forked child of a process whose libraries run threads can hang
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
         yield lambda job, count: pool.map(job, range(count), chunksize=16)
     finally:

@@ -33,7 +33,7 @@ def load(
 ) -> LoadedLVLM:
     """See :func:`acs_core.lvlm.load_lvlm`, which passes the registered families."""
     name = os.fspath(model)
-    target = _pick_device(device)
+    target = pick_device(device)
     torch_dtype = _pick_dtype(dtype, target)
     try:
         return _load(name, families, revision, target, torch_dtype)
@@ -79,7 +79,12 @@ def _load(
     return LoadedLVLM(name, commit, adapter, hf_model.to(device).eval(), processor, builder, eos_ids, pad_id)
 
 
-def _pick_device(device: str) -> torch.device:
+def pick_device(device: str) -> torch.device:
+    """The device that ``device`` names: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
+
+    Raises:
+        ModelError: an unknown name, or a GPU that is not there.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

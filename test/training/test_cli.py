@@ -42,6 +42,8 @@ def test_tiny_eval_draws_answered_scenes(tmp_path):
     [
         (["synth", "--images", "3"], 2, "--out"),
         (["tiny", "--arch", "llava", "--out", "x"], 2, "internvl, qwen2_5_vl"),
+        (["tiny", "--device", "gpu", "--out", "OUT"], 1, "use auto, cpu, cuda"),
+        (["tiny-eval", "--json", "no/such/folder/a.json"], 2, "does not exist"),
         (["tiny-eval", "--arch", "llava"], 2, "internvl, qwen2_5_vl"),
         (["tiny-eval", "--split", "train"], 2, "test or shifted"),
         (["synth", "--split", "dev", "--images", "3", "--out", "OUT"], 2, "train, val, test"),

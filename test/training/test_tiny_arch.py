@@ -6,6 +6,7 @@ import torch
 from tiny_parts import ARCHES, NAMES, SQUARE, WIDE, small_arch, small_model
 from transformers import AutoModelForImageTextToText
 
+from acs_core.assets import ASSETS
 from acs_core.lvlm import load_lvlm
 from training.tiny.arch import image_tokens, make_arch, save
 from training.tiny.questions import QuestionMaker
@@ -63,6 +64,44 @@ def test_a_saved_folder_loads_with_transformers(name, tmp_path):
     loaded = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype="float32")
     for key, value in model.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[key], value, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ARCHES)
+@pytest.mark.parametrize("size", [(640, 480), (333, 127), (90, 400), (224, 224)])
+def test_a_box_in_a_picture_of_any_size_comes_back(name, size, tmp_path):
+    """What a right answer would state in the model's frame is the box in the picture, to the rounding."""
+    save(*small_model(small_arch(name, image_size=360)), tmp_path)
+    lvlm = load_lvlm(tmp_path, device="cpu")
+    prompt = lvlm.prepare(noise(size)[0], "key")
+    tokens = prompt.map_slice[1] - prompt.map_slice[0]
+    assert prompt.grid[0] * prompt.grid[1] == tokens <= 144 and prompt.image_size == size
+    x, y = size[0] * 0.3, size[1] * 0.6
+    scale = (prompt.frame_size[0] / size[0], prompt.frame_size[1] / size[1]) * 2
+    stated = tuple(round(v * s) for v, s in zip((x, y, x + 20, y + 10), scale, strict=True))
+    back = lvlm.to_pixels(prompt, stated)
+    slack = max(0.51 / s for s in scale)
+    assert np.abs(np.array(back.as_tuple()) - (x, y, x + 20, y + 10)).max() <= slack
+
+
+@pytest.mark.parametrize("name", ARCHES)
+@pytest.mark.parametrize("cell", [(0, 3), (2, 1)])
+def test_an_image_token_shows_its_own_part_of_the_picture(name, cell):
+    """Rows are rows: pixels of token (row, column) change that token most."""
+    arch = small_arch(name)
+    model, _ = small_model(arch)
+    plain = np.full((1, 120, 120, 3), 128, np.uint8)
+    marked = plain.copy()
+    r, c = cell
+    marked[:, 30 * r : 30 * r + 30, 30 * c : 30 * c + 30] = noise((30, 30))
+    tokens = [image_tokens(model, arch.vision_inputs(p))[0] for p in (plain, marked)]
+    moved = (tokens[1] - tokens[0]).norm(dim=-1)
+    assert int(moved.argmax()) == 4 * r + c
+
+
+@pytest.mark.parametrize("name", ARCHES)
+def test_the_shipped_weights_are_small(name):
+    file = ASSETS / make_arch(name).model_name / "model.safetensors"
+    assert file.stat().st_size <= 8_000_000
 
 
 def test_pictures_that_are_no_whole_tokens_are_refused():

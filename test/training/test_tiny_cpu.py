@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tiny_parts import ARCHES, NAMES, SQUARE, small_arch, small_model
 
 from training.tiny.arch import image_tokens
-from training.tiny.cpu import row_by_row_attention, use_for_training
+from training.tiny.cpu import row_by_row_attention
+from training.tiny.guide import use_for_training
 from training.tiny.questions import QuestionMaker
 
 

@@ -8,6 +8,7 @@ from acs_core.assets import resolve_model
 from acs_core.geometry import Box
 from acs_core.lvlm import load_lvlm
 from training.errors import DataError
+from training.scene import WRITTEN
 from training.tiny.arch import make_arch
 from training.tiny.data import Pictures, render
 from training.tiny.evaluate import Answered, absent_cases, ask, sheet, small_cases, summary
@@ -21,7 +22,7 @@ PICTURES = Pictures(np.zeros((2, 120, 120, 3), np.uint8), ((KEY_LOW, CUP), (KEY_
 def test_the_shipped_model_grounds_small_objects_and_refuses_absent_ones(name):
     arch, world = make_arch(name), World("test")
     lvlm = load_lvlm(resolve_model(arch.model_name), device="cpu")
-    pictures = render(world, range(40), (360, 360))
+    pictures = render(world, WRITTEN, range(40), (360, 360))
     maker = QuestionMaker(arch, lvlm.hf_model, lvlm.processor, world.names, (360, 360))
     answers = ask(arch, lvlm.hf_model, lvlm.processor, maker, pictures, world.names, limit=100)
     found = summary(answers, pictures)
@@ -59,6 +60,13 @@ def test_a_summary_counts_what_was_answered():
 
 
 def test_a_sheet_shows_truth_in_green_and_answer_in_red():
-    drawn = sheet([Answered(0, "key", KEY_LOW, "", Box(60, 60, 80, 80))], PICTURES)
-    assert drawn.shape == (120, 120, 3)
-    assert tuple(drawn[95, 20]) == (0, 220, 0) and tuple(drawn[70, 60]) == (230, 0, 0)
+    answers = [
+        Answered(0, "key", KEY_LOW, "", Box(60, 60, 80, 80)),
+        Answered(0, "cup", CUP, "", Box(2, 2, 20, 20)),
+        Answered(1, "key", KEY_HIGH, "", None),
+    ]
+    drawn = sheet(answers, PICTURES)
+    assert drawn.shape == (120, 240, 3)
+    assert tuple(drawn[95, 20]) == (0, 220, 0) and tuple(drawn[70, 60]) == tuple(drawn[79, 79]) == (230, 0, 0)
+    assert not drawn[95, 2:60:4].any(axis=-1).all() and tuple(drawn[15, 120 + 60]) == (0, 220, 0)
+    assert not PICTURES.pixels.any()

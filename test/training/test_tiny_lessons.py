@@ -2,6 +2,7 @@ import pytest
 import torch
 from tiny_parts import ARCHES, small_arch
 
+from training.scene import TRAINING
 from training.tiny.data import render
 from training.tiny.lessons import Lessons
 from training.world import World
@@ -16,7 +17,7 @@ def lessons(request):
 
 @pytest.fixture(scope="module")
 def pictures():
-    return render(World("train"), range(4), SIZE, (2, 4))
+    return render(World("train"), TRAINING, range(4), SIZE, (2, 4))
 
 
 def test_the_vision_half_can_learn_a_few_pictures(lessons, pictures):

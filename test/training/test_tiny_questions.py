@@ -58,17 +58,24 @@ def test_only_answers_are_learnt(parts):
     assert (turns.ids[0][turns.labels[0] != IGNORED] == learnt).all()
 
 
-def test_phrases_are_mostly_of_what_is_there(parts):
+def test_phrases_are_mostly_of_what_is_there_each_once(parts):
     rng = np.random.default_rng(0)
-    picked = [phrase for _ in range(300) for phrase in parts[2].pick(rng, [KEY_LOW, CUP], 4, absent_share=0.1)]
-    assert 0.06 < picked.count("teddy bear") / len(picked) < 0.14
-    assert picked.count("key") == pytest.approx(picked.count("cup"), rel=0.2)
+    picked = [parts[2].pick(rng, [KEY_LOW, KEY_HIGH, CUP], 4, absent_share=0.1) for _ in range(300)]
+    assert all(len(p) == 2 for p in picked)
+    asked = [phrase for p in picked for phrase in p]
+    assert 0.06 < asked.count("teddy bear") / len(asked) < 0.14
+    assert asked.count("key") == pytest.approx(asked.count("cup"), rel=0.2)
+
+
+def test_no_more_phrases_than_wanted_and_something_absent_about_an_empty_picture(parts):
+    rng = np.random.default_rng(0)
+    assert len(parts[2].pick(rng, [KEY_LOW, CUP], 1, absent_share=0.0)) == 1
+    assert parts[2].pick(rng, [], 3, absent_share=0.0) == ["cup"]
 
 
 def test_a_crowd_of_one_category_is_not_asked_for(parts):
     crowd = [KEY_LOW] * (MOST_BOXES + 1)
-    picked = parts[2].pick(np.random.default_rng(0), [*crowd, CUP], 20, absent_share=0.2)
-    assert "key" not in picked and "cup" in picked
+    assert parts[2].pick(np.random.default_rng(0), [*crowd, CUP], 20, absent_share=0.0) == ["cup"]
 
 
 def test_a_prefix_alone_is_causal(parts):

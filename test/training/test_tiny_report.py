@@ -45,6 +45,6 @@ def test_every_kind_of_question_is_asked_once_and_kept(reported):
 
 
 def test_a_report_is_written_as_json(reported, tmp_path):
-    write_report(reported[1], 4, tmp_path / "a.json")
+    write_report(reported[1], tmp_path / "a.json")
     found = json.loads((tmp_path / "a.json").read_text())
-    assert found["cases"] == 4 and found["rows"][0]["method"] == "greedy"
+    assert (found["cases"], found["absent"]) == (4, 3) and found["rows"][0]["method"] == "greedy"

@@ -47,6 +47,7 @@ class Arch(Protocol):
     # Layers of the language model through which the teacher reads image tokens: Qwen2.5-VL's vision tower has only
     # relative positions, so where a token lies is first known inside the language model.
     teacher_layers: int
+    guided_layer: int  # of the language model; see training.tiny.guide
     digit_places: tuple[int, ...]  # of a coordinate, as powers of ten, that the teacher asks for
 
     def build_processor(self, names: Sequence[str]) -> Any:

@@ -34,6 +34,7 @@ class InternVLArch:
     name: str = "internvl"
     model_name: str = "tiny-internvl"
     teacher_layers: int = 0
+    guided_layer: int = 2
     digit_places: tuple[int, ...] = (100, 10)  # ones are below half a pixel
 
     @property

@@ -37,6 +37,7 @@ class Qwen2_5_VLArch:
     name: str = "qwen2_5_vl"
     model_name: str = "tiny-qwen2.5-vl"
     teacher_layers: int = 2
+    guided_layer: int = 3
     digit_places: tuple[int, ...] = (100, 10, 1)
 
     def build_processor(self, names: Sequence[str]) -> Qwen2_5_VLProcessor:

@@ -11,10 +11,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface
-
-NAME = "acs_cpu_training"
 
 
 def row_by_row_attention(
@@ -53,13 +49,3 @@ class PatchProduct(torch.nn.Module):
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         """(patches, 3 * frames * patch * patch) to (patches, width)."""
         return F.linear(patches, self.proj.weight.flatten(1))
-
-
-def use_for_training(model: Any) -> None:
-    """Sets the model, text and vision, to these. Text masks must be given as bool (1 or B, 1, T, S)."""
-    AttentionInterface.register(NAME, row_by_row_attention)
-    AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
-    model.set_attn_implementation({"text_config": NAME, "vision_config": NAME})
-    visual = getattr(model.model, "visual", None)
-    if visual is not None and not isinstance(visual.patch_embed, PatchProduct):
-        visual.patch_embed = PatchProduct(visual.patch_embed.proj)

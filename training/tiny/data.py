@@ -25,11 +25,15 @@ class Pictures:
 
 
 def render(
-    world: World, numbers: Iterable[int], size: tuple[int, int], objects: tuple[int, int] | None = None
+    world: World,
+    stream: int,
+    numbers: Iterable[int],
+    size: tuple[int, int],
+    objects: tuple[int, int] | None = None,
 ) -> Pictures:
-    """The pictures ``numbers`` of ``world``, in one ``size`` (width, height), with (fewest, most) ``objects``; none of
-    them is in the data sets that ``acs-train synth`` writes."""
-    scenes = [world.scene([1, n], size=size, objects=objects) for n in numbers]
+    """The pictures ``numbers`` of one of ``world``'s streams (:mod:`training.scene`), in one ``size`` (width, height),
+    with (fewest, most) ``objects``."""
+    scenes = [world.scene([stream, n], size=size, objects=objects) for n in numbers]
     return Pictures(np.stack([s.image for s in scenes]), tuple(s.objects for s in scenes))
 
 

@@ -3,7 +3,7 @@
 Trained beside (and before) the language model, thrown away afterwards. Class scores go through the embeddings of the
 category names themselves, so that an image token of a key points where the word "key" points: matching the phrase
 with a place is then something that attention can do from the start. Coordinates are asked for digit by digit,
-as the answer will spell them.
+as the answer will spell them, with leading zeros.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from torch import nn
 from training.tiny.arch import Arch
 from training.world import SceneObject
 
+NOT_ASKED = -100  # what cross entropy leaves out
 MOST_ROWS = 24  # rows or columns of image tokens that a picture may have
 
 
 @dataclass(frozen=True)
 class DenseTargets:
     """For B pictures of R x C image tokens and D digit places: ``label`` (B, R, C) int64, -1 where no object's centre
-    lies; ``box`` (B, R, C, 4) corners in token sides relative to the token; ``digits`` (B, R, C, 4, D) int64."""
+    lies; ``box`` (B, R, C, 4) corners in token sides relative to the token; ``digits`` (B, R, C, 4, D) int64,
+    ``NOT_ASKED`` where there are too many."""
 
     label: torch.Tensor
     box: torch.Tensor
@@ -56,7 +58,9 @@ def dense_targets(
             label[b, u, v] = index[o.name]
             box[b, u, v] = corners / cell - np.array([v, u, v, u])
             answered = np.round(corners * scale).astype(int)
+            # the far border, 1000, has a digit more than there are places: nothing is asked about it
             digits[b, u, v] = answered[:, None] // places % 10
+            digits[b, u, v][answered >= 10 * places.max()] = NOT_ASKED
     return DenseTargets(torch.from_numpy(label), torch.from_numpy(box), torch.from_numpy(digits))
 
 

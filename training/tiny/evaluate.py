@@ -123,14 +123,15 @@ def summary(answers: Sequence[Answered], pictures: Pictures) -> dict[str, float]
 
 
 def sheet(answers: Sequence[Answered], pictures: Pictures, count: int = 6) -> np.ndarray:
-    """The first ``count`` answers side by side, RGB: the true box green, the answered one red."""
+    """The first answer about each of ``count`` pictures, side by side, RGB: the true box green, the answered red."""
+    first = {a.index: a for a in reversed(answers)}
     tiles = []
-    for a in answers[:count]:
-        tile = np.ascontiguousarray(pictures.pixels[a.index])
+    for index in sorted(first)[:count]:
+        a, tile = first[index], pictures.pixels[index].copy()
         for box, colour in ((a.truth.box if a.truth else None, (0, 220, 0)), (a.box, (230, 0, 0))):
             if box is not None:
                 x1, y1, x2, y2 = (round(v) for v in box.as_tuple())
-                cv2.rectangle(tile, (x1, y1), (x2, y2), colour, 1)
+                cv2.rectangle(tile, (x1, y1), (x2 - 1, y2 - 1), colour, 1)
         cv2.putText(tile, f"{a.phrase} {a.iou:.2f}", (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 0), 1)
         tiles.append(tile)
     return np.concatenate(tiles, axis=1)

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from training.tiny.arch import Arch, image_tokens
-from training.tiny.cpu import use_for_training
 from training.tiny.data import Pictures
 from training.tiny.dense import DenseHead, dense_targets
+from training.tiny.guide import Guide, use_for_training
 from training.tiny.questions import IGNORED, QuestionMaker, Turns
 from training.world import SceneObject
 
@@ -39,8 +39,7 @@ class Lessons:
     def train(self) -> None:
         """Back to training, after the model was used otherwise."""
         self.model.train()
-        if torch.device(self.device).type == "cpu":
-            use_for_training(self.model)
+        use_for_training(self.model)
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """The model's and the teacher's."""
@@ -70,23 +69,37 @@ class Lessons:
         return self._dense_loss(read, pictures.objects, pictures.size)
 
     def answer_loss(
-        self, tokens: torch.Tensor, scenes: Scenes, size: tuple[int, int], phrases: Sequence[Sequence[str]]
+        self,
+        tokens: torch.Tensor,
+        scenes: Scenes,
+        size: tuple[int, int],
+        phrases: Sequence[Sequence[str]],
+        guide_weight: float = 0.0,
     ) -> tuple[torch.Tensor, Parts]:
         """The loss of answering ``phrases`` about pictures given as ``tokens`` (B, R * C, width); with the teacher's,
-        at ``dense_weight``, where what it reads is being trained."""
+        at ``dense_weight``, where what it reads is being trained, and with the guide's at ``guide_weight``."""
         turns = self.maker(size).turns(scenes, phrases)
-        hidden, read = self._language(tokens, turns)
+        guide = None
+        if guide_weight and len(turns.keys):
+            guide = Guide(self.arch.guided_layer, turns.emits.to(self.device), turns.keys.to(self.device))
+        hidden, read = self._language(tokens, turns, guide)
         labels = turns.labels[:, 1:].to(self.device)
         answered = labels != IGNORED
         with self.autocast():
             logits = self.model.lm_head(hidden[:, :-1][answered])  # (answer tokens, vocabulary)
-        language = F.cross_entropy(logits.float(), labels[answered])
-        if not read.requires_grad:
-            return language, {"language": language.item()}
-        dense, parts = self._dense_loss(read, scenes, size)
-        return language + self.dense_weight * dense, {"language": language.item(), **parts}
+        loss = F.cross_entropy(logits.float(), labels[answered])
+        parts = {"language": loss.item()}
+        if guide:
+            parts["guide"] = guide.loss().item()
+            loss = loss + guide_weight * guide.loss()
+        if read.requires_grad:
+            dense, more = self._dense_loss(read, scenes, size)
+            loss, parts = loss + self.dense_weight * dense, parts | more
+        return loss, parts
 
-    def _language(self, tokens: torch.Tensor, turns: Turns) -> tuple[torch.Tensor, torch.Tensor]:
+    def _language(
+        self, tokens: torch.Tensor, turns: Turns, guide: Guide | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(last hidden states (B, T, width), what the teacher reads (B, R * C, width))."""
         start, stop = turns.image
         layers = self.arch.teacher_layers
@@ -99,6 +112,7 @@ class Lessons:
                 position_ids=turns.positions.to(self.device),
                 use_cache=False,
                 output_hidden_states=layers > 0,
+                guide=guide,
             )
         return out.last_hidden_state, out.hidden_states[layers][:, start:stop] if layers else tokens
 
@@ -112,5 +126,5 @@ class Lessons:
     def phrases(
         self, rng: np.random.Generator, scenes: Scenes, size: tuple[int, int], count: int, absent_share: float
     ) -> list[list[str]]:
-        """``count`` phrases for each scene; see :meth:`QuestionMaker.pick`."""
+        """Up to ``count`` phrases for each scene; see :meth:`QuestionMaker.pick`."""
         return [self.maker(size).pick(rng, scene, count, absent_share) for scene in scenes]

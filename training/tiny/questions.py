@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,18 @@ from training.tiny.arch import Arch
 from training.world import SceneObject
 
 IGNORED = -100
-MOST_BOXES = 5  # in one answer; a picture with more of one category asks about others
+MOST_BOXES = 4  # in one answer; a picture with more of one category asks about others
+
+
+def in_reading_order(name: str, objects: Sequence[SceneObject]) -> list[SceneObject]:
+    """The objects called ``name`` from top to bottom, as an answer lists them."""
+    return sorted((o for o in objects if o.name == name), key=lambda o: (o.box.y1, o.box.x1))
 
 
 def answer_text(name: str, objects: Sequence[SceneObject], size: tuple[int, int], frame: tuple[int, int]) -> str:
     """The JSON answer about a picture of ``size`` (width, height): every object called ``name``, from top to bottom,
     in the model's ``frame``."""
-    asked = sorted((o for o in objects if o.name == name), key=lambda o: (o.box.y1, o.box.x1))
+    asked = in_reading_order(name, objects)
     scale = np.array([frame[0] / size[0], frame[1] / size[1]] * 2)
     items = [{"bbox_2d": np.round(scale * o.box.as_tuple()).astype(int).tolist(), "label": name} for o in asked]
     return json.dumps(items)
@@ -33,7 +38,8 @@ class Turns:
 
     ``ids`` and ``labels`` (B, T) int64; ``mask`` (B, 1, T, T) bool, True where row may see column: a question sees
     the prefix and itself, never another question; ``positions`` (B, T) or (3, B, T): every question starts where the
-    prefix ends. ``image`` is (start, stop) of the image tokens.
+    prefix ends. ``image`` is (start, stop) of the image tokens. ``emits`` (M, 2) int64 are the (picture, row) pairs
+    that emit a digit of a box, ``keys`` (M,) int64 the column of the image token in which that box has its centre.
     """
 
     ids: torch.Tensor
@@ -41,6 +47,8 @@ class Turns:
     mask: torch.Tensor
     positions: torch.Tensor
     image: tuple[int, int]
+    emits: torch.Tensor
+    keys: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ class QuestionMaker:
     def __init__(self, arch: Arch, model: Any, processor: Any, names: Sequence[str], size: tuple[int, int]) -> None:
         self._arch, self._processor, self._names, self.size = arch, processor, list(names), size
         self._tokens: dict[str, list[int]] = {}
+        self._digit_ids = {self._ids(str(digit))[0] for digit in range(10)}
+        self._openings = {self._ids(text)[0] for text in ('[{"bbox_2d": [', '"}, {"bbox_2d": [')}
         token = str(processor.image_token)
         ids = self._ids(self._chat(self._names[0]).split(token)[0] + arch.image_text(processor, *size))
         at = [i for i, t in enumerate(ids) if t == processor.image_token_id]
@@ -80,22 +90,23 @@ class QuestionMaker:
         return self._tokens[phrase]
 
     def pick(
-        self, rng: np.random.Generator, objects: Sequence[SceneObject], count: int, absent_share: float
+        self, rng: np.random.Generator, objects: Sequence[SceneObject], most: int, absent_share: float
     ) -> list[str]:
-        """``count`` phrases about one picture: what is in it in random order, each turned with ``absent_share`` into
-        something that is not."""
+        """Up to ``most`` phrases about one picture: what is in it, each once, in random order, each turned with
+        ``absent_share`` into something that is not."""
         names = [o.name for o in objects]
         present = sorted({n for n in names if names.count(n) <= MOST_BOXES})
         absent = [n for n in self._names if n not in names]
         rng.shuffle(present)
-        wanted = [present[i % len(present)] if present else "" for i in range(count)]
-        return [str(rng.choice(absent)) if not name or rng.random() < absent_share else name for name in wanted]
+        return [str(rng.choice(absent)) if rng.random() < absent_share else n for n in present[:most] or absent[:1]]
 
     def no_question(self, count: int) -> Turns:
         """The prefix alone, for ``count`` pictures, plainly causal."""
         ids = torch.tensor([self.prefix.ids]).expand(count, -1)
         mask = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()[None, None]
-        return Turns(ids, torch.full_like(ids, IGNORED), mask, self.prefix.positions, self.prefix.image)
+        none = torch.zeros(0, dtype=torch.int64)
+        emits = none.reshape(0, 2)
+        return Turns(ids, torch.full_like(ids, IGNORED), mask, self.prefix.positions, self.prefix.image, emits, none)
 
     def turns(self, scenes: Sequence[Sequence[SceneObject]], phrases: Sequence[Sequence[str]]) -> Turns:
         """Builds the sequences for ``scenes`` and the ``phrases`` asked of each, padded to the longest."""
@@ -107,15 +118,19 @@ class QuestionMaker:
         ids, labels = np.zeros((len(rows), total), np.int64), np.full((len(rows), total), IGNORED)
         block = np.full((len(rows), total), -1)  # 0 the prefix, then one number a question; -1 padding
         after = np.zeros((len(rows), total - start), np.int64)  # position behind the prefix
+        emits, keys = [], list[int]()
         ids[:, :start], block[:, :start] = self.prefix.ids, 0
         for b, row in enumerate(rows):
             at = start
-            for k, (question, answer) in enumerate(row):
+            for k, ((question, answer), phrase) in enumerate(zip(row, phrases[b], strict=True)):
                 stop = at + len(question) + len(answer)
                 ids[b, at:stop] = question + answer
                 labels[b, at + len(question) : stop] = answer
                 block[b, at:stop] = k + 1
                 after[b, at - start : stop - start] = np.arange(stop - at)
+                for offset, key in self._digits(answer, phrase, scenes[b]):
+                    emits.append((b, at + len(question) + offset - 1))  # a token is emitted one row before its own
+                    keys.append(key)
                 at = stop
         sees = (block[:, :, None] == block[:, None]) | (block[:, None] == 0)  # (B, T, T)
         mask = np.tril(np.ones((total, total), bool)) & sees
@@ -128,7 +143,23 @@ class QuestionMaker:
             torch.from_numpy(mask)[:, None],
             positions,
             self.prefix.image,
+            torch.tensor(emits, dtype=torch.int64).reshape(-1, 2),
+            torch.tensor(keys, dtype=torch.int64),
         )
+
+    def _digits(self, answer: Sequence[int], phrase: str, objects: Sequence[SceneObject]) -> Iterator[tuple[int, int]]:
+        """(place in the answer, column of its object's image token) of every digit."""
+        rows, columns = self._arch.grid(*self.size)
+        cells = [
+            int(o.box.center[1] * rows / self.size[1]) * columns + int(o.box.center[0] * columns / self.size[0])
+            for o in in_reading_order(phrase, objects)
+        ]
+        box = -1
+        for offset, token in enumerate(answer):
+            if token in self._openings:
+                box += 1
+            elif token in self._digit_ids:
+                yield offset, self.prefix.image[0] + cells[box]
 
     def _turn(self, phrase: str, objects: Sequence[SceneObject]) -> tuple[list[int], list[int]]:
         answer = answer_text(phrase, objects, self.size, self._arch.frame(*self.size))

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 from acs_core.assets import asset_for
 from acs_core.calibration import Calibration
@@ -23,6 +23,7 @@ from acs_core.selection import Selector
 from training.calibrate import calibration_error
 from training.coco import Pair
 from training.collect import CollectConfig, collect
+from training.errors import DataError
 from training.offline_choice import choose_offline
 from training.store import Collection, read_responses, read_store
 
@@ -42,10 +43,15 @@ class Row:
 
 @dataclass(frozen=True)
 class TinyReport:
-    """``unparseable`` percent of all answers about objects that are there, greedy and sampled, hold neither a box nor
+    """``cases`` objects that are there and ``absent`` that are not were asked for, samples drawn at ``temperature``.
+    ``unparseable`` percent of all answers about objects that are there, greedy and sampled, hold neither a box nor
     ``[]``; ``refused`` percent of the greedy answers about objects that are not there say so; ``answer_ms`` is the
-    median time of a greedy answer on one CPU thread, from the picture to the text."""
+    median time of a greedy answer on one CPU thread, from the picture to the tokens."""
 
+    model: str
+    cases: int
+    absent: int
+    temperature: float
     rows: tuple[Row, ...]
     unparseable: float
     refused: float
@@ -63,19 +69,32 @@ def tiny_report(
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> TinyReport:
     """Greedy, every selector on the same ten samples of ``pairs``, and the best of the ten as the bound; greedy answers
-    about ``absent``, which no picture shows. Answers are kept in ``work``, so that a stopped evaluation goes on."""
+    about ``absent``, which no picture shows. Answers are kept in ``work``, so that a stopped evaluation goes on.
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
     sizes = [s.needs.map_size for s in selectors if s.needs.map_size]
     config = CollectConfig(greedy=True, seed=seed, map_size=sizes[0] if sizes else None)
-    collect(lvlm, pairs, work / "greedy", config, lambda d, t: progress("greedy", d, t))
-    collect(lvlm, absent, work / "absent", config, lambda d, t: progress("absent", d, t))
-    sampled = replace(config, greedy=False, temperature=temperature)
-    collect(lvlm, pairs, work / "samples", sampled, lambda d, t: progress("samples", d, t))
+
+    def ask(name: str, asked: Sequence[Pair], settings: CollectConfig) -> None:
+        skipped = collect(lvlm, asked, work / name, settings, lambda d, t: progress(name, d, t)).skipped
+        if skipped:
+            raise DataError(f"{len(skipped)} of {len(asked)} questions could not be asked; the first: {skipped[0]}")
+
+    ask("greedy", pairs, config)
+    ask("absent", absent, config)
+    ask("samples", pairs, replace(config, greedy=False, temperature=temperature))
     first, data = read_store(work / "greedy"), read_store(work / "samples")
     rows = [_row_of(lvlm, s, first if s.greedy_decoding else data) for s in selectors]
     rows.append(_row("best of N", choose_offline(selectors[0], data).oracle))
     problems = [r["problem"] for name in ("greedy", "samples") for r in read_responses(work / name)]
     refused = [r["problem"] == ABSENT for r in read_responses(work / "absent")]
     return TinyReport(
+        lvlm.name,
+        len(pairs),
+        len(absent),
+        temperature,
         tuple(rows),
         100 * float(np.mean([p in (UNPARSEABLE, EMPTY, CUT_OFF) for p in problems])),
         100 * float(np.mean(refused)),
@@ -83,9 +102,9 @@ def tiny_report(
     )
 
 
-def write_report(report: TinyReport, cases: int, file: Path) -> None:
+def write_report(report: TinyReport, file: Path) -> None:
     """The report as JSON."""
-    file.write_text(json.dumps({"cases": cases, **asdict(report)}, indent=2) + "\n")
+    file.write_text(json.dumps(asdict(report), indent=2) + "\n")
 
 
 def draw_scenes(model: str, pairs: Sequence[Pair], folder: Path) -> None:
@@ -96,7 +115,7 @@ def draw_scenes(model: str, pairs: Sequence[Pair], folder: Path) -> None:
         image = pair.read()
         drawn = draw_result(image, grounder.ground(image, pair.category), pair.truth)
         file = folder / f"{pair.image_id:06d}_{pair.category.replace(' ', '_')}.png"
-        cv2.imwrite(str(file), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        Image.fromarray(drawn).save(file)
 
 
 def _row_of(lvlm: LVLM, selector: Selector, data: Collection) -> Row:

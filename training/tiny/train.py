@@ -14,18 +14,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 from training.errors import DataError
+from training.scene import KEPT, TRAINING, SceneObject, WorldConfig
 from training.tiny import evaluate
 from training.tiny.arch import Arch, save
 from training.tiny.data import Pictures, render, shape_shares
 from training.tiny.lessons import Lessons, Scenes
-from training.world import SceneObject, World, WorldConfig
+from training.world import World
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class TrainConfig:
     questions: int = 8
     absent_share: float = 0.2
     dense_weight: float = 0.3  # of the teacher, beside the language loss
+    guide_weight: float = 0.3  # of the guide, in its steps
+    guided_steps: int = 700  # from the beginning of phase B on
     validation_pictures: int = 120
     validation_cases: int = 256
     checkpoint_every: int = 100
@@ -74,17 +78,22 @@ class TinyTrainer:
         self.lessons = Lessons(arch, self.world.names, device, config.dense_weight, config.seed)
         self.shapes = shape_shares(WorldConfig().shapes)
         self.step, self.kept = 0, tuple[Kept, ...]()
+        self._seconds, self._started = (
+            0.0,
+            time.monotonic(),
+        )  # of earlier starts; when this run would have begun at once
         self._average: dict[str, float] = {}
 
     def run(self) -> None:
         """Trains to the end of phase C, from the last checkpoint where there is one.
 
         Raises:
-            DataError: ``folder`` holds a run of another architecture.
+            DataError: ``folder`` holds a run of another architecture, size or configuration, or a damaged checkpoint.
         """
         self.optimiser = torch.optim.AdamW(self.lessons.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
         self._resume()
-        total, started = sum(self.config.steps), time.monotonic()
+        total = sum(self.config.steps)
+        self._started = time.monotonic() - self._seconds
         while self.step < total:
             phase, done = self._phase()
             self._set_rate(phase, done)
@@ -92,7 +101,7 @@ class TinyTrainer:
                 np.random.default_rng([self.config.seed, self.step])  # by step, so that a resumed run draws the same
             )
             self.step += 1
-            self._log(phase, losses, started)
+            self._log(phase, losses)
             if self.step % self.config.checkpoint_every == 0 or self.step == total:
                 self._checkpoint()
             if phase > 0 and (self.step % self.config.evaluate_every == 0 or self.step == total):
@@ -118,7 +127,8 @@ class TinyTrainer:
         shapes = list(self.shapes)
         size = shapes[rng.choice(len(shapes), p=list(self.shapes.values()))]
         first = self.step * max(self.config.batch)
-        return render(self.world, range(first, first + self.config.batch[phase]), size, self.config.objects[phase])
+        numbers = range(first, first + self.config.batch[phase])
+        return render(self.world, TRAINING, numbers, size, self.config.objects[phase])
 
     def _update(self, loss: torch.Tensor) -> None:
         self.optimiser.zero_grad(set_to_none=True)
@@ -149,20 +159,22 @@ class TinyTrainer:
         self, rng: np.random.Generator, tokens: torch.Tensor, scenes: Scenes, size: tuple[int, int]
     ) -> dict[str, float]:
         phrases = self.lessons.phrases(rng, scenes, size, self.config.questions, self.config.absent_share)
-        loss, parts = self.lessons.answer_loss(tokens, scenes, size, phrases)
+        guided = self.step - self.config.steps[0] < self.config.guided_steps
+        weight = self.config.guide_weight if guided else 0.0
+        loss, parts = self.lessons.answer_loss(tokens, scenes, size, phrases, weight)
         self._update(loss)
         return parts
 
     @torch.no_grad()
     def _keep_tokens(self) -> None:
-        """Fills ``kept`` with pictures that phase A has not drawn; the same ones after a resumption."""
-        kept, first = [], self.config.steps[0] * max(self.config.batch)
+        """Fills ``kept`` with pictures that no step draws; the same ones after a resumption."""
+        kept, first = [], 0
         counts = [round(share * self.config.kept_pictures) for share in self.shapes.values()]
         for size, count in zip(self.shapes, counts, strict=True):
             tokens, scenes = [], list[Sequence[SceneObject]]()
             for at in range(0, count, 32):
                 numbers = range(first + at, first + min(count, at + 32))
-                pictures = render(self.world, numbers, size, self.config.objects[1])
+                pictures = render(self.world, KEPT, numbers, size, self.config.objects[1])
                 tokens.append(self.lessons.tokens(pictures).to("cpu", torch.bfloat16))
                 scenes += pictures.objects
             kept.append(Kept(size, torch.cat(tokens), scenes))
@@ -174,7 +186,7 @@ class TinyTrainer:
         lessons, size = self.lessons, next(iter(self.shapes))
         lessons.model.eval()
         lessons.model.set_attn_implementation("sdpa")
-        pictures = render(self.validation, range(self.config.validation_pictures), size)
+        pictures = render(self.validation, TRAINING, range(self.config.validation_pictures), size)
         answers = evaluate.ask(
             self.arch,
             lessons.model,
@@ -186,17 +198,17 @@ class TinyTrainer:
         )
         self._write({"step": self.step, **evaluate.summary(answers, pictures)})
         shown = evaluate.sheet(answers, pictures)
-        cv2.imwrite(str(self.folder / f"validation-{self.step:06d}.png"), cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))
+        Image.fromarray(shown).save(self.folder / f"validation-{self.step:06d}.png")
         lessons.train()
 
     def _checkpoint(self) -> None:
         state = {
-            "arch": self.arch.name,
+            "run": self._run(),
             "step": self.step,
+            "seconds": time.monotonic() - self._started,
             "model": self.lessons.model.state_dict(),
             "dense": self.lessons.dense.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "config": asdict(self.config),
         }
         partial = self.folder / "last.pt.part"
         torch.save(state, partial)
@@ -206,21 +218,40 @@ class TinyTrainer:
         file = self.folder / "last.pt"
         if not file.exists():
             return
-        state = torch.load(file, map_location=self.lessons.device, weights_only=True)
-        if state["arch"] != self.arch.name:
-            raise DataError(f"{self.folder} holds a run of {state['arch']}: choose another folder for {self.arch.name}")
-        self.lessons.model.load_state_dict(state["model"])
-        self.lessons.dense.load_state_dict(state["dense"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step = state["step"]
+        try:
+            state = torch.load(file, map_location=self.lessons.device, weights_only=True)
+            found, wanted = state["run"], self._run()
+            differing = [k for k in wanted if found.get(k) != wanted[k]]
+            if not differing:
+                self.lessons.model.load_state_dict(state["model"])
+                self.lessons.dense.load_state_dict(state["dense"])
+                self.optimiser.load_state_dict(state["optimiser"])
+                self.step, self._seconds = state["step"], state["seconds"]
+        except (EOFError, KeyError, RuntimeError, UnpicklingError) as error:
+            raise DataError(
+                f"{file} is damaged ({type(error).__name__}): delete it and train from the start"
+            ) from error
+        if differing:
+            k = differing[0]
+            raise DataError(
+                f"{self.folder} holds a run with {k} {found.get(k)}, not {wanted[k]}: choose another folder"
+            )
 
-    def _log(self, phase: int, losses: dict[str, float], started: float) -> None:
+    def _run(self) -> dict[str, Any]:
+        """What a checkpoint must agree in to be gone on with."""
+        return {
+            "arch": self.arch.name,
+            **asdict(self.arch.size),
+            **{k: v for k, v in asdict(self.config).items() if "every" not in k},
+        }
+
+    def _log(self, phase: int, losses: dict[str, float]) -> None:
         for name, value in losses.items():
             self._average[name] = 0.97 * self._average.get(name, value) + 0.03 * value
         if self.step % 50 == 0:
             shown = {k: round(self._average[k], 4) for k in losses}
             self._write(
-                {"step": self.step, "phase": "ABC"[phase], "seconds": round(time.monotonic() - started), **shown}
+                {"step": self.step, "phase": "ABC"[phase], "seconds": round(time.monotonic() - self._started), **shown}
             )
 
     def _write(self, line: dict[str, Any]) -> None:

@@ -1,0 +1,51 @@
+import pytest
+import torch
+from tiny_parts import ARCHES, CUP, KEY_HIGH, KEY_LOW, NAMES, SQUARE, small_arch, small_model
+
+from training.tiny.guide import Guide, use_for_training
+from training.tiny.questions import QuestionMaker
+
+
+@pytest.fixture(scope="module", params=ARCHES)
+def parts(request):
+    arch = small_arch(request.param)
+    model, processor = small_model(arch)
+    use_for_training(model)
+    turns = QuestionMaker(arch, model, processor, NAMES, SQUARE).turns(
+        [[KEY_LOW, KEY_HIGH, CUP], [CUP]], [["key", "cup"], ["cup"]]
+    )
+    return model, processor, turns
+
+
+def test_every_digit_is_asked_to_look_at_its_own_object(parts):
+    _, processor, turns = parts
+    emitted = [int(turns.ids[b, t + 1]) for b, t in turns.emits.tolist()]
+    assert all(processor.tokenizer.decode([i]).isdigit() for i in emitted)
+    first = [k - turns.image[0] for k, (b, _) in zip(turns.keys.tolist(), turns.emits.tolist(), strict=True) if b == 0]
+    # tokens of 30 pixels, four a row: the upper key, the lower key, the cup
+    assert list(dict.fromkeys(first)) == [2, 12, 5]
+    assert int((turns.labels != -100).sum()) > len(emitted)
+
+
+def test_the_loss_is_what_attention_misses(parts):
+    model, _, turns = parts
+    embedded = model.get_input_embeddings()(turns.ids)
+
+    def missed(keys):
+        guide = Guide(1, turns.emits, keys)
+        model.model.language_model(
+            inputs_embeds=embedded,
+            attention_mask=turns.mask,
+            position_ids=turns.positions,
+            use_cache=False,
+            guide=guide,
+        )
+        return guide.loss()
+
+    loss = missed(turns.keys)
+    assert 1 < loss.item() < 10  # near the logarithm of the number of visible columns in a model that knows nothing
+    later = turns.emits[:, 1] + 1  # a column that the row must not see
+    assert missed(later).item() == pytest.approx(-torch.log(torch.tensor(1e-6)).item(), rel=1e-3)
+    loss.backward()
+    layers = model.model.language_model.layers
+    assert layers[1].self_attn.q_proj.weight.grad.abs().max() > 0 and layers[2].self_attn.q_proj.weight.grad is None
