@@ -98,10 +98,9 @@ def test_an_image_token_shows_its_own_part_of_the_picture(name, cell):
     assert int(moved.argmax()) == 4 * r + c
 
 
-@pytest.mark.parametrize("name", ARCHES)
-def test_the_shipped_weights_are_small(name):
-    file = ASSETS / make_arch(name).model_name / "model.safetensors"
-    assert file.stat().st_size <= 8_000_000
+def test_the_shipped_weights_are_small():
+    sizes = [file.stat().st_size for file in ASSETS.glob("*/*.safetensors")]
+    assert sizes and max(sizes) <= 8_000_000
 
 
 def test_pictures_that_are_no_whole_tokens_are_refused():

@@ -1,8 +1,8 @@
-"""A guide for the first steps of the language half: where to look while a coordinate is written.
+"""A guide for the first steps of the language half: where to look when a box is begun.
 
 Reading a box off the picture takes two things at once, finding the image token that shows the phrase and copying its
 digits, and neither pays without the other: left alone, the loss stays on a plateau for most of a short run. The guide
-asks one layer, for a while, to look at the image token of the object's centre whenever it emits a digit of its box.
+asks one layer, for a while, to look at the image token of the object's centre when it emits the first digit of its box.
 Afterwards nothing asks, and attention goes where the answer needs it.
 """
 
@@ -23,8 +23,8 @@ NAME = "acs_training"
 
 @dataclass(frozen=True)
 class Guide:
-    """Asks ``layer`` to look: ``emits`` (M, 2) int64 are (picture, row) pairs that emit a digit, ``keys`` (M,) int64
-    the column that each should look at. :meth:`loss` is what the layer's attention has left to learn."""
+    """Asks ``layer`` to look: ``emits`` (M, 2) int64 are (picture, row) pairs that emit a box's first digit, ``keys``
+    (M,) int64 the column that each should look at. :meth:`loss` is what the layer's attention has left to learn."""
 
     layer: int
     emits: torch.Tensor

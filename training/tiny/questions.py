@@ -39,7 +39,7 @@ class Turns:
     ``ids`` and ``labels`` (B, T) int64; ``mask`` (B, 1, T, T) bool, True where row may see column: a question sees
     the prefix and itself, never another question; ``positions`` (B, T) or (3, B, T): every question starts where the
     prefix ends. ``image`` is (start, stop) of the image tokens. ``emits`` (M, 2) int64 are the (picture, row) pairs
-    that emit a digit of a box, ``keys`` (M,) int64 the column of the image token in which that box has its centre.
+    that emit the first digit of a box, ``keys`` (M,) int64 the column of the image token with its centre.
     """
 
     ids: torch.Tensor
@@ -67,7 +67,6 @@ class QuestionMaker:
     def __init__(self, arch: Arch, model: Any, processor: Any, names: Sequence[str], size: tuple[int, int]) -> None:
         self._arch, self._processor, self._names, self.size = arch, processor, list(names), size
         self._tokens: dict[str, list[int]] = {}
-        self._digit_ids = {self._ids(str(digit))[0] for digit in range(10)}
         self._openings = {self._ids(text)[0] for text in ('[{"bbox_2d": [', '"}, {"bbox_2d": [')}
         token = str(processor.image_token)
         ids = self._ids(self._chat(self._names[0]).split(token)[0] + arch.image_text(processor, *size))
@@ -128,7 +127,7 @@ class QuestionMaker:
                 labels[b, at + len(question) : stop] = answer
                 block[b, at:stop] = k + 1
                 after[b, at - start : stop - start] = np.arange(stop - at)
-                for offset, key in self._digits(answer, phrase, scenes[b]):
+                for offset, key in self._first_digits(answer, phrase, scenes[b]):
                     emits.append((b, at + len(question) + offset - 1))  # a token is emitted one row before its own
                     keys.append(key)
                 at = stop
@@ -147,19 +146,19 @@ class QuestionMaker:
             torch.tensor(keys, dtype=torch.int64),
         )
 
-    def _digits(self, answer: Sequence[int], phrase: str, objects: Sequence[SceneObject]) -> Iterator[tuple[int, int]]:
-        """(place in the answer, column of its object's image token) of every digit."""
+    def _first_digits(
+        self, answer: Sequence[int], phrase: str, objects: Sequence[SceneObject]
+    ) -> Iterator[tuple[int, int]]:
+        """(place in the answer, column of its object's image token) of the first digit of every box: the others can be
+        looked up by the digits before them, this one only by what is asked for."""
         rows, columns = self._arch.grid(*self.size)
         cells = [
             int(o.box.center[1] * rows / self.size[1]) * columns + int(o.box.center[0] * columns / self.size[0])
             for o in in_reading_order(phrase, objects)
         ]
-        box = -1
-        for offset, token in enumerate(answer):
-            if token in self._openings:
-                box += 1
-            elif token in self._digit_ids:
-                yield offset, self.prefix.image[0] + cells[box]
+        openings = (offset for offset, token in enumerate(answer) if token in self._openings)
+        for offset, cell in zip(openings, cells, strict=True):
+            yield offset + 1, self.prefix.image[0] + cell
 
     def _turn(self, phrase: str, objects: Sequence[SceneObject]) -> tuple[list[int], list[int]]:
         answer = answer_text(phrase, objects, self.size, self._arch.frame(*self.size))
