@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
+from known_world import known_pairs
 
 from acs_core.assets import resolve_model
 from acs_core.lvlm import load_lvlm
-from training.coco import load_pairs
 from training.collect import CollectConfig, best_iou, collect, with_map_size
 from training.errors import DataError
 from training.store import read_store, shard_file
-from training.synth import write_coco
 
 FEW = CollectConfig(samples=3, max_new_tokens=64)
 
@@ -19,7 +18,7 @@ def lvlm():
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    return load_pairs(write_coco(tmp_path_factory.mktemp("world"), "test", 40))[:54]
+    return known_pairs(tmp_path_factory.mktemp("world"), "test", 54)
 
 
 @pytest.fixture(scope="module")

@@ -41,14 +41,30 @@ class TinyConfig:
 class Arch(Protocol):
     """One architecture. Pictures are batches (B, H, W, 3) uint8 of one size; (width, height) in pixels."""
 
-    name: str
-    model_name: str  # of the shipped model
-    size: TinyConfig
-    # Layers of the language model through which the teacher reads image tokens: Qwen2.5-VL's vision tower has only
-    # relative positions, so where a token lies is first known inside the language model.
-    teacher_layers: int
-    guided_layer: int  # of the language model; see training.tiny.guide
-    digit_places: tuple[int, ...]  # of a coordinate, as powers of ten, that the teacher asks for
+    @property
+    def name(self) -> str:
+        """The ``model_type`` of its configuration."""
+
+    @property
+    def model_name(self) -> str:
+        """What its trained model is called."""
+
+    @property
+    def size(self) -> TinyConfig:
+        """Its sizes."""
+
+    @property
+    def teacher_layers(self) -> int:
+        """Layers of the language model through which the teacher reads image tokens: Qwen2.5-VL's vision tower has
+        only relative positions, so where a token lies is first known inside the language model."""
+
+    @property
+    def guided_layer(self) -> int:
+        """Layer of the language model that the guide looks into; see :mod:`training.tiny.guide`."""
+
+    @property
+    def digit_places(self) -> tuple[int, ...]:
+        """Digits of a coordinate that the teacher asks for, as powers of ten."""
 
     def build_processor(self, names: Sequence[str]) -> Any:
         """The transformers processor, its tokenizer knowing ``names``."""
