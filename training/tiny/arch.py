@@ -117,6 +117,29 @@ def cosine_filters(count: int, patch: int) -> torch.Tensor:
     return 0.5 * filters
 
 
+def text_config(size: TinyConfig, tokenizer: Any) -> dict[str, Any]:
+    """What both language models have in common, for their configuration."""
+    return {
+        "vocab_size": 8 * math.ceil(len(tokenizer) / 8),
+        "hidden_size": size.width,
+        "intermediate_size": size.intermediate,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.key_value_heads,
+        "max_position_embeddings": 4096,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "tie_word_embeddings": True,
+    }
+
+
+def set_end(model: Any, tokenizer: Any) -> None:
+    """Tells ``generate`` where an answer ends, and what fills a shorter one."""
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+
+
 def make_arch(name: str, size: TinyConfig | None = None) -> Arch:
     """The architecture ``name``, in the sizes that ship unless ``size`` says otherwise.
 

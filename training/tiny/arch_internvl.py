@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +13,8 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from acs_core.lvlm.processors import InternVLProcessor
-from training.tiny.arch import TinyConfig, cosine_filters, normalised
-from training.tiny.tokenizer import END, PAD, build_tokenizer, chat_template
+from training.tiny.arch import TinyConfig, cosine_filters, normalised, set_end, text_config
+from training.tiny.tokenizer import build_tokenizer, chat_template
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _IMAGE_TOKENS = {
@@ -61,7 +60,6 @@ class InternVLArch:
     def build_model(self, processor: InternVLProcessor) -> InternVLForConditionalGeneration:
         """A model that fits ``processor``, its vision tower started on cosine filters and sine-cosine positions."""
         size, tokenizer = self.size, processor.tokenizer
-        end, pad = tokenizer.convert_tokens_to_ids([END, PAD])
         model = InternVLForConditionalGeneration(
             InternVLConfig(
                 vision_config={
@@ -75,18 +73,8 @@ class InternVLArch:
                 },
                 text_config={
                     "model_type": "qwen3",
-                    "vocab_size": 8 * math.ceil(len(tokenizer) / 8),
-                    "hidden_size": size.width,
-                    "intermediate_size": size.intermediate,
-                    "num_hidden_layers": size.layers,
-                    "num_attention_heads": size.heads,
-                    "num_key_value_heads": size.key_value_heads,
+                    **text_config(size, tokenizer),
                     "head_dim": size.width // size.heads,
-                    "max_position_embeddings": 4096,
-                    "bos_token_id": None,
-                    "eos_token_id": end,
-                    "pad_token_id": pad,
-                    "tie_word_embeddings": True,
                 },
                 image_token_id=tokenizer.context_image_token_id,
                 image_seq_length=self.side**2,
@@ -94,7 +82,7 @@ class InternVLArch:
                 tie_word_embeddings=True,
             )
         )
-        model.generation_config.eos_token_id, model.generation_config.pad_token_id = end, pad
+        set_end(model, tokenizer)
         embeddings: Any = model.model.vision_tower.embeddings
         with torch.no_grad():
             filters = cosine_filters(size.vision_width, size.patch_size)

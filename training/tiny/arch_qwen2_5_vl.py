@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +13,8 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from acs_core.lvlm.processors import Qwen2_5_VLProcessor
-from training.tiny.arch import TinyConfig, cosine_filters, normalised
-from training.tiny.tokenizer import END, PAD, build_tokenizer, chat_template
+from training.tiny.arch import TinyConfig, cosine_filters, normalised, set_end, text_config
+from training.tiny.tokenizer import build_tokenizer, chat_template
 
 _IMAGE_TOKENS = {
     "vision_start_token": "<|vision_start|>",
@@ -55,7 +54,6 @@ class Qwen2_5_VLArch:
     def build_model(self, processor: Qwen2_5_VLProcessor) -> Qwen2_5_VLForConditionalGeneration:
         """A model that fits ``processor``, its patch embedding started on cosine filters."""
         size, tokenizer = self.size, processor.tokenizer
-        end, pad = tokenizer.convert_tokens_to_ids([END, PAD])
         start_token, end_token, image_token, video_token = tokenizer.convert_tokens_to_ids(list(_IMAGE_TOKENS.values()))
         pairs = size.width // size.heads // 2  # rope frequencies of a head
         model = Qwen2_5_VLForConditionalGeneration(
@@ -73,23 +71,13 @@ class Qwen2_5_VLArch:
                     "fullatt_block_indexes": list(range(1, size.vision_layers, 2)),
                 },
                 text_config={
-                    "vocab_size": 8 * math.ceil(len(tokenizer) / 8),
-                    "hidden_size": size.width,
-                    "intermediate_size": size.intermediate,
-                    "num_hidden_layers": size.layers,
-                    "num_attention_heads": size.heads,
-                    "num_key_value_heads": size.key_value_heads,
-                    "max_position_embeddings": 4096,
-                    "bos_token_id": None,
-                    "eos_token_id": end,
-                    "pad_token_id": pad,
+                    **text_config(size, tokenizer),
                     # A dozen rows and columns are to be told apart: frequencies must turn within a dozen positions.
                     "rope_parameters": {
                         "rope_type": "default",
                         "rope_theta": 30.0,
                         "mrope_section": [pairs - 2 * (pairs * 7 // 16), pairs * 7 // 16, pairs * 7 // 16],
                     },
-                    "tie_word_embeddings": True,
                 },
                 image_token_id=image_token,
                 video_token_id=video_token,
@@ -98,7 +86,7 @@ class Qwen2_5_VLArch:
                 tie_word_embeddings=True,
             )
         )
-        model.generation_config.eos_token_id, model.generation_config.pad_token_id = end, pad
+        set_end(model, tokenizer)
         patch_embed: Any = model.model.visual.patch_embed
         with torch.no_grad():
             filters = cosine_filters(size.vision_width, size.patch_size)
