@@ -34,8 +34,8 @@ from training.world import World
 class TrainConfig:
     """How long and how fast; a step is one optimiser update on ``batch`` pictures. Each triple is by phase."""
 
-    steps: tuple[int, int, int] = (2900, 1000, 200)
-    rates: tuple[float, float, float] = (1.5e-3, 1.5e-3, 4e-4)
+    steps: tuple[int, int, int] = (5000, 2000, 500)
+    rates: tuple[float, float, float] = (1.5e-3, 1.5e-3, 2e-4)
     batch: tuple[int, int, int] = (12, 16, 12)
     # Fewest and most objects in a training picture. A, whose price is by the picture, learns from crowds.
     objects: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] = ((14, 30), (3, 12), (3, 12))
@@ -43,8 +43,8 @@ class TrainConfig:
     questions: int = 8
     absent_share: float = 0.2
     dense_weight: float = 0.3  # of the teacher, beside the language loss
-    guide_weight: float = 0.3  # of the guide, in its steps
-    guided_steps: int = 700  # from the beginning of phase B on
+    guide_weight: float = 0.5  # of the guide, in its steps
+    guided_steps: int = 1000  # from the beginning of phase B on
     validation_pictures: int = 120
     validation_cases: int = 256
     checkpoint_every: int = 100
