@@ -1,14 +1,16 @@
 """Both architectures against transformers' own processors and acs's own adapters."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from tiny_parts import ARCHES, NAMES, SQUARE, WIDE, small_arch, small_model
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from acs_core.assets import ASSETS
 from acs_core.lvlm import load_lvlm
-from training.tiny.arch import image_tokens, make_arch, save
+from training.tiny.arch import VIDEO_PROCESSORS, image_tokens, make_arch, save
 from training.tiny.questions import QuestionMaker
 
 
@@ -96,6 +98,23 @@ def test_an_image_token_shows_its_own_part_of_the_picture(name, cell):
     tokens = [image_tokens(model, arch.vision_inputs(p))[0] for p in (plain, marked)]
     moved = (tokens[1] - tokens[0]).norm(dim=-1)
     assert int(moved.argmax()) == 4 * r + c
+
+
+@pytest.mark.parametrize("name", ARCHES)
+def test_auto_processor_loads_a_saved_folder(name, tmp_path):
+    pytest.importorskip("torchvision", reason="AutoProcessor needs torchvision", exc_type=Exception)
+    save(*small_model(small_arch(name)), tmp_path)
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    made = loaded(images=[noise(SQUARE)[0]], text=loaded.image_token, return_tensors="pt")
+    assert int((made["input_ids"] == loaded.image_token_id).sum()) == 16
+
+
+@pytest.mark.parametrize("name", ARCHES)
+def test_a_saved_folder_describes_the_video_half_that_auto_processor_asks_for(name, tmp_path):
+    save(*small_model(small_arch(name)), tmp_path)
+    described = json.loads((tmp_path / "video_preprocessor_config.json").read_text())
+    pictures = json.loads((tmp_path / "processor_config.json").read_text())["image_processor"]
+    assert described["video_processor_type"] == VIDEO_PROCESSORS[name] and described["size"] == pictures["size"]
 
 
 def test_the_shipped_weights_are_small():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+
+# As transformers' AutoVideoProcessor maps them; the names are needed where that class cannot be imported.
+VIDEO_PROCESSORS = {"internvl": "InternVLVideoProcessor", "qwen2_5_vl": "Qwen2VLVideoProcessor"}
 
 
 @dataclass(frozen=True)
@@ -159,9 +164,16 @@ def make_arch(name: str, size: TinyConfig | None = None) -> Arch:
 
 
 def save(model: Any, processor: Any, folder: Path) -> None:
-    """Writes a model folder that transformers loads: half-precision safetensors, configuration, processor files."""
-    import copy
+    """Writes a model folder that transformers loads: half-precision safetensors, configuration, processor files.
 
+    The processor has no video half (:mod:`acs_core.lvlm.processors`), but ``AutoProcessor``, which needs torchvision,
+    refuses a folder without a description of one: it gets the sizes of the pictures.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     copy.deepcopy(model).half().save_pretrained(folder)
     processor.save_pretrained(folder)
+    pictures = processor.image_processor.to_dict()
+    kept = ("size", "image_mean", "image_std", "patch_size", "temporal_patch_size", "merge_size")
+    video = {"video_processor_type": VIDEO_PROCESSORS[model.config.model_type]}
+    video |= {name: pictures[name] for name in kept if name in pictures}
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(video, indent=2) + "\n")
