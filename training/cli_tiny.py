@@ -14,6 +14,7 @@ from rich.table import Table
 from training.console import bar, err
 
 if TYPE_CHECKING:
+    from training.tiny.arch import Arch as TinyArch
     from training.tiny.report import TinyReport
 
 Arch = Annotated[str, typer.Option(help="internvl or qwen2_5_vl.")]
@@ -31,13 +32,9 @@ def tiny(
     import torch
 
     from acs_core.lvlm.loading import pick_device
-    from training.tiny.arch import make_arch
     from training.tiny.train import TinyTrainer, TrainConfig
 
-    try:
-        chosen = make_arch(arch)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--arch") from error
+    chosen = _make_arch(arch)
     torch.set_num_threads(threads)
     trainer = TinyTrainer(out, TrainConfig().shortened(scale), chosen, str(pick_device(device)))
     trainer.run()
@@ -61,13 +58,9 @@ def tiny_eval(
     from acs_core.lvlm import load_lvlm
     from acs_core.selection import make_selector
     from training.coco import load_absent, load_pairs
-    from training.tiny.arch import make_arch
     from training.tiny.report import draw_scenes, tiny_report, write_report
 
-    try:
-        name = model or make_arch(arch).model_name
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--arch") from error
+    name = model or _make_arch(arch).model_name
     if split not in ("test", "shifted"):
         raise typer.BadParameter("choose test or shifted", param_hint="--split")
     if pictures and json_file:
@@ -90,6 +83,16 @@ def tiny_eval(
     _print(report, title)
     if json_file:
         write_report(report, json_file)
+
+
+def _make_arch(name: str) -> TinyArch:
+    """The architecture ``name``; an unknown one is wrong usage of ``--arch``."""
+    from training.tiny.arch import make_arch
+
+    try:
+        return make_arch(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--arch") from error
 
 
 def _usable(model: Path) -> list[str]:

@@ -3,7 +3,8 @@ import torch
 from tiny_parts import NAMES, SQUARE, small_arch
 
 from acs_core.geometry import Box
-from training.tiny.dense import NOT_ASKED, DenseHead, dense_targets
+from training.tiny.dense import DenseHead, dense_targets
+from training.tiny.questions import IGNORED
 from training.world import SceneObject
 
 SCENES = [(SceneObject("key", Box(30, 60, 48, 72), 50),), ()]
@@ -35,7 +36,7 @@ def test_of_two_objects_in_one_token_the_smaller_is_asked_for():
 def test_nothing_is_asked_about_a_border_of_four_digits():
     at_the_edge = SceneObject("key", Box(90, 60, 120, 72), 50)
     targets = dense_targets([(at_the_edge,)], NAMES, small_arch("internvl"), SQUARE)
-    assert targets.digits[0, 2, 3].tolist() == [[7, 5], [5, 0], [NOT_ASKED, NOT_ASKED], [6, 0]]
+    assert targets.digits[0, 2, 3].tolist() == [[7, 5], [5, 0], [IGNORED, IGNORED], [6, 0]]
 
 
 def test_the_head_can_learn_its_targets():

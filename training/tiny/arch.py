@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from acs_core.geometry import Box
+
 # As transformers' AutoVideoProcessor maps them; the names are needed where that class cannot be imported.
 VIDEO_PROCESSORS = {"internvl": "InternVLVideoProcessor", "qwen2_5_vl": "Qwen2VLVideoProcessor"}
 
@@ -94,6 +96,18 @@ class Arch(Protocol):
 
     def prefix_positions(self, model: Any, ids: torch.Tensor, width: int, height: int) -> torch.Tensor:
         """Rope positions (1, P), or (3, 1, P), of a prompt's first tokens ``ids`` (1, P), the picture's included."""
+
+
+def frame_scale(size: tuple[int, int], frame: tuple[int, int]) -> np.ndarray:
+    """(4,) factors from corners in pixels of a picture of ``size`` (width, height) to the model's ``frame``."""
+    return np.array([frame[0] / size[0], frame[1] / size[1]] * 2)
+
+
+def token_at(box: Box, size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
+    """(row, column) of the image token, of ``grid`` (rows, columns), in which ``box`` in a picture of ``size`` (width,
+    height) has its centre."""
+    x, y = box.center
+    return int(y * grid[0] / size[1]), int(x * grid[1] / size[0])
 
 
 def image_tokens(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -7,28 +7,20 @@ step). Qwen2.5-VL's patch embedding, a 3-D convolution whose kernel is its strid
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 
 
 def row_by_row_attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None = None,
-    scaling: float | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
+) -> torch.Tensor:
     """Softmax attention (B, T, heads, head_dim) of ``query`` (B, heads, T, head_dim) over ``key`` and ``value``
-    (B, key-value heads, S, head_dim); ``attention_mask`` is bool (1 or B, 1, T, S), True where a row may look."""
+    (B, key-value heads, S, head_dim); ``mask`` is bool (1 or B, 1, T, S), True where a row may look."""
     groups = query.shape[1] // key.shape[1]
-    query = query * (scaling if scaling is not None else query.shape[-1] ** -0.5)
+    query = query * scaling
     bias = None
-    if attention_mask is not None:
-        bias = torch.zeros(attention_mask.shape, dtype=query.dtype).masked_fill_(~attention_mask, float("-inf"))
+    if mask is not None:
+        bias = torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, float("-inf"))
         bias = bias.expand(len(query), -1, -1, -1)
     rows = []
     for b, (q, k, v) in enumerate(zip(query, key, value, strict=True)):
@@ -36,7 +28,7 @@ def row_by_row_attention(
         # (heads, T, S)
         scores = q @ k.transpose(-1, -2) if bias is None else torch.baddbmm(bias[b], q, k.transpose(-1, -2))
         rows.append((scores.softmax(dim=-1) @ v).transpose(0, 1))  # (T, heads, head_dim)
-    return torch.stack(rows), None
+    return torch.stack(rows)
 
 
 class PatchProduct(torch.nn.Module):

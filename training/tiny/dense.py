@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.tiny.arch import Arch
+from training.tiny.arch import Arch, frame_scale, token_at
+from training.tiny.questions import IGNORED
 from training.world import SceneObject
 
-NOT_ASKED = -100  # what cross entropy leaves out
 MOST_ROWS = 24  # rows or columns of image tokens that a picture may have
 
 
@@ -27,7 +27,7 @@ MOST_ROWS = 24  # rows or columns of image tokens that a picture may have
 class DenseTargets:
     """For B pictures of R x C image tokens and D digit places: ``label`` (B, R, C) int64, -1 where no object's centre
     lies; ``box`` (B, R, C, 4) corners in token sides relative to the token; ``digits`` (B, R, C, 4, D) int64,
-    ``NOT_ASKED`` where there are too many."""
+    ``IGNORED`` where there are too many."""
 
     label: torch.Tensor
     box: torch.Tensor
@@ -45,7 +45,7 @@ def dense_targets(
     two in one token, the smaller)."""
     rows, columns = arch.grid(*size)
     cell = np.array([size[0] / columns, size[1] / rows] * 2)
-    scale = np.array([arch.frame(*size)[0] / size[0], arch.frame(*size)[1] / size[1]] * 2)
+    scale = frame_scale(size, arch.frame(*size))
     places = np.array(arch.digit_places)
     label = np.full((len(scenes), rows, columns), -1)
     box = np.zeros((len(scenes), rows, columns, 4), np.float32)
@@ -54,13 +54,13 @@ def dense_targets(
     for b, objects in enumerate(scenes):
         for o in sorted(objects, key=lambda o: -o.box.area):
             corners = np.array(o.box.as_tuple())
-            v, u = int(o.box.center[0] // cell[0]), int(o.box.center[1] // cell[1])
+            u, v = token_at(o.box, size, (rows, columns))
             label[b, u, v] = index[o.name]
             box[b, u, v] = corners / cell - np.array([v, u, v, u])
             answered = np.round(corners * scale).astype(int)
             # the far border, 1000, has a digit more than there are places: nothing is asked about it
             digits[b, u, v] = answered[:, None] // places % 10
-            digits[b, u, v][answered >= 10 * places.max()] = NOT_ASKED
+            digits[b, u, v][answered >= 10 * places.max()] = IGNORED
     return DenseTargets(torch.from_numpy(label), torch.from_numpy(box), torch.from_numpy(digits))
 
 

@@ -18,7 +18,7 @@ from acs_core.geometry import Box
 from acs_core.parsing import parse_response
 from training.coco import SMALL
 from training.errors import DataError
-from training.tiny.arch import Arch
+from training.tiny.arch import Arch, frame_scale
 from training.tiny.data import Pictures
 from training.tiny.questions import QuestionMaker
 from training.world import SceneObject
@@ -100,8 +100,7 @@ def ask(
     answered = []
     for (i, phrase, truth), text in zip(cases, texts, strict=True):
         parsed = parse_response(text, max_boxes=1)
-        scale = (size[0] / frame[0], size[1] / frame[1]) * 2
-        box = Box(*(v * s for v, s in zip(parsed[0].values, scale, strict=True))) if parsed else None
+        box = Box(*(float(v) for v in parsed[0].values / frame_scale(size, frame))) if parsed else None
         answered.append(Answered(i, phrase, truth, text, box))
     return answered
 

@@ -65,7 +65,7 @@ def training_attention(
     if guide is not None and attention_mask is not None and module.layer_idx == guide.layer:
         guide.look(query, key, attention_mask, scaling)
     if query.device.type == "cpu":
-        return row_by_row_attention(module, query, key, value, attention_mask, scaling)
+        return row_by_row_attention(query, key, value, attention_mask, scaling), None
     out = F.scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling, enable_gqa=True)
     return out.transpose(1, 2).contiguous(), None
 

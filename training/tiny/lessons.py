@@ -90,8 +90,8 @@ class Lessons:
         loss = F.cross_entropy(logits.float(), labels[answered])
         parts = {"language": loss.item()}
         if guide:
-            parts["guide"] = guide.loss().item()
-            loss = loss + guide_weight * guide.loss()
+            missed = guide.loss()
+            loss, parts["guide"] = loss + guide_weight * missed, missed.item()
         if read.requires_grad:
             dense, more = self._dense_loss(read, scenes, size)
             loss, parts = loss + self.dense_weight * dense, parts | more

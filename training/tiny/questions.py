@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from acs_core.lvlm.prompt import localization_prompt
-from training.tiny.arch import Arch
+from training.tiny.arch import Arch, frame_scale, token_at
 from training.world import SceneObject
 
 IGNORED = -100
@@ -27,7 +27,7 @@ def answer_text(name: str, objects: Sequence[SceneObject], size: tuple[int, int]
     """The JSON answer about a picture of ``size`` (width, height): every object called ``name``, from top to bottom,
     in the model's ``frame``."""
     asked = in_reading_order(name, objects)
-    scale = np.array([frame[0] / size[0], frame[1] / size[1]] * 2)
+    scale = frame_scale(size, frame)
     items = [{"bbox_2d": np.round(scale * o.box.as_tuple()).astype(int).tolist(), "label": name} for o in asked]
     return json.dumps(items)
 
@@ -152,10 +152,8 @@ class QuestionMaker:
         """(place in the answer, column of its object's image token) of the first digit of every box: the others can be
         looked up by the digits before them, this one only by what is asked for."""
         rows, columns = self._arch.grid(*self.size)
-        cells = [
-            int(o.box.center[1] * rows / self.size[1]) * columns + int(o.box.center[0] * columns / self.size[0])
-            for o in in_reading_order(phrase, objects)
-        ]
+        places = (token_at(o.box, self.size, (rows, columns)) for o in in_reading_order(phrase, objects))
+        cells = [row * columns + column for row, column in places]
         openings = (offset for offset, token in enumerate(answer) if token in self._openings)
         for offset, cell in zip(openings, cells, strict=True):
             yield offset + 1, self.prefix.image[0] + cell
