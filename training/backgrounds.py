@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from training.scene import check_split
 from training.textures import FAMILIES, SHIFTED_FAMILIES, SIDE, Family
 
 
@@ -40,8 +41,7 @@ class Backgrounds:
     """
 
     def __init__(self, split: str) -> None:
-        if split not in BANKS:
-            raise ValueError(f"unknown split {split!r}; choose one of {', '.join(BANKS)}")
+        check_split(split)
         self.bank = BANKS[split]
         self._sources: dict[int, np.ndarray] = {}
 

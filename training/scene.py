@@ -18,6 +18,12 @@ WRITTEN, TRAINING, KEPT = 77, 1, 2
 WORLD_VERSION = 2  # of what the pictures look like, for who keeps written ones; count up with every change of it
 
 
+def check_split(split: str) -> None:
+    """Raises ValueError, with the known names, unless ``split`` is one of them."""
+    if split not in SPLIT_SEEDS:
+        raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLIT_SEEDS)}")
+
+
 @dataclass(frozen=True)
 class WorldConfig:
     """What scenes look like. Sizes are (width, height) in pixels; areas are fractions of the picture, of the object's

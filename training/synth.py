@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from training.scene import SPLIT_SEEDS, WORLD_VERSION, WRITTEN, SceneObject, WorldConfig
+from training.scene import SPLIT_SEEDS, WORLD_VERSION, WRITTEN, SceneObject, WorldConfig, check_split
 from training.sprites import category_names
 from training.world import World
 
@@ -41,8 +41,7 @@ def write_coco(
         ValueError: unknown split, a count or a number of workers below 1.
         OSError: a picture cannot be written.
     """
-    if split not in SPLIT_SEEDS:
-        raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLIT_SEEDS)}")
+    check_split(split)
     if count < 1:
         raise ValueError(f"--images must be at least 1, got {count}")
     if workers is not None and workers < 1:

@@ -14,7 +14,7 @@ import numpy as np
 from training.backgrounds import Backgrounds, Grain, light
 from training.clutter import draw_shapes, shape_patch
 from training.placing import Painter
-from training.scene import SHIFTED_CONFIG, SPLIT_SEEDS, Scene, SceneObject, WorldConfig, choose_names
+from training.scene import SHIFTED_CONFIG, SPLIT_SEEDS, Scene, SceneObject, WorldConfig, check_split, choose_names
 from training.sprites import CLUTTER, FLUENT, NOTO, category_names, load_sprites
 from training.stamps import Canvas, Patch, Pose, Stamp, colour_matrix, pose_stamp
 
@@ -32,8 +32,7 @@ class World:
     """
 
     def __init__(self, split: str, config: WorldConfig | None = None) -> None:
-        if split not in SPLIT_SEEDS:
-            raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLIT_SEEDS)}")
+        check_split(split)
         shifted = split == "shifted"
         self.split = split
         self.config = config or (SHIFTED_CONFIG if shifted else WorldConfig())

@@ -1,19 +1,11 @@
-"""The CPU's training attention and patch product against what they stand in for."""
+"""The CPU's training attention against the fused kernel that it stands in for."""
 
-import copy
-
-import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_parts import ARCHES, NAMES, SQUARE, small_arch, small_model
 
-from training.tiny.arch import image_tokens
 from training.tiny.cpu import row_by_row_attention
-from training.tiny.guide import use_for_training
-from training.tiny.questions import QuestionMaker
 
 
 @settings(max_examples=25, deadline=None)
@@ -25,28 +17,3 @@ def test_attention_equals_the_fused_kernel(batch, heads, length, masked):
     ours = row_by_row_attention(q, k, v, mask, scaling=0.3)
     theirs = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.3, enable_gqa=True)
     torch.testing.assert_close(ours, theirs.transpose(1, 2), atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", ARCHES)
-def test_a_model_set_up_for_training_computes_the_same(name):
-    arch = small_arch(name)
-    model, processor = small_model(arch)
-    fast = copy.deepcopy(model)
-    use_for_training(fast)
-    pictures = np.random.default_rng(0).integers(0, 256, (2, *SQUARE[::-1], 3), dtype=np.uint8)
-    tokens = image_tokens(model, arch.vision_inputs(pictures))
-    torch.testing.assert_close(image_tokens(fast, arch.vision_inputs(pictures)), tokens, atol=1e-4, rtol=1e-4)
-
-    maker = QuestionMaker(arch, model, processor, NAMES, SQUARE)
-    turns = maker.turns([(), ()], [["cup", "key"], ["key", "teddy bear"]])
-    hidden = [
-        m.model.language_model(
-            inputs_embeds=model.get_input_embeddings()(turns.ids),
-            attention_mask=turns.mask,
-            position_ids=turns.positions,
-            use_cache=False,
-        ).last_hidden_state
-        for m in (model, fast)
-    ]
-    torch.testing.assert_close(hidden[1], hidden[0], atol=1e-4, rtol=1e-4)
-    assert set(fast.state_dict()) == set(model.state_dict())

@@ -2,7 +2,8 @@ import pytest
 import torch
 from tiny_parts import ARCHES, CUP, KEY_HIGH, KEY_LOW, NAMES, SQUARE, small_arch, small_model
 
-from training.tiny.guide import Guide, use_for_training
+from training.tiny.attention import use_for_training
+from training.tiny.guide import Guide
 from training.tiny.questions import QuestionMaker
 
 

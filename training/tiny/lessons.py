@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from training.tiny.arch import Arch, image_tokens
+from training.tiny.attention import use_for_training
 from training.tiny.data import Pictures
 from training.tiny.dense import DenseHead, dense_targets
-from training.tiny.guide import Guide, use_for_training
+from training.tiny.guide import Guide
 from training.tiny.questions import IGNORED, QuestionMaker, Turns
 from training.world import SceneObject
 
