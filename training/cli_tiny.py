@@ -26,6 +26,10 @@ def tiny(
     arch: Arch = "internvl",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder of the training pictures; runs may share it. By default in OUT.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that prepare batches; for a GPU, 8.", min=0)] = 0,
     scale: Annotated[float, typer.Option(help="Shortens every phase, for a trial run.", min=0.0001, max=1.0)] = 1.0,
 ) -> None:
     """Train an embedded model from nothing; run again to go on after a stop. The model lands in OUT/tiny-..."""
@@ -36,8 +40,10 @@ def tiny(
 
     chosen = _make_arch(arch)
     torch.set_num_threads(threads)
-    trainer = TinyTrainer(out, TrainConfig().shortened(scale), chosen, str(pick_device(device)))
-    trainer.run()
+    with bar() as move:
+        config = TrainConfig(chosen.steps).shortened(scale)
+        trainer = TinyTrainer(out, config, chosen, str(pick_device(device)), pictures, workers, move)
+        trainer.run()
     typer.echo(f"wrote {trainer.model_folder}")
 
 

@@ -29,13 +29,14 @@ def write_coco(
     config: WorldConfig | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    stream: int = WRITTEN,
 ) -> Path:
     """Renders ``count`` pictures of ``split`` into ``folder``: ``images/*.jpg`` and ``instances.json``, whose path is
     returned. ``area`` is the number of visible pixels, ``bbox`` [x, y, width, height] in pixels, as in COCO.
 
-    The same split and count give the same files whatever the number of ``workers`` (processes; by default one for each
-    core, and none for a few pictures); a larger count begins with the same pictures. ``instances.json`` is written
-    last: its presence says that all pictures are there.
+    The same split, count and ``stream`` (:mod:`training.scene`) give the same files whatever the number of ``workers``
+    (processes; by default one for each core, and none for a few pictures); a larger count begins with the same
+    pictures. ``instances.json`` is written last: its presence says that all pictures are there.
 
     Raises:
         ValueError: unknown split, a count or a number of workers below 1.
@@ -56,7 +57,7 @@ def write_coco(
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
     with _mapper(workers) as run:
-        for i, (name, size, objects) in enumerate(run(partial(_write_scene, folder, split, config), count)):
+        for i, (name, size, objects) in enumerate(run(partial(_write_scene, folder, split, config, stream), count)):
             images.append({"id": i + 1, "file_name": name, "width": size[0], "height": size[1]})
             for o in objects:
                 annotations.append(_annotation(len(annotations) + 1, i + 1, ids[o.name], o))
@@ -92,12 +93,12 @@ def _annotation(number: int, image: int, category: int, o: SceneObject) -> dict[
 Written = tuple[str, tuple[int, int], tuple[SceneObject, ...]]  # file name, (width, height), objects
 
 
-def _write_scene(folder: Path, split: str, config: WorldConfig | None, index: int) -> Written:
+def _write_scene(folder: Path, split: str, config: WorldConfig | None, stream: int, index: int) -> Written:
     world = _world(split, config)
-    scene = world.scene([WRITTEN, index])
+    scene = world.scene([stream, index])
     name = f"{split}_{index:06d}.jpg"
     low, high = world.config.jpeg_quality
-    quality = int(np.random.default_rng([SPLIT_SEEDS[split], WRITTEN, index, 1]).integers(low, high + 1))
+    quality = int(np.random.default_rng([SPLIT_SEEDS[split], stream, index, 1]).integers(low, high + 1))
     path = folder / "images" / name
     if not cv2.imwrite(str(path), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]):
         raise OSError(f"cannot write {path}: is the disk full?")

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,8 +11,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from acs_core.assets import ASSETS
 from acs_core.lvlm import load_lvlm
-from training.tiny.arch import VIDEO_PROCESSORS, image_tokens, make_arch, save
+from training.tiny.arch import VIDEO_PROCESSORS, make_arch, save
 from training.tiny.questions import QuestionMaker
+
+LEVEL = 1.01 / 255 / 0.224  # a grey level, once normalised: what resizing may round otherwise
 
 
 def noise(size, count=1):
@@ -19,14 +22,14 @@ def noise(size, count=1):
 
 
 @pytest.mark.parametrize("name", ARCHES)
-@pytest.mark.parametrize("size", [SQUARE, WIDE])
+@pytest.mark.parametrize("size", [SQUARE, WIDE, (250, 131)])
 def test_training_sees_what_a_grounding_call_sees(name, size, tmp_path):
     """Token ids, rope positions and pixels of a question are those that acs_core makes from the saved folder."""
     arch = small_arch(name)
     model, processor = small_model(arch)
     save(model, processor, tmp_path)
     lvlm = load_lvlm(tmp_path, device="cpu")
-    picture = noise(size)
+    picture = cv2.GaussianBlur(noise(size)[0], (0, 0), 2)[None]  # clipping within a resize has nothing to clip
     prompt = lvlm.prepare(picture[0], "teddy bear")
     maker = QuestionMaker(arch, model, processor, NAMES, size)
     turns = maker.turns([()], [["teddy bear"]])
@@ -34,8 +37,8 @@ def test_training_sees_what_a_grounding_call_sees(name, size, tmp_path):
     assert torch.equal(turns.positions[..., : prompt.length], prompt.position_ids)
     assert turns.image == prompt.map_slice and arch.grid(*size) == prompt.grid
     assert tuple(arch.frame(*size)) == tuple(prompt.frame_size)
-    for key, made in arch.vision_inputs(picture).items():
-        torch.testing.assert_close(made.float(), prompt.vision[key].float(), atol=1e-5, rtol=0)
+    for key, made in arch.vision_inputs(torch.from_numpy(picture)).items():
+        torch.testing.assert_close(made.float(), prompt.vision[key].float(), atol=LEVEL, rtol=0)
 
 
 @pytest.mark.parametrize("name", ARCHES)
@@ -43,10 +46,10 @@ def test_image_tokens_come_in_the_order_of_the_pictures(name):
     arch = small_arch(name)
     model, _ = small_model(arch)
     pictures = noise(SQUARE, 3)
-    together = image_tokens(model, arch.vision_inputs(pictures))
+    together = arch.image_tokens(model, torch.from_numpy(pictures))
     rows, columns = arch.grid(*SQUARE)
     assert together.shape == (3, rows * columns, arch.size.width)
-    alone = torch.cat([image_tokens(model, arch.vision_inputs(p[None])) for p in pictures])
+    alone = torch.cat([arch.image_tokens(model, torch.from_numpy(p[None])) for p in pictures])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
@@ -95,7 +98,7 @@ def test_an_image_token_shows_its_own_part_of_the_picture(name, cell):
     marked = plain.copy()
     r, c = cell
     marked[:, 30 * r : 30 * r + 30, 30 * c : 30 * c + 30] = noise((30, 30))
-    tokens = [image_tokens(model, arch.vision_inputs(p))[0] for p in (plain, marked)]
+    tokens = [arch.image_tokens(model, torch.from_numpy(p))[0] for p in (plain, marked)]
     moved = (tokens[1] - tokens[0]).norm(dim=-1)
     assert int(moved.argmax()) == 4 * r + c
 
@@ -120,11 +123,6 @@ def test_a_saved_folder_describes_the_video_half_that_auto_processor_asks_for(na
 def test_the_shipped_weights_are_small():
     sizes = [file.stat().st_size for file in ASSETS.glob("*/*.safetensors")]
     assert sizes and max(sizes) <= 8_000_000
-
-
-def test_pictures_that_are_no_whole_tokens_are_refused():
-    with pytest.raises(ValueError, match="100 x 90 pixels are not whole image tokens of 30"):
-        make_arch("qwen2_5_vl").grid(100, 90)
 
 
 def test_an_unknown_architecture_names_the_known():

@@ -5,9 +5,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tiny_parts import ARCHES, NAMES, SQUARE, small_arch, small_model
+from tiny_parts import ARCHES, NAMES, SQUARE, small_arch, small_model, transformers_tokens
 
-from training.tiny.arch import image_tokens
 from training.tiny.attention import use_for_training
 from training.tiny.questions import QuestionMaker
 
@@ -18,9 +17,11 @@ def test_a_model_set_up_for_training_computes_the_same(name):
     model, processor = small_model(arch)
     fast = copy.deepcopy(model)
     use_for_training(fast)
-    pictures = np.random.default_rng(0).integers(0, 256, (2, *SQUARE[::-1], 3), dtype=np.uint8)
-    tokens = image_tokens(model, arch.vision_inputs(pictures))
-    torch.testing.assert_close(image_tokens(fast, arch.vision_inputs(pictures)), tokens, atol=1e-4, rtol=1e-4)
+    for size in (SQUARE, (210, 150)):  # of Qwen2.5-VL's windows, the latter has four sizes
+        pictures = np.random.default_rng(0).integers(0, 256, (2, *size[::-1], 3), dtype=np.uint8)
+        pixels = torch.from_numpy(pictures)
+        tokens = transformers_tokens(model, arch.vision_inputs(pixels))
+        torch.testing.assert_close(arch.image_tokens(fast, pixels), tokens, atol=1e-4, rtol=1e-4)
 
     maker = QuestionMaker(arch, model, processor, NAMES, SQUARE)
     turns = maker.turns([(), ()], [["cup", "key"], ["key", "teddy bear"]])

@@ -13,19 +13,31 @@ def parts(request):
     model, processor = small_model(arch)
     use_for_training(model)
     turns = QuestionMaker(arch, model, processor, NAMES, SQUARE).turns(
-        [[KEY_LOW, KEY_HIGH, CUP], [CUP]], [["key", "cup"], ["cup"]]
+        [[KEY_LOW, KEY_HIGH, CUP], [CUP]], [["key", "cup"], ["cup", "teddy bear"]]
     )
     return model, processor, turns
 
 
 def test_every_box_begins_with_a_look_at_its_own_object(parts):
     _, processor, turns = parts
-    emitted = [int(turns.ids[b, t + 1]) for b, t in turns.emits.tolist()]
-    assert all(processor.tokenizer.decode([i]).isdigit() for i in emitted)
-    first = [k - turns.image[0] for k, (b, _) in zip(turns.keys.tolist(), turns.emits.tolist(), strict=True) if b == 0]
-    # tokens of 30 pixels, four a row: the upper key, the lower key, the cup; once a box
-    assert first == [2, 12, 5]
-    assert int((turns.labels != -100).sum()) > len(emitted)
+    looks = [
+        (processor.tokenizer.decode([int(turns.ids[b, t + 1])]), k - turns.image[0])
+        for k, (b, t) in zip(turns.keys.tolist(), turns.emits.tolist(), strict=True)
+        if b == 0
+    ]
+    # tokens of 30 pixels, four a row: the upper key, the lower key, the cup; opened, then its first digit
+    assert [column for _, column in looks] == [2, 2, 12, 12, 5, 5]
+    assert [text.isdigit() for text, _ in looks] == [False, True] * 3
+
+
+def test_an_answer_without_a_box_looks_away_from_the_picture(parts):
+    _, processor, turns = parts
+    (text,) = [
+        processor.tokenizer.decode([int(turns.ids[b, t + 1])])
+        for k, (b, t) in zip(turns.keys.tolist(), turns.emits.tolist(), strict=True)
+        if k == 0
+    ]
+    assert text == "[]"
 
 
 def test_the_loss_is_what_attention_misses(parts):

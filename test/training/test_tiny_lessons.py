@@ -4,6 +4,7 @@ from tiny_parts import ARCHES, small_arch
 
 from training.scene import TRAINING
 from training.tiny.data import render
+from training.tiny.dense import dense_targets
 from training.tiny.lessons import Lessons
 from training.world import World
 
@@ -20,11 +21,21 @@ def pictures():
     return render(World("train"), TRAINING, range(4), SIZE, (2, 4))
 
 
-def test_the_vision_half_can_learn_a_few_pictures(lessons, pictures):
+@pytest.fixture(scope="module")
+def pixels(pictures):
+    return torch.from_numpy(pictures.pixels)
+
+
+@pytest.fixture(scope="module")
+def targets(lessons, pictures):
+    return dense_targets(pictures.objects, lessons.names, lessons.arch, SIZE)
+
+
+def test_the_vision_half_can_learn_a_few_pictures(lessons, pixels, targets):
     optimiser = torch.optim.Adam(lessons.parameters(), lr=3e-3)
     history = []
     for _ in range(25):
-        loss, parts = lessons.vision_loss(pictures)
+        loss, parts = lessons.vision_loss(pixels, targets, SIZE)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -33,11 +44,12 @@ def test_the_vision_half_can_learn_a_few_pictures(lessons, pictures):
     assert {"class", "box", "digits", "place"} <= set(parts)
 
 
-def test_answers_are_taught_with_the_teacher_where_it_reads_what_is_trained(lessons, pictures):
-    tokens = lessons.tokens(pictures).detach()
+def test_answers_are_taught_with_the_teacher_where_it_reads_what_is_trained(lessons, pictures, pixels, targets):
+    tokens = lessons.tokens(pixels).detach()
     phrases = [[objects[0].name] for objects in pictures.objects]
-    loss, parts = lessons.answer_loss(tokens, pictures.objects, SIZE, phrases)
+    turns = lessons.maker(SIZE).turns(pictures.objects, phrases)
+    loss, parts = lessons.answer_loss(tokens, turns, targets)
     assert ("class" in parts) == (lessons.arch.teacher_layers > 0)
-    again = lessons.answer_loss(tokens.requires_grad_(), pictures.objects, SIZE, phrases)[1]
-    assert "class" in again and again["language"] == pytest.approx(parts["language"], abs=1e-3)
+    again = lessons.answer_loss(tokens.requires_grad_(), turns, targets)[1]
+    assert "class" in again and again["language"].item() == pytest.approx(parts["language"].item(), abs=1e-3)
     assert loss.item() >= parts["language"]

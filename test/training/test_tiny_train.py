@@ -10,10 +10,11 @@ from training.errors import DataError
 from training.tiny.train import TinyTrainer, TrainConfig
 
 SHORT = TrainConfig(
-    steps=(2, 2, 2),
-    rates=(3.0, 3.0, 3.0),  # of which the warm-up leaves a hundredth: enough to see that something was learnt
-    batch=(2, 2, 2),
-    kept_pictures=10,
+    steps=(3, 3),
+    rates=(3.0, 3.0),  # of which the warm-up leaves a hundredth: enough to see that something was learnt
+    batch=(2, 2),
+    pictures=(10, 10),
+    objects=((3, 5), (3, 5)),
     questions=2,
     validation_pictures=12,
     validation_cases=4,
@@ -38,7 +39,7 @@ def weights(trainer):
     return {k: v.clone() for k, v in trainer.lessons.model.state_dict().items()}
 
 
-def test_a_run_goes_through_all_phases_and_saves_what_it_learnt(finished):
+def test_a_run_goes_through_both_phases_and_saves_what_it_learnt(finished):
     assert finished.step == 6
     loaded = AutoModelForImageTextToText.from_pretrained(finished.model_folder, dtype="float32").state_dict()
     torch.manual_seed(SHORT.seed)
@@ -102,16 +103,16 @@ def test_where_positions_are_in_the_language_model_its_first_layers_learn_with_t
 
 
 def test_a_trial_run_is_shorter():
-    short = TrainConfig().shortened(0.01)
-    assert short.steps == tuple(max(1, round(s * 0.01)) for s in TrainConfig().steps) and short.kept_pictures == 80
+    short = TrainConfig((800, 30)).shortened(0.01)
+    assert short.steps == (8, 1) and short.pictures == (240, 240)
 
 
 def test_a_folder_of_another_run_is_not_taken_over(finished):
     other = next(name for name in ARCHES if name != finished.arch.name)
     with pytest.raises(DataError, match=f"holds a run with arch {finished.arch.name}, not {other}: choose another"):
         trainer_in(finished.folder, other).run()
-    longer = TinyTrainer(finished.folder, replace(SHORT, steps=(2, 2, 3)), finished.arch)
-    with pytest.raises(DataError, match=r"steps \(2, 2, 2\), not \(2, 2, 3\)"):
+    longer = TinyTrainer(finished.folder, replace(SHORT, steps=(3, 4)), finished.arch)
+    with pytest.raises(DataError, match=r"steps \(3, 3\), not \(3, 4\)"):
         longer.run()
 
 

@@ -35,6 +35,12 @@ def small_arch(name, **changes):
     return make_arch(name, replace(SMALL, **changes))
 
 
+def transformers_tokens(model, inputs):
+    """The projector's output (B, rows * columns, width) as transformers computes it."""
+    tokens = model.model.get_image_features(**inputs).pooler_output
+    return tokens if isinstance(tokens, torch.Tensor) else torch.stack(list(tokens))
+
+
 def small_model(arch, names=NAMES):
     torch.manual_seed(0)
     processor = arch.build_processor(names)

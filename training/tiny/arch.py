@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from acs_core.geometry import Box
 
@@ -73,6 +74,11 @@ class Arch(Protocol):
     def digit_places(self) -> tuple[int, ...]:
         """Digits of a coordinate that the teacher asks for, as powers of ten."""
 
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Training steps of phases A and B: as many as leave a model that errs like a large one, not all it can
+        learn."""
+
     def build_processor(self, names: Sequence[str]) -> Any:
         """The transformers processor, its tokenizer knowing ``names``."""
 
@@ -85,8 +91,11 @@ class Arch(Protocol):
     def grid(self, width: int, height: int) -> tuple[int, int]:
         """(rows, columns) of image tokens."""
 
-    def vision_inputs(self, pictures: np.ndarray) -> dict[str, torch.Tensor]:
-        """The forward's pixel inputs, as the processor makes them."""
+    def vision_inputs(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The forward's pixel inputs, as the processor makes them, on the device of ``pictures``."""
+
+    def image_tokens(self, model: Any, pictures: torch.Tensor) -> torch.Tensor:
+        """The projector's output (B, rows * columns, width), the order of computing made for training."""
 
     def image_text(self, processor: Any, width: int, height: int) -> str:
         """What stands for the picture in the prompt, image tokens and all."""
@@ -110,16 +119,19 @@ def token_at(box: Box, size: tuple[int, int], grid: tuple[int, int]) -> tuple[in
     return int(y * grid[0] / size[1]), int(x * grid[1] / size[0])
 
 
-def image_tokens(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The projector's output (B, rows * columns, width) for the ``vision_inputs`` of pictures of one size."""
-    tokens = model.model.get_image_features(**inputs).pooler_output
-    return tokens if isinstance(tokens, torch.Tensor) else torch.stack(list(tokens))
+def resized(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """uint8 (B, 3, H, W) in ``size`` (width, height), bicubic like the image processors': grey levels, float32."""
+    x = pictures.float()
+    if (x.shape[3], x.shape[2]) == size:
+        return x
+    return F.interpolate(x, size[::-1], mode="bicubic", antialias=True).round().clamp(0, 255)
 
 
-def normalised(pictures: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """uint8 (B, H, W, 3) as an image processor gives it before it cuts patches: float32 (B, 3, H, W)."""
-    x = torch.from_numpy(np.ascontiguousarray(pictures)).float() / 255
-    return ((x - torch.tensor(mean)) / torch.tensor(std)).permute(0, 3, 1, 2).contiguous()
+def normalised(pictures: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Grey levels 0-255 (B, 3, H, W) as an image processor gives them before it cuts patches: float32."""
+    of_colour = (3, 1, 1)
+    mean_, std_ = (torch.tensor(v, device=pictures.device).view(of_colour) for v in (mean, std))
+    return (pictures.float() / 255 - mean_) / std_
 
 
 def cosine_filters(count: int, patch: int) -> torch.Tensor:

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from acs_core.lvlm.processors import InternVLProcessor
-from training.tiny.arch import TinyConfig, cosine_filters, normalised, set_end, text_config
+from training.tiny.arch import TinyConfig, cosine_filters, normalised, resized, set_end, text_config
 from training.tiny.tokenizer import build_tokenizer, chat_template
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -35,6 +33,7 @@ class InternVLArch:
     teacher_layers: int = 0
     guided_layer: int = 2
     digit_places: tuple[int, ...] = (100, 10)  # ones are below half a pixel
+    steps: tuple[int, int] = (800, 2500)
 
     @property
     def side(self) -> int:
@@ -98,14 +97,15 @@ class InternVLArch:
         """The tile's (rows, columns), whatever the picture's size."""
         return self.side, self.side
 
-    def vision_inputs(self, pictures: np.ndarray) -> dict[str, torch.Tensor]:
-        """``pixel_values`` (B, 3, image_size, image_size)."""
-        side = self.size.image_size
-        if pictures.shape[1:3] != (side, side):
-            pictures = np.stack(
-                [np.asarray(Image.fromarray(p).resize((side, side), Image.Resampling.BICUBIC)) for p in pictures]
-            )
-        return {"pixel_values": normalised(pictures, MEAN, STD)}
+    def vision_inputs(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        """``pixel_values`` (B, 3, image_size, image_size); resizing rounds where the processor's does, up to one grey
+        level."""
+        tile = (self.size.image_size, self.size.image_size)
+        return {"pixel_values": normalised(resized(pictures.permute(0, 3, 1, 2), tile), MEAN, STD)}
+
+    def image_tokens(self, model: Any, pictures: torch.Tensor) -> torch.Tensor:
+        """As transformers computes it."""
+        return torch.as_tensor(model.model.get_image_features(**self.vision_inputs(pictures)).pooler_output)
 
     def image_text(self, processor: InternVLProcessor, width: int, height: int) -> str:
         """The tile's tokens between their brackets."""

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from acs_core.lvlm.processors import Qwen2_5_VLProcessor
-from training.tiny.arch import TinyConfig, cosine_filters, normalised, set_end, text_config
+from training.tiny.arch import TinyConfig, cosine_filters, normalised, resized, set_end, text_config
 from training.tiny.tokenizer import build_tokenizer, chat_template
+from training.tiny.windows import windowed_tokens
 
 _IMAGE_TOKENS = {
     "vision_start_token": "<|vision_start|>",
@@ -38,15 +38,22 @@ class Qwen2_5_VLArch:
     teacher_layers: int = 2
     guided_layer: int = 3
     digit_places: tuple[int, ...] = (100, 10, 1)
+    steps: tuple[int, int] = (5000, 4000)
+
+    @property
+    def _pixels(self) -> tuple[int, int]:
+        """Fewest and most pixels of a resized picture."""
+        most = self.size.image_size**2
+        return most * 2 // 3, most
 
     def build_processor(self, names: Sequence[str]) -> Qwen2_5_VLProcessor:
         """The processor: pictures are resized to whole image tokens, to at most ``image_size`` squared pixels."""
-        most = self.size.image_size**2
+        fewest, most = self._pixels
         image_processor = Qwen2VLImageProcessorPil(
             patch_size=self.size.patch_size,
             temporal_patch_size=_FRAMES,
             merge_size=2,
-            size={"shortest_edge": most * 2 // 3, "longest_edge": most},  # both in pixels of area
+            size={"shortest_edge": fewest, "longest_edge": most},  # both in pixels of area
         )
         template = chat_template("<|vision_start|><|image_pad|><|vision_end|>")
         return Qwen2_5_VLProcessor(image_processor, build_tokenizer(names, _IMAGE_TOKENS), chat_template=template)
@@ -94,29 +101,32 @@ class Qwen2_5_VLArch:
         return model
 
     def frame(self, width: int, height: int) -> tuple[int, int]:
-        """The picture itself: the world's pictures are whole image tokens and are not resized."""
-        return width, height
+        """The picture as the processor resizes it: whole image tokens, at most ``image_size`` squared pixels."""
+        fewest, most = self._pixels
+        rows, columns = smart_resize(height, width, self.size.token_size, fewest, most)
+        return columns, rows
 
     def grid(self, width: int, height: int) -> tuple[int, int]:
-        """(rows, columns) of image tokens.
+        """(rows, columns) of image tokens."""
+        columns, rows = (side // self.size.token_size for side in self.frame(width, height))
+        return rows, columns
 
-        Raises:
-            ValueError: the picture is not made of whole image tokens, so the processor would resize it.
-        """
-        side = self.size.token_size
-        if width % side or height % side:
-            raise ValueError(f"pictures of {width} x {height} pixels are not whole image tokens of {side} pixels")
-        return height // side, width // side
-
-    def vision_inputs(self, pictures: np.ndarray) -> dict[str, torch.Tensor]:
-        """``pixel_values`` (patches of all pictures, 3 * 2 * patch * patch) and ``image_grid_thw`` (B, 3)."""
+    def vision_inputs(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        """``pixel_values`` (patches of all pictures, 3 * 2 * patch * patch) and ``image_grid_thw`` (B, 3); resizing
+        rounds where the processor's does, up to one grey level."""
         count, p = len(pictures), self.size.patch_size
-        rows, columns = self.grid(pictures.shape[2], pictures.shape[1])
-        x = normalised(pictures, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
-        x = x.view(count, 3, rows, 2, p, columns, 2, p).permute(0, 2, 5, 3, 6, 1, 4, 7)  # (B, r, c, 2, 2, 3, p, p)
+        size = (pictures.shape[2], pictures.shape[1])
+        rows, columns = self.grid(*size)
+        x = normalised(resized(pictures.permute(0, 3, 1, 2), self.frame(*size)), OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+        x = x.reshape(count, 3, rows, 2, p, columns, 2, p).permute(0, 2, 5, 3, 6, 1, 4, 7)  # (B, r, c, 2, 2, 3, p, p)
         x = x.reshape(-1, 3, 1, p, p).expand(-1, -1, _FRAMES, -1, -1).reshape(-1, 3 * _FRAMES * p * p)
-        thw = torch.tensor([[1, 2 * rows, 2 * columns]]).expand(count, -1)
+        thw = torch.tensor([[1, 2 * rows, 2 * columns]], device=x.device).expand(count, -1)
         return {"pixel_values": x, "image_grid_thw": thw}
+
+    def image_tokens(self, model: Any, pictures: torch.Tensor) -> torch.Tensor:
+        """All windows of a size at once; see :mod:`training.tiny.windows`."""
+        rows, columns = self.grid(pictures.shape[2], pictures.shape[1])
+        return windowed_tokens(model.model.visual, self.vision_inputs(pictures)["pixel_values"], rows, columns)
 
     def image_text(self, processor: Qwen2_5_VLProcessor, width: int, height: int) -> str:
         """The picture's tokens; the brackets around them are the chat template's."""

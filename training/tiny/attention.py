@@ -9,10 +9,23 @@ import torch.nn.functional as F
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from training.tiny.cpu import PatchProduct, row_by_row_attention
+from training.tiny.cpu import row_by_row_attention
 from training.tiny.guide import Guide
 
 NAME = "acs_training"
+
+
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
+) -> torch.Tensor:
+    """Softmax attention (B, T, heads, head_dim) of ``query`` (B, heads, T, head_dim) over ``key`` and ``value``
+    (B, key-value heads, S, head_dim): :func:`training.tiny.cpu.row_by_row_attention` on a CPU, fused elsewhere.
+    ``mask`` is bool (1 or B, 1, T, S), True where a row may look."""
+    if query.device.type == "cpu":
+        return row_by_row_attention(query, key, value, mask, scaling)
+    groups = query.shape[1] // key.shape[1]  # repeated here: no kernel takes both groups and a mask
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    return F.scaled_dot_product_attention(query, key, value, mask, scale=scaling).transpose(1, 2).contiguous()
 
 
 def training_attention(
@@ -25,15 +38,11 @@ def training_attention(
     guide: Guide | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention as :func:`training.tiny.cpu.row_by_row_attention` on a CPU, fused elsewhere; shows the guide its
-    layer."""
+    """:func:`attend` as transformers calls it; shows the guide its layer."""
     scaling = scaling if scaling is not None else query.shape[-1] ** -0.5
     if guide is not None and attention_mask is not None and module.layer_idx == guide.layer:
         guide.look(query, key, attention_mask, scaling)
-    if query.device.type == "cpu":
-        return row_by_row_attention(query, key, value, attention_mask, scaling), None
-    out = F.scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling, enable_gqa=True)
-    return out.transpose(1, 2).contiguous(), None
+    return attend(query, key, value, attention_mask, scaling), None
 
 
 def use_for_training(model: Any) -> None:
@@ -41,6 +50,3 @@ def use_for_training(model: Any) -> None:
     AttentionInterface.register(NAME, training_attention)
     AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
     model.set_attn_implementation({"text_config": NAME, "vision_config": NAME})
-    visual = getattr(model.model, "visual", None)
-    if visual is not None and not isinstance(visual.patch_embed, PatchProduct):
-        visual.patch_embed = PatchProduct(visual.patch_embed.proj)

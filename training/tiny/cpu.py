@@ -1,14 +1,12 @@
-"""What makes training fast on a CPU: the same functions, computed in another order.
+"""What makes training fast on a CPU: attention on one picture at a time, so that its score matrix stays in the cache.
 
-Attention works on one picture at a time, so that its score matrix stays in the cache: PyTorch's fused CPU kernel is
-fast forwards and slow backwards (at 577 patches in bfloat16 its backward pass alone took two thirds of a training
-step). Qwen2.5-VL's patch embedding, a 3-D convolution whose kernel is its stride, is one matrix product.
+PyTorch's fused CPU kernel is fast forwards and slow backwards: at 577 patches in bfloat16 its backward pass alone took
+two thirds of a training step.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 
 def row_by_row_attention(
@@ -29,15 +27,3 @@ def row_by_row_attention(
         scores = q @ k.transpose(-1, -2) if bias is None else torch.baddbmm(bias[b], q, k.transpose(-1, -2))
         rows.append((scores.softmax(dim=-1) @ v).transpose(0, 1))  # (T, heads, head_dim)
     return torch.stack(rows)
-
-
-class PatchProduct(torch.nn.Module):
-    """Stands in for Qwen2.5-VL's patch embedding and holds its convolution under the same name."""
-
-    def __init__(self, proj: torch.nn.Conv3d) -> None:
-        super().__init__()
-        self.proj = proj
-
-    def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """(patches, 3 * frames * patch * patch) to (patches, width)."""
-        return F.linear(patches, self.proj.weight.flatten(1))

@@ -1,8 +1,7 @@
-"""What the embedded models learn from: rendered pictures, by their numbers in the world."""
+"""Rendered pictures of one size, and what they show."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -35,9 +34,3 @@ def render(
     with (fewest, most) ``objects``."""
     scenes = [world.scene([stream, n], size=size, objects=objects) for n in numbers]
     return Pictures(np.stack([s.image for s in scenes]), tuple(s.objects for s in scenes))
-
-
-def shape_shares(shapes: Iterable[tuple[int, int]]) -> dict[tuple[int, int], float]:
-    """Each (width, height) of the world's list with its share of the list."""
-    counted = Counter(shapes)
-    return {shape: n / counted.total() for shape, n in counted.items()}

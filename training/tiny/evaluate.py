@@ -75,12 +75,12 @@ def answer_all(
     for at in range(0, len(asked), 64):
         part = asked[at : at + 64]
         ids = torch.tensor([[*maker.prefix.ids, *maker.question(phrase)] for _, phrase in part], device=model.device)
-        inputs = arch.vision_inputs(pictures.pixels[[i for i, _ in part]])
+        shown = torch.from_numpy(pictures.pixels[[i for i, _ in part]]).to(model.device)
         out = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             **arch.text_inputs(processor, ids),
-            **{name: value.to(model.device) for name, value in inputs.items()},
+            **arch.vision_inputs(shown),
             max_new_tokens=48,
             do_sample=False,
         )

@@ -5,26 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from training.tiny.arch import Arch, image_tokens
+from training.tiny.arch import Arch
 from training.tiny.attention import use_for_training
-from training.tiny.data import Pictures
-from training.tiny.dense import DenseHead, dense_targets
+from training.tiny.dense import DenseHead, DenseTargets
 from training.tiny.guide import Guide
 from training.tiny.questions import IGNORED, QuestionMaker, Turns
-from training.world import SceneObject
 
-Scenes = Sequence[Sequence[SceneObject]]
-Parts = dict[str, float]
+Parts = dict[str, torch.Tensor]
 
 
 class Lessons:
     """A model with fresh weights, the teacher's head, and their losses; bfloat16 where autocast allows it.
 
-    Losses come as (loss to minimise, its parts by name for the log).
+    Losses come as (loss to minimise, its parts by name for the log), scalars on the device. Everything that is given
+    lies on the device already.
     """
 
     def __init__(self, arch: Arch, names: Sequence[str], device: str, dense_weight: float, seed: int) -> None:
@@ -47,8 +44,8 @@ class Lessons:
         return [*self.model.parameters(), *self.dense.parameters()]
 
     def autocast(self) -> torch.autocast:
-        """bfloat16 on this device."""
-        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+        """bfloat16, where the device computes in it: elsewhere it is ten times slower than float32."""
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=_has_bfloat16(self.device))
 
     def maker(self, size: tuple[int, int]) -> QuestionMaker:
         """The question maker for pictures of ``size`` (width, height)."""
@@ -56,45 +53,40 @@ class Lessons:
             self._makers[size] = QuestionMaker(self.arch, self.model, self.processor, self.names, size)
         return self._makers[size]
 
-    def tokens(self, pictures: Pictures) -> torch.Tensor:
-        """(B, R * C, width) from the projector."""
-        inputs = self.arch.vision_inputs(pictures.pixels)
+    def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, R * C, width) from the projector, for ``pixels`` (B, H, W, 3) uint8."""
         with self.autocast():
-            return image_tokens(self.model, {name: value.to(self.device) for name, value in inputs.items()})
+            return self.arch.image_tokens(self.model, pixels)
 
-    def vision_loss(self, pictures: Pictures) -> tuple[torch.Tensor, Parts]:
-        """The teacher's loss on what it reads of ``pictures``."""
-        read = self.tokens(pictures)
+    def vision_loss(
+        self, pixels: torch.Tensor, targets: DenseTargets, size: tuple[int, int]
+    ) -> tuple[torch.Tensor, Parts]:
+        """The teacher's loss on what it reads of pictures of ``size`` (width, height)."""
+        read = self.tokens(pixels)
         if self.arch.teacher_layers:
-            read = self._language(read, self.maker(pictures.size).no_question(len(read)))[1]
-        return self._dense_loss(read, pictures.objects, pictures.size)
+            read = self._language(read, self.maker(size).no_question(len(read)).to(self.device))[1]
+        return self._dense_loss(read, targets)
 
     def answer_loss(
-        self,
-        tokens: torch.Tensor,
-        scenes: Scenes,
-        size: tuple[int, int],
-        phrases: Sequence[Sequence[str]],
-        guide_weight: float = 0.0,
+        self, tokens: torch.Tensor, turns: Turns, targets: DenseTargets, guide_weight: float = 0.0
     ) -> tuple[torch.Tensor, Parts]:
-        """The loss of answering ``phrases`` about pictures given as ``tokens`` (B, R * C, width); with the teacher's,
-        at ``dense_weight``, where what it reads is being trained, and with the guide's at ``guide_weight``."""
-        turns = self.maker(size).turns(scenes, phrases)
+        """The loss of answering ``turns`` about pictures given as ``tokens`` (B, R * C, width); with the teacher's, at
+        ``dense_weight``, where what it reads is being trained, and with the guide's at ``guide_weight``."""
         guide = None
         if guide_weight and len(turns.keys):
-            guide = Guide(self.arch.guided_layer, turns.emits.to(self.device), turns.keys.to(self.device))
+            guide = Guide(self.arch.guided_layer, turns.emits, turns.keys)
         hidden, read = self._language(tokens, turns, guide)
-        labels = turns.labels[:, 1:].to(self.device)
+        labels = turns.labels[:, 1:]
         answered = labels != IGNORED
         with self.autocast():
             logits = self.model.lm_head(hidden[:, :-1][answered])  # (answer tokens, vocabulary)
         loss = F.cross_entropy(logits.float(), labels[answered])
-        parts = {"language": loss.item()}
+        parts = {"language": loss.detach()}
         if guide:
             missed = guide.loss()
-            loss, parts["guide"] = loss + guide_weight * missed, missed.item()
+            loss, parts["guide"] = loss + guide_weight * missed, missed.detach()
         if read.requires_grad:
-            dense, more = self._dense_loss(read, scenes, size)
+            dense, more = self._dense_loss(read, targets)
             loss, parts = loss + self.dense_weight * dense, parts | more
         return loss, parts
 
@@ -105,27 +97,27 @@ class Lessons:
         start, stop = turns.image
         layers = self.arch.teacher_layers
         with self.autocast():
-            embedded = self.model.get_input_embeddings()(turns.ids.to(self.device))  # (B, T, width)
+            embedded = self.model.get_input_embeddings()(turns.ids)  # (B, T, width)
             embedded = torch.cat([embedded[:, :start], tokens.to(embedded.dtype), embedded[:, stop:]], dim=1)
             out = self.model.model.language_model(
                 inputs_embeds=embedded,
-                attention_mask=turns.mask.to(self.device),
-                position_ids=turns.positions.to(self.device),
+                attention_mask=turns.mask,
+                position_ids=turns.positions,
                 use_cache=False,
                 output_hidden_states=layers > 0,
                 guide=guide,
             )
         return out.last_hidden_state, out.hidden_states[layers][:, start:stop] if layers else tokens
 
-    def _dense_loss(self, read: torch.Tensor, scenes: Scenes, size: tuple[int, int]) -> tuple[torch.Tensor, Parts]:
-        targets = dense_targets(scenes, self.names, self.arch, size).to(self.device)
+    def _dense_loss(self, read: torch.Tensor, targets: DenseTargets) -> tuple[torch.Tensor, Parts]:
         names = self.model.get_input_embeddings().weight[self._name_ids]
         parts = self.dense(read.reshape(*targets.label.shape, -1), names, targets)
         loss = parts["class"] + 2 * parts["box"] + 0.5 * parts["digits"] + 0.2 * parts["place"]
-        return loss, {name: part.item() for name, part in parts.items()}
+        return loss, {name: part.detach() for name, part in parts.items()}
 
-    def phrases(
-        self, rng: np.random.Generator, scenes: Scenes, size: tuple[int, int], count: int, absent_share: float
-    ) -> list[list[str]]:
-        """Up to ``count`` phrases for each scene; see :meth:`QuestionMaker.pick`."""
-        return [self.maker(size).pick(rng, scene, count, absent_share) for scene in scenes]
+
+def _has_bfloat16(device: str) -> bool:
+    if device != "cpu":
+        return True
+    can = torch.cpu.get_capabilities()
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,19 +36,39 @@ def answer_text(name: str, objects: Sequence[SceneObject], size: tuple[int, int]
 class Turns:
     """B pictures with questions behind one shared image prefix each, T tokens.
 
-    ``ids`` and ``labels`` (B, T) int64; ``mask`` (B, 1, T, T) bool, True where row may see column: a question sees
-    the prefix and itself, never another question; ``positions`` (B, T) or (3, B, T): every question starts where the
-    prefix ends. ``image`` is (start, stop) of the image tokens. ``emits`` (M, 2) int64 are the (picture, row) pairs
-    that emit the first digit of a box, ``keys`` (M,) int64 the column of the image token with its centre.
+    ``ids`` and ``labels`` (B, T) int64; ``block`` (B, T) int64: 0 the prefix, then one number a question, -1 padding;
+    ``positions`` (B, T) or (3, B, T): every question starts where the prefix ends. ``image`` is (start, stop) of the
+    image tokens. ``emits`` (M, 2) int64 are the (picture, row) pairs that open a box or emit its first digit, or say
+    that there is none; ``keys`` (M,) int64 is the column of the image token with the object's centre, 0 where there is
+    none.
     """
 
     ids: torch.Tensor
     labels: torch.Tensor
-    mask: torch.Tensor
+    block: torch.Tensor
     positions: torch.Tensor
     image: tuple[int, int]
     emits: torch.Tensor
     keys: torch.Tensor
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """(B, 1, T, T) bool, True where row may see column: a question sees the prefix and itself, never another
+        question."""
+        row, column = self.block[:, :, None], self.block[:, None]
+        return ((row == column) | (column == 0)).tril()[:, None]
+
+    def to(self, device: str) -> Turns:
+        """The same on another device."""
+        return replace(
+            self,
+            ids=self.ids.to(device),
+            labels=self.labels.to(device),
+            block=self.block.to(device),
+            positions=self.positions.to(device),
+            emits=self.emits.to(device),
+            keys=self.keys.to(device),
+        )
 
 
 @dataclass(frozen=True)
@@ -102,10 +122,9 @@ class QuestionMaker:
     def no_question(self, count: int) -> Turns:
         """The prefix alone, for ``count`` pictures, plainly causal."""
         ids = torch.tensor([self.prefix.ids]).expand(count, -1)
-        mask = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()[None, None]
         none = torch.zeros(0, dtype=torch.int64)
-        emits = none.reshape(0, 2)
-        return Turns(ids, torch.full_like(ids, IGNORED), mask, self.prefix.positions, self.prefix.image, emits, none)
+        labels, block = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
+        return Turns(ids, labels, block, self.prefix.positions, self.prefix.image, none.reshape(0, 2), none)
 
     def turns(self, scenes: Sequence[Sequence[SceneObject]], phrases: Sequence[Sequence[str]]) -> Turns:
         """Builds the sequences for ``scenes`` and the ``phrases`` asked of each, padded to the longest."""
@@ -115,7 +134,7 @@ class QuestionMaker:
         start = len(self.prefix.ids)
         total = start + max(sum(len(q) + len(a) for q, a in row) for row in rows)
         ids, labels = np.zeros((len(rows), total), np.int64), np.full((len(rows), total), IGNORED)
-        block = np.full((len(rows), total), -1)  # 0 the prefix, then one number a question; -1 padding
+        block = np.full((len(rows), total), -1)
         after = np.zeros((len(rows), total - start), np.int64)  # position behind the prefix
         emits, keys = [], list[int]()
         ids[:, :start], block[:, :start] = self.prefix.ids, 0
@@ -127,35 +146,35 @@ class QuestionMaker:
                 labels[b, at + len(question) : stop] = answer
                 block[b, at:stop] = k + 1
                 after[b, at - start : stop - start] = np.arange(stop - at)
-                for offset, key in self._first_digits(answer, phrase, scenes[b]):
+                for offset, key in self._looks(answer, phrase, scenes[b]):
                     emits.append((b, at + len(question) + offset - 1))  # a token is emitted one row before its own
                     keys.append(key)
                 at = stop
-        sees = (block[:, :, None] == block[:, None]) | (block[:, None] == 0)  # (B, T, T)
-        mask = np.tril(np.ones((total, total), bool)) & sees
         lead = self.prefix.positions.expand(*self.prefix.positions.shape[:-2], len(rows), -1)
         behind = int(self.prefix.positions.max()) + 1 + torch.from_numpy(after)
         positions = torch.cat([lead, behind.expand(*lead.shape[:-1], -1)], dim=-1)
         return Turns(
             torch.from_numpy(ids),
             torch.from_numpy(labels),
-            torch.from_numpy(mask)[:, None],
+            torch.from_numpy(block),
             positions,
             self.prefix.image,
             torch.tensor(emits, dtype=torch.int64).reshape(-1, 2),
             torch.tensor(keys, dtype=torch.int64),
         )
 
-    def _first_digits(
-        self, answer: Sequence[int], phrase: str, objects: Sequence[SceneObject]
-    ) -> Iterator[tuple[int, int]]:
-        """(place in the answer, column of its object's image token) of the first digit of every box: the others can be
-        looked up by the digits before them, this one only by what is asked for."""
+    def _looks(self, answer: Sequence[int], phrase: str, objects: Sequence[SceneObject]) -> Iterator[tuple[int, int]]:
+        """(place in the answer, column of its object's image token) of the tokens that open a box and of the first
+        digit of each: later digits can be looked up by the digits before them, these only by what is asked for. An
+        answer without a box looks at column 0."""
         rows, columns = self._arch.grid(*self.size)
         places = (token_at(o.box, self.size, (rows, columns)) for o in in_reading_order(phrase, objects))
         cells = [row * columns + column for row, column in places]
+        if not cells:
+            yield 0, 0
         openings = (offset for offset, token in enumerate(answer) if token in self._openings)
         for offset, cell in zip(openings, cells, strict=True):
+            yield offset, self.prefix.image[0] + cell
             yield offset + 1, self.prefix.image[0] + cell
 
     def _turn(self, phrase: str, objects: Sequence[SceneObject]) -> tuple[list[int], list[int]]:

@@ -1,9 +1,8 @@
-"""Trains an embedded LVLM from nothing, in three phases that checkpoint and resume.
+"""Trains an embedded LVLM from nothing, in two phases that checkpoint and resume.
 
 A: the vision half against :class:`~training.tiny.dense.DenseHead`, on crowded pictures. Where positions enter through
    the language model (Qwen2.5-VL), its first layers learn with it.
 B: the language half on the image tokens of A, kept in memory, several questions a picture.
-C: both, with a small learning rate.
 """
 
 from __future__ import annotations
@@ -11,78 +10,83 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
+import cv2
 import torch
 from PIL import Image
 
 from training.errors import DataError
-from training.scene import KEPT, TRAINING, SceneObject, WorldConfig
+from training.scene import KEPT, TRAINING, WorldConfig
 from training.tiny import evaluate
 from training.tiny.arch import Arch, save
-from training.tiny.data import Pictures, render, shape_shares
-from training.tiny.lessons import Lessons, Scenes
+from training.tiny.curriculum import Batch, Curriculum, InOrder, ahead
+from training.tiny.data import render
+from training.tiny.lessons import Lessons, Parts
+from training.tiny.stock import Shelf, stock
 from training.world import World
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long and how fast; a step is one optimiser update on ``batch`` pictures. Each triple is by phase."""
+    """How long and how fast; a step is one optimiser update on ``batch`` pictures. Pairs are by phase."""
 
-    steps: tuple[int, int, int] = (5000, 2000, 500)
-    rates: tuple[float, float, float] = (1.5e-3, 1.5e-3, 2e-4)
-    batch: tuple[int, int, int] = (12, 16, 12)
-    # Fewest and most objects in a training picture. A, whose price is by the picture, learns from crowds.
-    objects: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] = ((14, 30), (3, 12), (3, 12))
-    kept_pictures: int = 8000  # whose image tokens phase B learns from
+    steps: tuple[int, int]
+    rates: tuple[float, float] = (2.5e-3, 2e-3)
+    batch: tuple[int, int] = (96, 64)
+    pictures: tuple[int, int] = (24000, 24000)
+    # Fewest and most in a picture. A, whose price is by the picture, learns from crowds.
+    objects: tuple[tuple[int, int], tuple[int, int]] = ((14, 30), (3, 12))
     questions: int = 8
-    absent_share: float = 0.2
+    absent_share: float = 0.25
     dense_weight: float = 0.3  # of the teacher, beside the language loss
     guide_weight: float = 0.5  # of the guide, in its steps
-    guided_steps: int = 1000  # from the beginning of phase B on
+    guided_steps: int = 1500  # from the beginning of phase B on
     validation_pictures: int = 120
     validation_cases: int = 256
     checkpoint_every: int = 100
-    evaluate_every: int = 400
+    evaluate_every: int = 1000
     seed: int = 0
 
     def shortened(self, scale: float) -> TrainConfig:
-        """The same run with ``scale`` in (0, 1] of its steps and kept pictures, for a trial."""
-        first, second, third = (max(1, round(s * scale)) for s in self.steps)
-        return replace(self, steps=(first, second, third), kept_pictures=max(64, round(self.kept_pictures * scale)))
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Image tokens (n, R * C, width) of pictures of one ``size`` and what the pictures show."""
-
-    size: tuple[int, int]
-    tokens: torch.Tensor
-    scenes: Scenes
+        """The same run with ``scale`` in (0, 1] of its steps and pictures, for a trial."""
+        first, second = (max(1, round(s * scale)) for s in self.steps)
+        crowded, plain = (max(64, round(p * scale)) for p in self.pictures)
+        return replace(self, steps=(first, second), pictures=(crowded, plain))
 
 
 class TinyTrainer:
     """One training run in ``folder``: its checkpoint ``last.pt``, its log ``log.jsonl``, validation pictures, and at
-    the end the model in ``model_folder``."""
+    the end the model in ``model_folder``. Training pictures lie in ``pictures``, by default within; several runs may
+    share that folder. ``workers`` processes prepare batches."""
 
-    def __init__(self, folder: Path, config: TrainConfig, arch: Arch, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: TrainConfig,
+        arch: Arch,
+        device: str = "cpu",
+        pictures: Path | None = None,
+        workers: int = 0,
+        progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    ) -> None:
         self.folder, self.config, self.arch = folder, config, arch
+        self.pictures, self.workers, self.progress = pictures or folder / "pictures", workers, progress
         self.model_folder = folder / arch.model_name
         folder.mkdir(parents=True, exist_ok=True)
-        self.world, self.validation = World("train"), World("val")
-        self.lessons = Lessons(arch, self.world.names, device, config.dense_weight, config.seed)
-        self.shapes = shape_shares(WorldConfig().shapes)
-        self.step, self.kept = 0, tuple[Kept, ...]()
+        cv2.setNumThreads(1)  # the threads of a pool would be missing in the workers, which are forked
+        self.validation = World("val")
+        self.lessons = Lessons(arch, self.validation.names, device, config.dense_weight, config.seed)
+        self.step, self.kept = 0, tuple[torch.Tensor, ...]()
         self._seconds, self._started = (
             0.0,
             time.monotonic(),
         )  # of earlier starts; when this run would have begun at once
-        self._average: dict[str, float] = {}
+        self._average: Parts = {}
 
     def run(self) -> None:
         """Trains to the end of phase C, from the last checkpoint where there is one.
@@ -90,45 +94,60 @@ class TinyTrainer:
         Raises:
             DataError: ``folder`` holds a run of another architecture, size or configuration, or a damaged checkpoint.
         """
-        self.optimiser = torch.optim.AdamW(self.lessons.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
+        self.optimiser = torch.optim.AdamW(
+            self.lessons.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=self.lessons.device != "cpu"
+        )
         self._resume()
-        total = sum(self.config.steps)
         self._started = time.monotonic() - self._seconds
-        while self.step < total:
-            phase, done = self._phase()
-            self._set_rate(phase, done)
-            losses = (self._vision_step, self._language_step, self._joint_step)[phase](
-                np.random.default_rng([self.config.seed, self.step])  # by step, so that a resumed run draws the same
-            )
-            self.step += 1
-            self._log(phase, losses)
-            if self.step % self.config.checkpoint_every == 0 or self.step == total:
-                self._checkpoint()
-            if phase > 0 and (self.step % self.config.evaluate_every == 0 or self.step == total):
-                self._evaluate()
+        for phase, steps in enumerate((self._vision_step, self._language_step)):
+            first, last = sum(self.config.steps[:phase]), sum(self.config.steps[: phase + 1])
+            if self.step >= last:
+                continue
+            curriculum = self._curriculum(phase)
+            if phase:
+                self._keep_tokens(curriculum.shelves)
+            for batch in ahead(curriculum, range(self.step, last), self.workers):
+                self._set_rate(phase, (self.step - first) / (last - first))
+                losses = steps(batch.to(self.lessons.device))
+                self.step += 1
+                self._after_step(phase, losses)
         save(self.lessons.model, self.lessons.processor, self.model_folder)
 
-    def _phase(self) -> tuple[int, float]:
-        """(phase, fraction of it done)."""
-        first = 0
-        for phase, count in enumerate(self.config.steps):
-            if self.step < first + count:
-                return phase, (self.step - first) / count
-            first += count
-        raise ValueError("all steps are done")
+    def _after_step(self, phase: int, losses: Parts) -> None:
+        config, ended = self.config, self.step == sum(self.config.steps)
+        self._log(phase, losses)
+        done, count = self.step - sum(config.steps[:phase]), config.steps[phase]
+        self.progress(f"phase {'AB'[phase]}", done, count)
+        if self.step % config.checkpoint_every == 0 or ended:
+            self._checkpoint()
+        if phase and (self.step % config.evaluate_every == 0 or ended):
+            self._evaluate()
+
+    def _curriculum(self, phase: int) -> Curriculum:
+        config, lessons = self.config, self.lessons
+        shelves = stock(
+            self.pictures,
+            (TRAINING, KEPT)[phase],
+            config.pictures[phase],
+            config.objects[phase],
+            progress=lambda done, total: self.progress(f"render pictures for {'AB'[phase]}", done, total),
+        )
+        return Curriculum(
+            self.arch,
+            lessons.names,
+            {shelf.size: lessons.maker(shelf.size) for shelf in shelves},
+            shelves,
+            config.seed,
+            config.batch[phase],
+            config.questions if phase else 0,
+            config.absent_share,
+            pixels=phase == 0,
+        )
 
     def _set_rate(self, phase: int, done: float) -> None:
         warm = min(1.0, (done * self.config.steps[phase] + 1) / 150)
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rates[phase] * warm * max(0.03, 0.5 * (1 + math.cos(math.pi * done)))
-
-    def _draw(self, rng: np.random.Generator, phase: int) -> Pictures:
-        """Pictures that no other step sees."""
-        shapes = list(self.shapes)
-        size = shapes[rng.choice(len(shapes), p=list(self.shapes.values()))]
-        first = self.step * max(self.config.batch)
-        numbers = range(first, first + self.config.batch[phase])
-        return render(self.world, TRAINING, numbers, size, self.config.objects[phase])
 
     def _update(self, loss: torch.Tensor) -> None:
         self.optimiser.zero_grad(set_to_none=True)
@@ -136,54 +155,35 @@ class TinyTrainer:
         torch.nn.utils.clip_grad_norm_(self.lessons.parameters(), 1.0)
         self.optimiser.step()
 
-    def _vision_step(self, rng: np.random.Generator) -> dict[str, float]:
-        loss, parts = self.lessons.vision_loss(self._draw(rng, 0))
+    def _vision_step(self, batch: Batch) -> Parts:
+        loss, parts = self.lessons.vision_loss(_read(batch.pixels), batch.targets, batch.size)
         self._update(loss)
         return parts
 
-    def _language_step(self, rng: np.random.Generator) -> dict[str, float]:
-        if not self.kept:
-            self._keep_tokens()
-        counts = np.array([len(k.scenes) for k in self.kept])
-        kept = self.kept[rng.choice(len(self.kept), p=counts / counts.sum())]
-        index = np.sort(rng.choice(len(kept.scenes), min(self.config.batch[1], len(kept.scenes)), replace=False))
-        return self._answer_step(
-            rng, kept.tokens[index].to(self.lessons.device), [kept.scenes[i] for i in index], kept.size
-        )
-
-    def _joint_step(self, rng: np.random.Generator) -> dict[str, float]:
-        pictures = self._draw(rng, 2)
-        return self._answer_step(rng, self.lessons.tokens(pictures), pictures.objects, pictures.size)
-
-    def _answer_step(
-        self, rng: np.random.Generator, tokens: torch.Tensor, scenes: Scenes, size: tuple[int, int]
-    ) -> dict[str, float]:
-        phrases = self.lessons.phrases(rng, scenes, size, self.config.questions, self.config.absent_share)
+    def _language_step(self, batch: Batch) -> Parts:
+        tokens = self.kept[batch.shelf][batch.index]
         guided = self.step - self.config.steps[0] < self.config.guided_steps
         weight = self.config.guide_weight if guided else 0.0
-        loss, parts = self.lessons.answer_loss(tokens, scenes, size, phrases, weight)
+        loss, parts = self.lessons.answer_loss(tokens, _read(batch.turns), batch.targets, weight)
         self._update(loss)
         return parts
 
     @torch.no_grad()
-    def _keep_tokens(self) -> None:
-        """Fills ``kept`` with pictures that no step draws; the same ones after a resumption."""
-        kept, first = [], 0
-        counts = [round(share * self.config.kept_pictures) for share in self.shapes.values()]
-        for size, count in zip(self.shapes, counts, strict=True):
-            tokens, scenes = [], list[Sequence[SceneObject]]()
-            for at in range(0, count, 32):
-                numbers = range(first + at, first + min(count, at + 32))
-                pictures = render(self.world, KEPT, numbers, size, self.config.objects[1])
-                tokens.append(self.lessons.tokens(pictures).to("cpu", torch.bfloat16))
-                scenes += pictures.objects
-            kept.append(Kept(size, torch.cat(tokens), scenes))
-            first += count
-            self._write({"kept": len(scenes), "width": size[0], "height": size[1]})
+    def _keep_tokens(self, shelves: Sequence[Shelf]) -> None:
+        """Fills ``kept``: the image tokens (pictures, R * C, width) of every shelf."""
+        kept = []
+        for shelf in shelves:
+            pictures = InOrder(shelf, self.config.batch[1])
+            tokens = [
+                self.lessons.tokens(pixels.to(self.lessons.device)).to(torch.bfloat16)
+                for pixels in ahead(pictures, range(len(pictures)), self.workers)
+            ]
+            kept.append(torch.cat(tokens))
+            self._write({"kept": len(shelf.files), "width": shelf.size[0], "height": shelf.size[1]})
         self.kept = tuple(kept)
 
     def _evaluate(self) -> None:
-        lessons, size = self.lessons, next(iter(self.shapes))
+        lessons, size = self.lessons, WorldConfig().shapes[0]
         lessons.model.eval()
         lessons.model.set_attn_implementation("sdpa")
         pictures = render(self.validation, TRAINING, range(self.config.validation_pictures), size)
@@ -245,16 +245,30 @@ class TinyTrainer:
             **{k: v for k, v in asdict(self.config).items() if "every" not in k},
         }
 
-    def _log(self, phase: int, losses: dict[str, float]) -> None:
+    def _log(self, phase: int, losses: Parts) -> None:
         for name, value in losses.items():
             self._average[name] = 0.97 * self._average.get(name, value) + 0.03 * value
         if self.step % 50 == 0:
-            shown = {k: round(self._average[k], 4) for k in losses}
+            shown = {k: round(float(self._average[k]), 4) for k in losses}
             self._write(
-                {"step": self.step, "phase": "ABC"[phase], "seconds": round(time.monotonic() - self._started), **shown}
+                {"step": self.step, "phase": "AB"[phase], "seconds": round(time.monotonic() - self._started), **shown}
             )
 
     def _write(self, line: dict[str, Any]) -> None:
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
+
+
+T = TypeVar("T")
+
+
+def _read(part: T | None) -> T:
+    """A part of a batch that its phase has.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if part is None:
+        raise ValueError("the curriculum of this phase lacks a part that its step needs")
+    return part
