@@ -118,6 +118,7 @@ def build(
     ),
     limit: Annotated[int, typer.Option(help="At most so many training pairs.", min=1)] = 5000,
     calibration_limit: Annotated[int, typer.Option(help="At most so many calibration pairs.", min=50)] = 1000,
+    epochs: Annotated[int, typer.Option(help="Of the regressor, at most (appendix A.2: 100).", min=1)] = 100,
     map_side: Annotated[int | None, typer.Option(help="Resize maps to a square of so many cells.", min=1)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
@@ -126,6 +127,7 @@ def build(
     from acs_core.lvlm import load_lvlm
     from training import build as job
     from training.collect import CollectConfig
+    from training.fit import FitConfig
 
     pairs = load_pairs(train, train_images)[:limit]
     fresh = load_pairs(calibration, calibration_images)[:calibration_limit]
@@ -134,7 +136,7 @@ def build(
         f"{len(pairs)} pairs of {train.parent.name}/{train.name}",
         f"{len(fresh)} pairs of {calibration.parent.name}/{calibration.name}",
     )
-    config = job.BuildConfig(collect=CollectConfig(map_size=_square(map_side)))
+    config = job.BuildConfig(CollectConfig(map_size=_square(map_side)), FitConfig(epochs=epochs))
     made_by = job.describe(config, *sources)
     with bar() as move:
         job.build(lvlm, pairs, fresh, work, out, made_by, config, say=lambda text: err.print(text), progress=move)

@@ -76,6 +76,7 @@ def tiny_eval(
     with bar() as move:
         file = _world(work / split, split, cases, move)
         pairs, absent = load_pairs(file)[:cases], load_absent(file, limit=max(1, cases // 4))
+        several = load_pairs(file, multiple=True)[: max(1, cases // 10)]
         if pictures:
             shown = pairs[:: max(1, len(pairs) // 20)][:20]
             draw_scenes(resolve_model(name), shown, pictures)
@@ -84,7 +85,7 @@ def tiny_eval(
         lvlm = load_lvlm(resolve_model(name), device="cpu")
         selectors = [make_selector(s, lvlm) for s in _usable(Path(name))]
         folder = work / f"{Path(name).name}-{split}-{len(pairs)}-{temperature}"
-        report = tiny_report(lvlm, pairs, absent, selectors, folder, temperature, progress=move)
+        report = tiny_report(lvlm, pairs, absent, several, selectors, folder, temperature, progress=move)
     title = f"{Path(name).name}, split {split}: {len(pairs)} small objects (0.1-1 % of the image), N=10, {temperature=}"
     _print(report, title)
     if json_file:
@@ -141,4 +142,8 @@ def _print(report: TinyReport, title: str) -> None:
     console.print(table)
     console.print(f"unparseable answers: {report.unparseable:.1f} %")
     console.print(f"absent objects refused: {report.refused:.1f} % of {report.absent}")
+    console.print(
+        f"several objects of a category: recall {report.recall:.1f} %, precision {report.precision:.1f} % "
+        f"({report.several} questions)"
+    )
     console.print(f"one greedy answer on one CPU thread: {report.answer_ms:.0f} ms (median)")

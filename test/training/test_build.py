@@ -1,5 +1,5 @@
 import pytest
-from known_world import known_pairs
+from tiny_parts import some_pairs
 
 from acs_core.assets import resolve_model
 from acs_core.calibration import Calibration
@@ -21,8 +21,8 @@ def lvlm():
 
 
 def test_a_model_gets_all_its_files_and_they_load(lvlm, tmp_path):
-    train = known_pairs(tmp_path / "train", "train", 50)
-    fresh = known_pairs(tmp_path / "val", "val", 90)
+    train = some_pairs(tmp_path / "train", "train", 50)
+    fresh = some_pairs(tmp_path / "val", "val", 90)
     config = BuildConfig(
         CollectConfig(samples=4, max_new_tokens=64), FitConfig(epochs=2), AnalysisConfig(min_group=1, heads=2)
     )

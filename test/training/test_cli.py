@@ -14,9 +14,10 @@ def test_synth_writes_a_data_set(tmp_path):
     assert len(json.loads((tmp_path / "instances.json").read_text())["images"]) == 3
 
 
-def test_tiny_eval_prints_a_row_for_every_method(tmp_path):
+@pytest.mark.parametrize("arch", ["internvl", "qwen2_5_vl"])
+def test_tiny_eval_prints_a_row_for_every_method(arch, tmp_path):
     table = tmp_path / "table.json"
-    arguments = ["tiny-eval", "--cases", "4", "--work", str(tmp_path), "--json", str(table)]
+    arguments = ["tiny-eval", "--arch", arch, "--cases", "4", "--work", str(tmp_path), "--json", str(table)]
     done = runner.invoke(cli.app, arguments)
     assert done.exit_code == 0, done.output
     found = json.loads(table.read_text())
@@ -24,7 +25,7 @@ def test_tiny_eval_prints_a_row_for_every_method(tmp_path):
     assert [r["method"] for r in rows] == ["greedy", "first-valid", "acs-free", "acs-learned", "best of N"]
     assert [r["calibration_error"] is None for r in rows] == [True, True, False, False, True]
     assert rows[-1]["accuracy"] >= max(r["accuracy"] for r in rows[1:])
-    for words in ("unparseable answers", "absent objects refused", "on one CPU thread"):
+    for words in ("unparseable answers", "absent objects refused", "several objects", "on one CPU thread"):
         assert words in done.output
     assert found["answer_ms"] > 0 and 0 <= found["unparseable"] <= 100 and 0 <= found["refused"] <= 100
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from known_world import known_pairs
+from tiny_parts import some_pairs
 
 from acs_core.assets import resolve_model
 from acs_core.lvlm import load_lvlm
@@ -18,7 +18,7 @@ def lvlm():
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    return known_pairs(tmp_path_factory.mktemp("world"), "test", 54)
+    return some_pairs(tmp_path_factory.mktemp("world"), "test", 54)
 
 
 @pytest.fixture(scope="module")

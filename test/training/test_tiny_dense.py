@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny_parts import NAMES, SQUARE, small_arch
+from tiny_parts import NAMES, SQUARE, WIDE, small_arch
 
 from acs_core.geometry import Box
 from training.tiny.dense import DenseHead, dense_targets
@@ -24,6 +24,12 @@ def test_targets_sit_in_the_token_of_the_centre(name, digits):
     assert targets.label[0, 2, 1] == NAMES.index("key") and (targets.label >= 0).sum() == 1
     torch.testing.assert_close(targets.box[0, 2, 1], torch.tensor([0, 0, 18, 12]) / 30)
     assert targets.digits[0, 2, 1].tolist() == digits
+
+
+@pytest.mark.parametrize(("name", "place"), [("internvl", (1, 3)), ("qwen2_5_vl", (1, 4))])
+def test_rows_are_rows_in_a_wide_picture(name, place):
+    targets = dense_targets([(SceneObject("key", Box(120, 30, 138, 42), 50),)], NAMES, small_arch(name), WIDE)
+    assert (targets.label[0] >= 0).nonzero().tolist() == [[*place]]
 
 
 def test_of_two_objects_in_one_token_the_smaller_is_asked_for():

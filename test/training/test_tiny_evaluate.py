@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 from tiny_parts import ARCHES, CUP, KEY_HIGH, KEY_LOW, small_arch, small_model
+from transformers import AutoModelForImageTextToText
 
+from acs_core.assets import ASSETS
 from acs_core.geometry import Box
 from training.errors import DataError
-from training.scene import WRITTEN
+from training.scene import TRAINING, WRITTEN
+from training.tiny.arch import make_arch
 from training.tiny.data import Pictures, render
 from training.tiny.evaluate import Answered, absent_cases, ask, sheet, small_cases, summary
 from training.tiny.questions import QuestionMaker
@@ -24,6 +27,26 @@ def test_small_and_absent_objects_are_asked_for(name):
     assert all((a.truth is None) == all(o.name != a.phrase for o in pictures.objects[a.index]) for a in answers)
     found = summary(answers, pictures)
     assert found["cases"] == 8 and found["acc"] == 0  # a model that has learnt nothing
+
+
+@pytest.mark.parametrize("name", ARCHES)
+def test_the_shipped_models_ground_and_refuse(name):
+    """Far below what they reach on many pictures, far above chance."""
+    arch, world = make_arch(name), World("test")
+    model = AutoModelForImageTextToText.from_pretrained(ASSETS / arch.model_name, dtype="float32").eval()
+    processor = arch.build_processor(world.names)
+    pictures = render(world, TRAINING, range(30), (420, 300))
+    answers = ask(
+        arch,
+        model,
+        processor,
+        QuestionMaker(arch, model, processor, world.names, (420, 300)),
+        pictures,
+        world.names,
+        100,
+    )
+    found = summary(answers, pictures)
+    assert found["acc"] > 0.35 and found["refused"] > 0.5
 
 
 def test_small_cases_are_small_and_alone():

@@ -52,4 +52,17 @@ def test_answers_are_taught_with_the_teacher_where_it_reads_what_is_trained(less
     assert ("class" in parts) == (lessons.arch.teacher_layers > 0)
     again = lessons.answer_loss(tokens.requires_grad_(), turns, targets)[1]
     assert "class" in again and again["language"].item() == pytest.approx(parts["language"].item(), abs=1e-3)
-    assert loss.item() >= parts["language"]
+    dense = parts.get("class", 0) and _teachers(parts)
+    assert loss.item() == pytest.approx(float(parts["language"] + 0.3 * dense), rel=1e-3)
+
+
+def test_the_guide_is_weighed_in(lessons, pictures, pixels, targets):
+    tokens = lessons.tokens(pixels).detach()
+    turns = lessons.maker(SIZE).turns(pictures.objects, [[objects[0].name] for objects in pictures.objects])
+    plain = lessons.answer_loss(tokens, turns, targets)[0].item()
+    guided, parts = lessons.answer_loss(tokens, turns, targets, guide_weight=0.5)
+    assert parts["guide"] > 1 and guided.item() == pytest.approx(plain + 0.5 * parts["guide"].item(), rel=1e-3)
+
+
+def _teachers(parts):
+    return parts["class"] + 2 * parts["box"] + 0.5 * parts["digits"] + 0.2 * parts["place"]

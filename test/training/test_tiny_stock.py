@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -43,9 +44,18 @@ def test_they_are_rendered_once(folder):
     assert not said and {f: f.stat().st_mtime_ns for f in folder.glob("*/images/*")} == before
 
 
+def test_of_two_runs_one_renders_and_the_other_waits(tmp_path):
+    said, waited = [], []
+    arguments = (tmp_path, KEPT, 6, (3, 5), 1, lambda done, total: said.append(done), waited.append)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: stock(*arguments), range(2))
+    assert one == other and said == [1, 2, 3, 4, 5, 6]
+    assert len(waited) == 1 and "another run renders" in waited[0]
+
+
 def test_other_pictures_lie_elsewhere(folder):
     stock(folder, TRAINING, 3, (3, 5), progress=lambda done, total: None)
-    names = {f.name for f in folder.iterdir()}
+    names = {f.name for f in folder.iterdir() if f.is_dir()}
     assert names == {f"world{WORLD_VERSION}-{s}-3-5-objects-{n}" for s, n in ((KEPT, 12), (TRAINING, 3))}
 
 

@@ -12,6 +12,7 @@ from training.tiny.train import TinyTrainer, TrainConfig
 SHORT = TrainConfig(
     steps=(3, 3),
     rates=(3.0, 3.0),  # of which the warm-up leaves a hundredth: enough to see that something was learnt
+    guided_steps=1,
     batch=(2, 2),
     pictures=(10, 10),
     objects=((3, 5), (3, 5)),
@@ -105,6 +106,29 @@ def test_where_positions_are_in_the_language_model_its_first_layers_learn_with_t
 def test_a_trial_run_is_shorter():
     short = TrainConfig((800, 30)).shortened(0.01)
     assert short.steps == (8, 1) and short.pictures == (240, 240)
+    assert (short.warm_up_steps, short.guided_steps) == (2, 15)
+
+
+def test_the_guide_helps_in_its_steps_only(tmp_path):
+    guided = []
+
+    class Watching(TinyTrainer):
+        def _after_step(self, phase, losses):
+            guided.append("guide" in losses)
+            super()._after_step(phase, losses)
+
+    trainer_in(tmp_path, "internvl", Watching).run()
+    assert guided == [False, False, False, True, False, False]
+
+
+def test_workers_change_nothing(finished, tmp_path):
+    """Nor does a folder of pictures that another run has filled."""
+    arch = small_arch(finished.arch.name, image_size=360)
+    trainer = TinyTrainer(tmp_path, SHORT, arch, pictures=finished.folder / "pictures", workers=2)
+    trainer.run()
+    assert not (tmp_path / "pictures").exists()
+    for name, value in weights(trainer).items():
+        torch.testing.assert_close(value, weights(finished)[name], atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_a_folder_of_another_run_is_not_taken_over(finished):

@@ -5,6 +5,8 @@ from dataclasses import replace
 import torch
 
 from acs_core.geometry import Box
+from training.coco import load_pairs
+from training.synth import write_coco
 from training.tiny.arch import TinyConfig, make_arch
 from training.world import SceneObject
 
@@ -45,3 +47,8 @@ def small_model(arch, names=NAMES):
     torch.manual_seed(0)
     processor = arch.build_processor(names)
     return arch.build_model(processor).eval(), processor
+
+
+def some_pairs(folder, split, count):
+    """``count`` pairs of small objects, for a shipped model."""
+    return load_pairs(write_coco(folder, split, count))[:count]

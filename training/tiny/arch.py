@@ -120,7 +120,9 @@ def token_at(box: Box, size: tuple[int, int], grid: tuple[int, int]) -> tuple[in
 
 
 def resized(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 (B, 3, H, W) in ``size`` (width, height), bicubic like the image processors': grey levels, float32."""
+    """uint8 (B, 3, H, W) in ``size`` (width, height), bicubic: grey levels, float32. They differ from the image
+    processors', which round and clip between the two axes too, by a grey level, at hard black and white edges by more.
+    """
     x = pictures.float()
     if (x.shape[3], x.shape[2]) == size:
         return x

@@ -98,8 +98,7 @@ class InternVLArch:
         return self.side, self.side
 
     def vision_inputs(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        """``pixel_values`` (B, 3, image_size, image_size); resizing rounds where the processor's does, up to one grey
-        level."""
+        """``pixel_values`` (B, 3, image_size, image_size)."""
         tile = (self.size.image_size, self.size.image_size)
         return {"pixel_values": normalised(resized(pictures.permute(0, 3, 1, 2), tile), MEAN, STD)}
 

@@ -25,7 +25,7 @@ _IMAGE_TOKENS = {
 _FRAMES = 2  # a still picture enters as two equal frames
 
 # The merger and the gated vision layers are larger than InternVL's, the rest gives way to stay below 8 MB.
-QWEN_SIZE = TinyConfig(vision_intermediate=256, intermediate=416)
+QWEN_SIZE = TinyConfig(image_size=300, vision_intermediate=256, intermediate=416)
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class Qwen2_5_VLArch:
     def frame(self, width: int, height: int) -> tuple[int, int]:
         """The picture as the processor resizes it: whole image tokens, at most ``image_size`` squared pixels."""
         fewest, most = self._pixels
-        rows, columns = smart_resize(height, width, self.size.token_size, fewest, most)
-        return columns, rows
+        resized_height, resized_width = smart_resize(height, width, self.size.token_size, fewest, most)
+        return resized_width, resized_height
 
     def grid(self, width: int, height: int) -> tuple[int, int]:
         """(rows, columns) of image tokens."""
@@ -112,8 +112,7 @@ class Qwen2_5_VLArch:
         return rows, columns
 
     def vision_inputs(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        """``pixel_values`` (patches of all pictures, 3 * 2 * patch * patch) and ``image_grid_thw`` (B, 3); resizing
-        rounds where the processor's does, up to one grey level."""
+        """``pixel_values`` (patches of all pictures, 3 * 2 * patch * patch) and ``image_grid_thw`` (B, 3)."""
         count, p = len(pictures), self.size.patch_size
         size = (pictures.shape[2], pictures.shape[1])
         rows, columns = self.grid(*size)

@@ -3,7 +3,7 @@ the same after a resumption."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from training.errors import DataError
 from training.tiny.arch import Arch
 from training.tiny.dense import DenseTargets, dense_targets
 from training.tiny.questions import QuestionMaker, Turns
@@ -22,9 +23,8 @@ T = TypeVar("T", covariant=True)
 
 @dataclass(frozen=True)
 class Batch:
-    """B pictures of one ``size`` (width, height): numbers ``index`` (B,) int64 of shelf ``shelf``; ``pixels``
-    (B, H, W, 3) uint8, where they are needed; what the teacher asks about them; and,
-    where questions are asked, those."""
+    """B pictures of one ``size`` (width, height): numbers ``index`` (B,) int64 of shelf ``shelf``; ``targets`` for the
+    teacher; ``pixels`` (B, H, W, 3) uint8 where pictures are read; ``turns`` where questions are asked."""
 
     size: tuple[int, int]
     shelf: int
@@ -103,25 +103,42 @@ class Numbered(Protocol[T]):
     def __getitem__(self, number: int, /) -> T: ...
 
 
-def ahead(source: Numbered[T], numbers: Sequence[int], workers: int) -> Iterable[T]:
-    """``source[n]`` for each of ``numbers`` in turn, made ahead by ``workers`` processes, or here without any."""
-    dataset: Any = source
-    # fork: what the workers read, scenes of all pictures, is not copied; they touch neither the device nor threads
-    return DataLoader(
+def ahead(source: Numbered[T], numbers: Sequence[int], workers: int) -> Iterator[T]:
+    """``source[n]`` for each of ``numbers`` in turn, made ahead by ``workers`` processes, or here without any.
+
+    Raises:
+        DataError: as ``source`` does.
+    """
+    cv2.setNumThreads(1)  # a pool of threads does not survive a fork
+    dataset: Any = _Caught(source)
+    made = DataLoader(
         dataset,
         batch_size=None,
         sampler=numbers,
         num_workers=workers,
         collate_fn=_as_it_is,
-        worker_init_fn=_start_worker,
+        # fork: the scenes of all pictures are not pickled for each worker; workers do not touch the device
         multiprocessing_context="fork" if workers else None,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=2 if workers else None,  # each batch of pictures takes 40 MB of shared memory
     )
+    for value in made:
+        if isinstance(value, DataError):
+            raise value
+        yield value
+
+
+@dataclass(frozen=True)
+class _Caught:
+    """A source whose errors are values: a loader would wrap them in the traceback of its worker."""
+
+    source: Numbered[Any]
+
+    def __getitem__(self, number: int) -> Any:
+        try:
+            return self.source[number]
+        except DataError as error:
+            return error
 
 
 def _as_it_is(made: Any) -> Any:
     return made
-
-
-def _start_worker(number: int) -> None:
-    cv2.setNumThreads(1)

@@ -91,7 +91,7 @@ class QuestionMaker:
         token = str(processor.image_token)
         ids = self._ids(self._chat(self._names[0]).split(token)[0] + arch.image_text(processor, *size))
         at = [i for i, t in enumerate(ids) if t == processor.image_token_id]
-        positions = arch.prefix_positions(model, torch.tensor([ids]), *size).cpu()
+        positions = arch.prefix_positions(model, torch.tensor([ids]), *size)
         self.prefix = Prefix(tuple(ids), positions, (at[0], at[-1] + 1))
 
     def _chat(self, phrase: str) -> str:

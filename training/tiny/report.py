@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from scipy.optimize import linear_sum_assignment
 
 from acs_core.assets import asset_for
 from acs_core.calibration import Calibration
 from acs_core.candidates import ABSENT, CUT_OFF, EMPTY, UNPARSEABLE
+from acs_core.geometry import Box, iou_matrix
 from acs_core.grounder import Grounder
 from acs_core.lvlm.base import LVLM
 from acs_core.overlay import draw_result
@@ -45,16 +47,21 @@ class Row:
 class TinyReport:
     """``cases`` objects that are there and ``absent`` that are not were asked for, samples drawn at ``temperature``.
     ``unparseable`` percent of all answers about objects that are there, greedy and sampled, hold neither a box nor
-    ``[]``; ``refused`` percent of the greedy answers about objects that are not there say so; ``answer_ms`` is the
-    median time of a greedy answer on one CPU thread, from the picture to the tokens."""
+    ``[]``; ``refused`` percent of the greedy answers about objects that are not there say so. Asked for ``several``
+    categories of which a picture shows two or more, ``recall`` percent of the objects are among the greedily answered
+    boxes with IoU >= 0.5, ``precision`` percent of the boxes are such (no object has two boxes, nor a box two objects).
+    ``answer_ms`` is the median time of a greedy answer on one CPU thread, from the picture to the tokens."""
 
     model: str
     cases: int
     absent: int
+    several: int
     temperature: float
     rows: tuple[Row, ...]
     unparseable: float
     refused: float
+    precision: float
+    recall: float
     answer_ms: float
 
 
@@ -62,6 +69,7 @@ def tiny_report(
     lvlm: LVLM,
     pairs: Sequence[Pair],
     absent: Sequence[Pair],
+    several: Sequence[Pair],
     selectors: Sequence[Selector],
     work: Path,
     temperature: float = 1.0,
@@ -69,7 +77,8 @@ def tiny_report(
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> TinyReport:
     """Greedy, every selector on the same ten samples of ``pairs``, and the best of the ten as the bound; greedy answers
-    about ``absent``, which no picture shows. Answers are kept in ``work``, so that a stopped evaluation goes on.
+    about ``absent``, which no picture shows, and ``several``, each of which has two or more true boxes. Answers are
+    kept in ``work``, so that a stopped evaluation goes on.
 
     Raises:
         DataError: a picture cannot be read.
@@ -84,22 +93,34 @@ def tiny_report(
 
     ask("greedy", pairs, config)
     ask("absent", absent, config)
+    ask("several", several, config)
     ask("samples", pairs, replace(config, greedy=False, temperature=temperature))
     first, data = read_store(work / "greedy"), read_store(work / "samples")
     rows = [_row_of(lvlm, s, first if s.greedy_decoding else data) for s in selectors]
     rows.append(_row("best of N", choose_offline(selectors[0], data).oracle))
     problems = [r["problem"] for name in ("greedy", "samples") for r in read_responses(work / name)]
     refused = [r["problem"] == ABSENT for r in read_responses(work / "absent")]
+    listed = read_store(work / "several")
+    found = sum(count_found(listed.box[listed.pair == i], pair.truth) for i, pair in enumerate(several))
     return TinyReport(
         lvlm.name,
         len(pairs),
         len(absent),
+        len(several),
         temperature,
         tuple(rows),
         100 * float(np.mean([p in (UNPARSEABLE, EMPTY, CUT_OFF) for p in problems])),
         100 * float(np.mean(refused)),
+        100 * found / max(1, len(listed.box)),
+        100 * found / sum(len(pair.truth) for pair in several),
         _answer_ms(lvlm, pairs[:TIMED_ANSWERS], config.max_new_tokens),
     )
+
+
+def count_found(boxes: np.ndarray, truth: Sequence[Box]) -> int:
+    """How many of ``truth`` have a box of their own among ``boxes`` (M, 4) with IoU >= 0.5."""
+    good = iou_matrix(boxes, np.array([t.as_tuple() for t in truth])) >= 0.5  # (M, N)
+    return int(good[linear_sum_assignment(good, maximize=True)].sum())
 
 
 def write_report(report: TinyReport, file: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
 import cv2
@@ -34,10 +35,10 @@ class Shelf:
         """
         pixels = []
         for i in index:
-            read = cv2.imread(str(self.files[i]), cv2.IMREAD_COLOR_RGB)
+            read = cv2.imread(str(self.files[i]), cv2.IMREAD_COLOR)
             if read is None:
                 raise DataError(f"{self.files[i]} is missing or no picture: delete its folder, it is rendered again")
-            pixels.append(read)
+            pixels.append(cv2.cvtColor(read, cv2.COLOR_BGR2RGB))
         return Pictures(np.stack(pixels), tuple(self.objects[i] for i in index))
 
 
@@ -48,19 +49,27 @@ def stock(
     objects: tuple[int, int],
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    waiting: Callable[[str], None] = lambda why: None,
 ) -> tuple[Shelf, ...]:
     """``count`` pictures of the training world with (fewest, most) ``objects``, one shelf a size, largest first;
-    rendered into ``folder`` unless they are there. Runs may share a folder: what is in it depends on the arguments
-    alone.
+    rendered into ``folder`` unless they are there, or after ``waiting`` for another run that does it. Runs may share a
+    folder, at the same time too: what is in it depends on the arguments alone.
 
     Raises:
         DataError: ``folder`` holds a damaged data set.
     """
     place = folder / f"world{WORLD_VERSION}-{stream}-{objects[0]}-{objects[1]}-objects-{count}"
     file = place / "instances.json"
-    if not file.exists():
-        config = WorldConfig(min_objects=objects[0], max_objects=objects[1])
-        write_coco(place, "train", count, config, workers, progress, stream)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{place.name}.lock").open("w") as lock:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            waiting(f"another run renders {place}: waiting for it")
+            flock(lock, LOCK_EX)
+        if not file.exists():
+            config = WorldConfig(min_objects=objects[0], max_objects=objects[1])
+            write_coco(place, "train", count, config, workers, progress, stream)
     try:
         content = json.loads(file.read_text())
         names = {c["id"]: str(c["name"]) for c in content["categories"]}

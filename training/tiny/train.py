@@ -13,17 +13,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, TypeVar
 
-import cv2
 import torch
 from PIL import Image
 
-from training.errors import DataError
-from training.scene import KEPT, TRAINING, WorldConfig
+from training.scene import KEPT, TRAINING, WORLD_VERSION, WorldConfig
 from training.tiny import evaluate
 from training.tiny.arch import Arch, save
+from training.tiny.checkpoint import read_checkpoint, write_checkpoint
 from training.tiny.curriculum import Batch, Curriculum, InOrder, ahead
 from training.tiny.data import render
 from training.tiny.lessons import Lessons, Parts
@@ -37,12 +35,13 @@ class TrainConfig:
 
     steps: tuple[int, int]
     rates: tuple[float, float] = (2.5e-3, 2e-3)
+    warm_up_steps: int = 150  # at the beginning of each phase
     batch: tuple[int, int] = (96, 64)
     pictures: tuple[int, int] = (24000, 24000)
     # Fewest and most in a picture. A, whose price is by the picture, learns from crowds.
     objects: tuple[tuple[int, int], tuple[int, int]] = ((14, 30), (3, 12))
     questions: int = 8
-    absent_share: float = 0.25
+    absent_share: float = 0.3
     dense_weight: float = 0.3  # of the teacher, beside the language loss
     guide_weight: float = 0.5  # of the guide, in its steps
     guided_steps: int = 1500  # from the beginning of phase B on
@@ -54,9 +53,18 @@ class TrainConfig:
 
     def shortened(self, scale: float) -> TrainConfig:
         """The same run with ``scale`` in (0, 1] of its steps and pictures, for a trial."""
-        first, second = (max(1, round(s * scale)) for s in self.steps)
-        crowded, plain = (max(64, round(p * scale)) for p in self.pictures)
-        return replace(self, steps=(first, second), pictures=(crowded, plain))
+
+        def few(steps: int) -> int:
+            return max(1, round(steps * scale))
+
+        crowded, plain = (max(64, few(p)) for p in self.pictures)
+        return replace(
+            self,
+            steps=(few(self.steps[0]), few(self.steps[1])),
+            warm_up_steps=few(self.warm_up_steps),
+            guided_steps=few(self.guided_steps),
+            pictures=(crowded, plain),
+        )
 
 
 class TinyTrainer:
@@ -78,25 +86,23 @@ class TinyTrainer:
         self.pictures, self.workers, self.progress = pictures or folder / "pictures", workers, progress
         self.model_folder = folder / arch.model_name
         folder.mkdir(parents=True, exist_ok=True)
-        cv2.setNumThreads(1)  # the threads of a pool would be missing in the workers, which are forked
         self.validation = World("val")
         self.lessons = Lessons(arch, self.validation.names, device, config.dense_weight, config.seed)
         self.step, self.kept = 0, tuple[torch.Tensor, ...]()
-        self._seconds, self._started = (
-            0.0,
-            time.monotonic(),
-        )  # of earlier starts; when this run would have begun at once
+        self._seconds = 0.0  # that earlier starts took
+        self._started = time.monotonic()  # when the run would have begun, had it never stopped
         self._average: Parts = {}
+        self.optimiser = torch.optim.AdamW(
+            self.lessons.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=device != "cpu"
+        )
 
     def run(self) -> None:
-        """Trains to the end of phase C, from the last checkpoint where there is one.
+        """Trains to the end of phase B, from the last checkpoint where there is one.
 
         Raises:
-            DataError: ``folder`` holds a run of another architecture, size or configuration, or a damaged checkpoint.
+            DataError: ``folder`` holds a run of another architecture, size, world or configuration; the checkpoint or
+                a training picture is damaged.
         """
-        self.optimiser = torch.optim.AdamW(
-            self.lessons.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=self.lessons.device != "cpu"
-        )
         self._resume()
         self._started = time.monotonic() - self._seconds
         for phase, steps in enumerate((self._vision_step, self._language_step)):
@@ -118,10 +124,10 @@ class TinyTrainer:
         self._log(phase, losses)
         done, count = self.step - sum(config.steps[:phase]), config.steps[phase]
         self.progress(f"phase {'AB'[phase]}", done, count)
-        if self.step % config.checkpoint_every == 0 or ended:
-            self._checkpoint()
         if phase and (self.step % config.evaluate_every == 0 or ended):
             self._evaluate()
+        if self.step % config.checkpoint_every == 0 or ended:
+            self._checkpoint()
 
     def _curriculum(self, phase: int) -> Curriculum:
         config, lessons = self.config, self.lessons
@@ -131,6 +137,7 @@ class TinyTrainer:
             config.pictures[phase],
             config.objects[phase],
             progress=lambda done, total: self.progress(f"render pictures for {'AB'[phase]}", done, total),
+            waiting=lambda why: self._write({"waiting": why}),
         )
         return Curriculum(
             self.arch,
@@ -145,7 +152,7 @@ class TinyTrainer:
         )
 
     def _set_rate(self, phase: int, done: float) -> None:
-        warm = min(1.0, (done * self.config.steps[phase] + 1) / 150)
+        warm = min(1.0, (done * self.config.steps[phase] + 1) / self.config.warm_up_steps)
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rates[phase] * warm * max(0.03, 0.5 * (1 + math.cos(math.pi * done)))
 
@@ -156,7 +163,7 @@ class TinyTrainer:
         self.optimiser.step()
 
     def _vision_step(self, batch: Batch) -> Parts:
-        loss, parts = self.lessons.vision_loss(_read(batch.pixels), batch.targets, batch.size)
+        loss, parts = self.lessons.vision_loss(_needed(batch.pixels), batch.targets, batch.size)
         self._update(loss)
         return parts
 
@@ -164,7 +171,7 @@ class TinyTrainer:
         tokens = self.kept[batch.shelf][batch.index]
         guided = self.step - self.config.steps[0] < self.config.guided_steps
         weight = self.config.guide_weight if guided else 0.0
-        loss, parts = self.lessons.answer_loss(tokens, _read(batch.turns), batch.targets, weight)
+        loss, parts = self.lessons.answer_loss(tokens, _needed(batch.turns), batch.targets, weight)
         self._update(loss)
         return parts
 
@@ -202,44 +209,24 @@ class TinyTrainer:
         lessons.train()
 
     def _checkpoint(self) -> None:
-        state = {
-            "run": self._run(),
-            "step": self.step,
-            "seconds": time.monotonic() - self._started,
-            "model": self.lessons.model.state_dict(),
-            "dense": self.lessons.dense.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-        partial = self.folder / "last.pt.part"
-        torch.save(state, partial)
-        partial.replace(self.folder / "last.pt")
+        write_checkpoint(
+            self.folder / "last.pt",
+            self._run(),
+            self._parts(),
+            {"step": self.step, "seconds": time.monotonic() - self._started},
+        )
 
     def _resume(self) -> None:
-        file = self.folder / "last.pt"
-        if not file.exists():
-            return
-        try:
-            state = torch.load(file, map_location=self.lessons.device, weights_only=True)
-            found, wanted = state["run"], self._run()
-            differing = [k for k in wanted if found.get(k) != wanted[k]]
-            if not differing:
-                self.lessons.model.load_state_dict(state["model"])
-                self.lessons.dense.load_state_dict(state["dense"])
-                self.optimiser.load_state_dict(state["optimiser"])
-                self.step, self._seconds = state["step"], state["seconds"]
-        except (EOFError, KeyError, RuntimeError, UnpicklingError) as error:
-            raise DataError(
-                f"{file} is damaged ({type(error).__name__}): delete it and train from the start"
-            ) from error
-        if differing:
-            k = differing[0]
-            raise DataError(
-                f"{self.folder} holds a run with {k} {found.get(k)}, not {wanted[k]}: choose another folder"
-            )
+        found = read_checkpoint(self.folder / "last.pt", self._run(), self._parts(), self.lessons.device)
+        self.step, self._seconds = found.get("step", 0), found.get("seconds", 0.0)
+
+    def _parts(self) -> dict[str, Any]:
+        return {"model": self.lessons.model, "dense": self.lessons.dense, "optimiser": self.optimiser}
 
     def _run(self) -> dict[str, Any]:
         """What a checkpoint must agree in to be gone on with."""
         return {
+            "world": WORLD_VERSION,
             "arch": self.arch.name,
             **asdict(self.arch.size),
             **{k: v for k, v in asdict(self.config).items() if "every" not in k},
@@ -263,7 +250,7 @@ class TinyTrainer:
 T = TypeVar("T")
 
 
-def _read(part: T | None) -> T:
+def _needed(part: T | None) -> T:
     """A part of a batch that its phase has.
 
     Raises:
