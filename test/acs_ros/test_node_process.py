@@ -165,10 +165,11 @@ def test_the_demo_plays_a_bag_and_writes_what_it_promises(model, tmp_path, capsy
     assert [f.truth for f in read_bag(out / "result_bag")] == [question(i).truth for i in (1, 2)]
 
 
-def test_the_shipped_model_finds_what_the_shipped_bag_asks_for(tmp_path, capsys):
+@pytest.mark.parametrize("shipped", ["tiny-internvl", "tiny-qwen2.5-vl"])
+def test_the_shipped_models_find_what_the_shipped_bag_asks_for(shipped, tmp_path, capsys):
     out = tmp_path / "out"
-    assert demo.main(["--frames", "6", "--seed", "1", "--out", str(out)]) == 0
-    assert "answered 6 of 6 frames" in capsys.readouterr().out
+    assert demo.main(["--model", shipped, "--frames", "12", "--seed", "1", "--out", str(out)]) == 0
+    assert "answered 12 of 12 frames" in capsys.readouterr().out
     results = json.loads((out / "results.json").read_text())
     assert results["summary"]["score_kind"] == "calibrated"
     found = [f for f in results["frames"] if f["box"]]
