@@ -1,9 +1,9 @@
-"""Look once: the attention maps and entropies of all coordinates of all responses, in one forward.
+"""Look once: the attention maps and entropies of all coordinates of all responses, when the answers are there.
 
 The token that matters for a coordinate is its first (paper appendix A), and the attention that emitted it is that of
-the position before. After sampling, those positions alone are run through the language model again, all responses at
-once. Each sees the keys that sampling left in the cache, up to and including its own. The registered attention
-function (:mod:`acs_core.lookout`) computes the softmax in float32 and keeps the columns of the image tokens.
+the position before. Sampling kept every position's queries and keys (:mod:`acs_core.branches`); here those of the
+coordinates alone are scored against the keys, in float32 whatever the model's dtype, and the columns of the image
+tokens are kept. No layer of the model runs again.
 
 Maps are raw weights: what a head gives to the image tokens, out of a softmax over all the tokens it sees. They do not
 sum to one; entropy normalises them itself (equation 3).
@@ -11,20 +11,21 @@ sum to one; entropy normalises them itself (equation 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-from acs_core.lookout import IMPLEMENTATION, DeepestLayerSeen, Look, Recorder
+from acs_core.branches import Branches, Segment, across
+from acs_core.entropy import row_entropy
 from acs_core.lvlm.base import LVLM, Prompt
-from acs_core.sampling import Samples
+from acs_core.maps import resize_maps
+from acs_core.sampling import Samples, responses_of
 from acs_core.types import COORDINATES, Candidate
 
 Heads = tuple[tuple[tuple[int, int], ...], ...]
+_CHUNK_BYTES = 256 * 2**20  # of float32 weights held at a time
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,7 @@ class Evidence:
 def capture(
     lvlm: LVLM, prompt: Prompt, samples: Samples, candidates: Sequence[Candidate], needs: AttentionNeeds
 ) -> Evidence:
-    """The attention with which ``samples`` stated the coordinates of ``candidates``.
-
-    The cache in ``samples`` is read, not extended, so it can be looked at again.
+    """The attention with which ``samples`` stated the coordinates of ``candidates``. It can be looked at again.
 
     Raises:
         ValueError: ``needs`` names a layer or head the model does not have, or not four coordinates.
@@ -72,97 +71,110 @@ def capture(
         maps = np.zeros((*shape, *size), np.float32) if size else None
         return Evidence(np.full(shape, np.nan, np.float32), maps, prompt.grid)
 
-    queries = _Queries.of(prompt.length, candidates, samples.num_samples, lvlm.device)
-    per_layer = {
-        int(k): np.flatnonzero(asked[:, k].any(axis=0)).tolist() for k in np.flatnonzero(asked.any(axis=(0, 2)))
-    }
-    look = Look(queries.rows, queries.columns, prompt.map_slice, prompt.grid)
-    recorder = Recorder(look, (layers, heads), per_layer, size)
-    _look(lvlm, prompt, samples, queries.positions, recorder)
+    with torch.inference_mode():
+        queries = _Queries.of(samples, candidates)
+        entropy = torch.full((queries.count, layers, heads), torch.nan, device=lvlm.device)
+        sized = torch.empty((queries.count, layers, heads, *size), device=lvlm.device) if size else None
+        per_position = 4 * heads * (prompt.length + queries.longest)  # bytes of weights
+        step = max(1, _CHUNK_BYTES // per_position)
+        scaling = lvlm.text_model.layers[0].self_attn.scaling
+        for layer in range(layers):
+            wanted = np.flatnonzero(asked[:, layer].any(axis=0)).tolist()
+            if not wanted and sized is None:
+                continue
+            for start in range(0, queries.count, step):
+                part = slice(start, start + step)
+                found = queries.weights(layer, part, scaling)[..., slice(*prompt.map_slice)]  # (p, K, Hv * Wv)
+                if wanted:
+                    entropy[part, layer, wanted] = row_entropy(found[:, wanted])
+                if sized is not None and size is not None:
+                    sized[part, layer] = resize_maps(found.unflatten(-1, prompt.grid), size)
+        place = queries.place  # (C, 4)
+        kept = entropy.cpu()[place].numpy()
+        maps = sized.cpu()[place].numpy() if sized is not None else None
+    return Evidence(np.where(asked[None], kept, np.float32(np.nan)), maps, prompt.grid)
 
-    entropy = recorder.entropy[queries.place].numpy()  # (C, 4, L, K)
-    maps = recorder.maps[queries.place].numpy() if recorder.maps is not None else None
-    return Evidence(np.where(asked[None], entropy, np.float32(np.nan)), maps, prompt.grid)
+
+@dataclass(frozen=True)
+class _Batch:
+    """Positions of one batch of responses: rows (p,) on the device."""
+
+    branches: Branches
+    rows: torch.Tensor
 
 
 @dataclass(frozen=True)
 class _Queries:
-    """Positions to look from, made rectangular: ``positions`` (N, Q), rows with fewer filled up by the prompt's last.
-    Position p of the P distinct ones is at ``rows[p], columns[p]``; ``place`` (C, 4) says which p a coordinate has."""
+    """The P distinct positions that candidates were stated from, batch after batch.
 
-    positions: torch.Tensor
-    rows: torch.Tensor
-    columns: torch.Tensor
+    ``queries`` (L, P, K, D); ``own`` (P,) says how many of the response's own tokens each sees, besides all of the
+    ``prompt``; ``place`` (C, 4) says which position a coordinate has.
+    """
+
+    prompt: tuple[Segment, ...]
+    batches: tuple[_Batch, ...]
+    queries: torch.Tensor
+    own: torch.Tensor
     place: torch.Tensor
 
+    @property
+    def count(self) -> int:
+        """P."""
+        return self.queries.shape[1]
+
+    @property
+    def longest(self) -> int:
+        """The most own tokens that any position sees."""
+        return int(self.own.max())
+
     @classmethod
-    def of(cls, prompt_length: int, candidates: Sequence[Candidate], n: int, device: torch.device) -> _Queries:
-        per_row: list[dict[int, int]] = [{} for _ in range(n)]  # per response: sequence position -> column
-        spots = []
-        for candidate in candidates:
-            row = per_row[candidate.response]
-            for token in candidate.coordinate_tokens:
-                position = prompt_length + token - 1  # the step that emits the token
-                spots.append((candidate.response, row.setdefault(position, len(row))))
-        distinct = {spot: p for p, spot in enumerate(dict.fromkeys(spots))}
-        positions = torch.full((n, max(map(len, per_row))), prompt_length - 1)
-        for i, row in enumerate(per_row):
-            positions[i, : len(row)] = torch.tensor(list(row), dtype=torch.long)
-        rows, columns = torch.tensor(list(distinct)).unbind(dim=1)
-        place = torch.tensor([distinct[spot] for spot in spots]).view(len(candidates), len(COORDINATES))
-        return cls(positions.to(device), rows.to(device), columns.to(device), place)
+    def of(cls, samples: Samples, candidates: Sequence[Candidate]) -> _Queries:
+        written = list(responses_of(samples))
+        spots = [(c.response, token) for c in candidates for token in c.coordinate_tokens]
+        # By response, so that those written in one batch are together: batches hold consecutive responses.
+        distinct = {spot: p for p, spot in enumerate(sorted(set(spots)))}
+        reading, k = samples.reading, samples.prompt
+        queries, batches = [], []
+        for branches in dict.fromkeys(written[response][0] for response, _ in distinct):
+            mine = [(written[i][1], token) for i, token in distinct if written[i][0] is branches]
+            rows = torch.tensor([row for row, _ in mine])
+            batches.append(_Batch(branches, rows.to(reading.queries[k].device)))
+            # What emits the first token is the prompt's last position, whose query all responses share.
+            queries += [
+                branches.query(row, token - 1) if token else reading.queries[k] for row, token in mine
+            ]  # (L, K, D) each
+        tail = reading.tails[k]
+        device = reading.queries[k].device
+        return cls(
+            prompt=(reading.trunk, tail) if tail else (reading.trunk,),
+            batches=tuple(batches),
+            queries=torch.stack(queries, dim=1),
+            own=torch.tensor([token for _, token in distinct], device=device),
+            place=torch.tensor([distinct[spot] for spot in spots]).view(len(candidates), len(COORDINATES)),
+        )
 
+    def weights(self, layer: int, part: slice, scaling: float) -> torch.Tensor:
+        """Softmax (p, K, S + T) in float32 over the prompt and the own tokens, of the positions ``part``."""
+        # In bfloat16 a score of 20 is rounded by up to 0.06, and its weight by 6 %.
+        query = self.queries[layer, part].float()  # (p, K, D)
+        count, heads, dim = query.shape
+        groups = self.prompt[0].keys[layer].shape[0]
+        query = query.view(count, groups, heads // groups, dim)
+        scores = [across(query, segment.keys[layer].float().transpose(1, 2)) for segment in self.prompt]
+        if self.longest:
+            own = self._own_keys(layer)[part].float()  # (p, G, T, D)
+            seen = torch.arange(own.shape[2], device=own.device) < self.own[part, None]  # (p, T)
+            hidden = ~seen[:, None, None]
+            scores.append((query @ own.transpose(-1, -2)).masked_fill_(hidden, -torch.inf))
+        return (torch.cat(scores, dim=-1) * scaling).softmax(dim=-1).flatten(1, 2)
 
-def _look(lvlm: LVLM, prompt: Prompt, samples: Samples, positions: torch.Tensor, recorder: Recorder) -> None:
-    """Runs the tokens at ``positions`` (N, Q) through the language model, layer by layer noted by ``recorder``."""
-    cached = samples.cache.get_seq_length()
-    slots = torch.arange(cached, device=positions.device)
-    mask = slots <= positions[:, None, :, None]  # (N, 1, Q, cached): up to and including the query's own slot
-    # Text positions differ from token indices by a constant, which is 0 unless the rope folds image tokens.
-    rope = positions + (prompt.next_position - prompt.length)  # (N, Q)
-    rope = rope.expand(*prompt.position_ids.shape[:-2], *rope.shape)  # (N, Q) or (3, N, Q)
-    with lvlm.lock, torch.inference_mode(), _attention_of(lvlm):
-        try:
-            lvlm.text_model(
-                inputs_embeds=lvlm.text_model.get_input_embeddings()(samples.sequences.gather(1, positions)),
-                attention_mask=mask,
-                position_ids=rope,
-                past_key_values=_FilledCache(samples.cache),
-                use_cache=True,
-                acs_recorder=recorder,
-            )
-        except DeepestLayerSeen:
-            return
-
-
-class _FilledCache:
-    """Stands in for a cache whose slots already hold what this forward would append: it hands out, and keeps, nothing
-    new. So the forward leaves no trace, and keys are not copied."""
-
-    def __init__(self, cache: Any) -> None:
-        self._layers = cache.layers
-
-    def update(
-        self, key: torch.Tensor, value: torch.Tensor, layer_idx: int, *_: Any, **__: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values (N, G, S, D) of the layer as sampling left them."""
-        layer = self._layers[layer_idx]
-        return layer.keys, layer.values
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Number of filled slots."""
-        return self._layers[layer_idx].get_seq_length()
-
-
-@contextmanager
-def _attention_of(lvlm: LVLM) -> Iterator[None]:
-    """The language model attends by our function inside, and as before afterwards, whatever happens."""
-    before = lvlm.text_model.config._attn_implementation
-    lvlm.hf_model.set_attn_implementation({"text_config": IMPLEMENTATION})
-    try:
-        yield
-    finally:
-        lvlm.hf_model.set_attn_implementation({"text_config": before})
+    def _own_keys(self, layer: int) -> torch.Tensor:
+        """(P, G, T, D), T the ``longest``; slots that a batch never wrote hold zeros."""
+        keys = []
+        for batch in self.batches:
+            written = batch.branches.own_keys(layer)[batch.rows, :, : self.longest]
+            keys.append(torch.nn.functional.pad(written, (0, 0, 0, self.longest - written.shape[2])))
+        return torch.cat(keys)
 
 
 def _asked(needs: AttentionNeeds, layers: int, heads: int) -> np.ndarray:

@@ -33,5 +33,9 @@ class ImageError(AcsError):
     """The image cannot be used: wrong shape, type, encoding, size, or truncated data."""
 
 
+class DeviceMemoryError(AcsError):
+    """The model's device has no room for even one response to this picture."""
+
+
 class Cancelled(AcsError):
     """The caller asked the running call to stop."""

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
+import torch
 
+from acs_core.asked import Asked, GroundOptions
 from acs_core.assets import asset_for, resolve_model
 from acs_core.attention import Evidence, capture
 from acs_core.calibration import Calibration
-from acs_core.candidates import find_candidates
-from acs_core.choice import choose
-from acs_core.errors import Cancelled
+from acs_core.choice import Choice, choose
+from acs_core.deadline import Deadline, Pace
+from acs_core.errors import Cancelled, DeviceMemoryError
 from acs_core.heads import HeadFile
-from acs_core.image import check_image
 from acs_core.lvlm import load_lvlm
-from acs_core.lvlm.base import LVLM, Prompt
-from acs_core.phrase import clean_phrase
-from acs_core.sampling import Samples, greedy, sample
+from acs_core.lvlm.base import LVLM
+from acs_core.reading import Reading, read
+from acs_core.sampling import fresh_seed
 from acs_core.selection import Selector, check_name, make_selector
 from acs_core.types import Candidate, GroundingResult, Response, SamplingConfig, ScoreKind, ShouldStop
+from acs_core.waves import Answers, draw_answers, greedy_answers
 
 LOCK_POLL_S = 0.05
 
@@ -60,6 +61,7 @@ class Grounder:
         self.selector = selector
         self.calibration = calibration
         self._model_name = model_name or lvlm.name
+        self._pace = Pace()
 
     @classmethod
     def from_pretrained(
@@ -120,80 +122,94 @@ class Grounder:
         """What the scores of this Grounder's results mean."""
         return ScoreKind.CALIBRATED if self.calibration is not None else self.selector.score_kind
 
-    def ground(
-        self,
-        image: np.ndarray,
-        phrase: str,
-        *,
-        sampling: SamplingConfig | None = None,
-        multiple: bool = False,
-        min_score: float = 0.0,
-        min_votes: int = 2,
-        should_stop: ShouldStop | None = None,
-    ) -> GroundingResult:
-        """Finds ``phrase`` in ``image``.
+    def ground(self, image: np.ndarray, phrase: str, **options: Unpack[GroundOptions]) -> GroundingResult:
+        """Finds ``phrase`` in ``image``; see :meth:`ground_many`."""
+        return self.ground_many(image, [phrase], **options)[0]
+
+    def ground_many(
+        self, image: np.ndarray, phrases: Sequence[str], **options: Unpack[GroundOptions]
+    ) -> tuple[GroundingResult, ...]:
+        """Finds each of ``phrases`` in ``image``, which is read once for all of them.
+
+        The results are those of separate calls with the same seeds, up to rounding.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            phrase: what to look for, at most 200 characters; data, never an instruction.
-            sampling: how responses are drawn, by default as in the paper (N = 10, temperature 0.5). A greedy selector
-                takes only ``max_new_tokens`` from it.
-            multiple: whether several objects may be reported; else the one best box.
-            min_score: a box below this score, in [0, 1], is not reported. Means a probability only where
-                ``score_kind`` is calibrated; a selector without a score (greedy) never gets above 0.
-            min_votes: with ``multiple``, how many responses must contain an object; see :func:`acs_core.choice.choose`.
-            should_stop: asked between tokens and stages; when it returns True the call ends.
+            phrases: what to look for, one at least, each at most 200 characters; data, never an instruction.
+            options: see :class:`GroundOptions`.
 
         Returns:
-            Every candidate with its verdict. No detections means abstained, and ``reason`` says why.
+            For each phrase, every candidate with its verdict. No detections means abstained, and ``reason`` says why.
 
         Raises:
             PhraseError, ImageError: they cannot be used.
+            DeviceMemoryError: there is no room for even one response.
             Cancelled: ``should_stop`` returned True.
-            ValueError: ``min_score`` or ``min_votes`` out of range.
+            ValueError: no phrases, or ``min_score``, ``min_votes`` or ``deadline_ms`` out of range.
         """
-        if not 0.0 <= min_score <= 1.0:
-            raise ValueError(f"min_score must be in [0, 1], got {min_score}")
-        if min_votes < 1:
-            raise ValueError(f"min_votes must be at least 1, got {min_votes}")
-        phrase = clean_phrase(phrase)
-        image = check_image(image)
-        config = sampling or SamplingConfig()
-        if config.seed is None:
-            config = replace(config, seed=secrets.randbelow(2**31))
-        with self._turn(should_stop):
-            clock = _Clock(should_stop)
-            prompt = self.lvlm.prepare(image, phrase)
-            clock.lap("prompt")
-            samples = self._answer(prompt, config, should_stop)
-            clock.lap("sampling")
-            candidates, responses = find_candidates(self.lvlm, prompt, samples)
-            evidence = capture(self.lvlm, prompt, samples, candidates, self.selector.needs)
-            clock.lap("attention")
-            qualities, scores = self._judge(candidates, evidence, prompt.image_size)
-            choice = choose(
-                candidates,
-                qualities,
-                scores,
-                num_responses=len(responses),
-                multiple=multiple,
-                min_score=min_score,
-                min_votes=min_votes,
+        asked = Asked.of(image, phrases, options)
+        stop = asked.should_stop
+        with self._turn(stop):
+            lost = 0
+            while True:
+                try:
+                    return self._attempt(asked, lost)
+                except torch.OutOfMemoryError as error:
+                    reason = str(error).splitlines()[0]
+                # Outside of the handler, whose traceback keeps the failed attempt's tensors alive.
+                lost = self._give_up_half(asked, lost, reason)
+
+    def _give_up_half(self, asked: Asked, lost: int, reason: str) -> int:
+        """How many responses to do without after the device ran out of memory."""
+        left = asked.config.num_samples - lost
+        if left == 1 or self.selector.greedy_decoding:
+            width, height = asked.image_size
+            raise DeviceMemoryError(
+                f"{self.device} has no room for a response to a picture of {width} x {height} pixels "
+                f"({reason}): use smaller pictures, fewer phrases at once, quantised weights, or another device"
             )
-            clock.lap("selection")
-        return GroundingResult(
-            phrase=phrase,
-            image_size=prompt.image_size,
-            detections=choice.detections,
-            candidates=choice.candidates,
-            responses=tuple(responses),
-            selector=self.selector.name,
-            score_kind=self.score_kind,
-            model=self._model_name,
-            revision=self.lvlm.revision,
-            seed=samples.seed,
-            reason=self._reason(choice.reason, bool(candidates), responses),
-            timing_ms=clock.laps_ms(),
+        if self.lvlm.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return asked.config.num_samples - left // 2
+
+    def _attempt(self, asked: Asked, lost: int) -> tuple[GroundingResult, ...]:
+        """All stages, with ``lost`` responses fewer than were asked for."""
+        config = replace(asked.config, num_samples=asked.config.num_samples - lost)
+        deadline = Deadline(asked.deadline_ms, asked.start, self._pace.after_ms)
+        clock = _Clock(asked)
+        clock.begin("prompt")
+        prompts = self.lvlm.prepare_many(asked.image, asked.phrases)
+        clock.begin("reading")
+        reading = read(self.lvlm, prompts, asked.should_stop)
+        clock.begin("sampling")
+        answers = self._answer(reading, config, deadline, asked.should_stop)
+        clock.begin("attention")
+        evidence = [
+            capture(self.lvlm, prompt, a.samples, a.candidates, self.selector.needs)
+            for prompt, a in zip(prompts, answers, strict=True)
+        ]
+        clock.begin("selection")
+        choices = [self._choose(a, seen, asked) for a, seen in zip(answers, evidence, strict=True)]
+        timing = clock.end()
+        self._pace.note_after(timing["attention"] + timing["selection"])
+        short = f"{lost} of {asked.config.num_samples} responses: the device ran out of memory"
+        return tuple(
+            GroundingResult(
+                phrase=prompt.phrase,
+                image_size=prompt.image_size,
+                detections=choice.detections,
+                candidates=choice.candidates,
+                responses=a.responses,
+                selector=self.selector.name,
+                score_kind=self.score_kind,
+                model=self._model_name,
+                revision=self.lvlm.revision,
+                seed=a.samples.seed,
+                reason=self._reason(choice.reason, bool(a.candidates), a.responses),
+                timing_ms=timing,
+                skipped=((short,) if lost else ()) + a.skipped,
+            )
+            for prompt, a, choice in zip(prompts, answers, choices, strict=True)
         )
 
     @contextmanager
@@ -207,10 +223,28 @@ class Grounder:
         finally:
             self.lvlm.lock.release()
 
-    def _answer(self, prompt: Prompt, config: SamplingConfig, should_stop: ShouldStop | None) -> Samples:
+    def _answer(
+        self, reading: Reading, config: SamplingConfig, deadline: Deadline, should_stop: ShouldStop | None
+    ) -> tuple[Answers, ...]:
         if self.selector.greedy_decoding:
-            return greedy(self.lvlm, prompt, config.max_new_tokens, should_stop)
-        return sample(self.lvlm, prompt, config, should_stop)
+            return greedy_answers(self.lvlm, reading, config.max_new_tokens, deadline, should_stop)
+        seed = fresh_seed() if config.seed is None else config.seed
+        seeds = [seed] * len(reading.prompts)
+        return draw_answers(
+            self.lvlm, reading, config, seeds, deadline=deadline, pace=self._pace, should_stop=should_stop
+        )
+
+    def _choose(self, answers: Answers, evidence: Evidence, asked: Asked) -> Choice:
+        qualities, scores = self._judge(answers.candidates, evidence, asked.image_size)
+        return choose(
+            answers.candidates,
+            qualities,
+            scores,
+            num_responses=len(answers.responses),
+            multiple=asked.multiple,
+            min_score=asked.min_score,
+            min_votes=asked.min_votes,
+        )
 
     def _judge(
         self, candidates: Sequence[Candidate], evidence: Evidence, image_size: tuple[int, int]
@@ -249,17 +283,24 @@ def why_no_candidates(responses: Sequence[Response]) -> str:
 class _Clock:
     """Wall time per stage, and the place where a stop is noticed between stages."""
 
-    def __init__(self, should_stop: ShouldStop | None) -> None:
-        self._should_stop = should_stop
-        self._start = self._last = time.perf_counter()
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._stage, self._last = "waiting", asked.start
         self._laps: dict[str, float] = {}
 
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self._laps[stage] = (now - self._last) * 1e3
-        self._last = now
-        if self._should_stop and self._should_stop():
-            raise Cancelled(f"stopped after the stage {stage}")
+    def begin(self, stage: str) -> None:
+        self._lap()
+        if self._asked.should_stop and self._asked.should_stop():
+            raise Cancelled(f"stopped before the stage {stage}")
+        self._stage = stage
+        if self._asked.on_stage:
+            self._asked.on_stage(stage)
 
-    def laps_ms(self) -> dict[str, float]:
-        return {**self._laps, "total": (self._last - self._start) * 1e3}
+    def end(self) -> dict[str, float]:
+        self._lap()
+        return {**self._laps, "total": (self._last - self._asked.start) * 1e3}
+
+    def _lap(self) -> None:
+        now = time.perf_counter()
+        self._laps[self._stage] = (now - self._last) * 1e3
+        self._last = now

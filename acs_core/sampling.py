@@ -1,41 +1,55 @@
-"""Draws N responses to one prompt, and reads the prompt only once.
+"""Draws N responses to a prompt that is read once, in one batch that shares the prompt's keys (paper section 5.1).
 
-``generate(num_return_sequences=N)`` runs the language model over the prompt N times. Here the prompt is read at batch
-one, its key-value cache is repeated, and stock ``generate`` goes on from there, without pixels. Attention is not
-recorded on the way; :mod:`acs_core.attention` looks once, afterwards, into the cache that is handed on.
+``generate(num_return_sequences=N)`` runs the language model over the prompt N times and keeps N copies of its cache.
+Here :func:`acs_core.reading.read` runs it once, :class:`acs_core.branches.Branches` lets all rows attend to that one
+copy, and rows that have ended leave the batch. Several prompts about one picture are answered in one batch too.
+
+Nothing of attention is computed for its own sake on the way: the queries are kept, and :mod:`acs_core.attention` looks
+with them afterwards.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from acs_core.branches import Branches, branch_attention_of
+from acs_core.drawing import Draw, Forced, Greedy, RandomDraw
 from acs_core.errors import Cancelled
 from acs_core.lvlm.base import LVLM, Prompt
+from acs_core.reading import Reading, read
 from acs_core.types import SamplingConfig, ShouldStop
+
+_WORTH_NARROWING = 0.75  # share of rows still running below which the others leave the batch
+
+
+@dataclass(frozen=True)
+class Written:
+    """Responses of one prompt that were written in one batch: rows ``first`` to ``last`` of ``branches``."""
+
+    branches: Branches
+    first: int
+    last: int
 
 
 @dataclass(frozen=True)
 class Samples:
-    """N responses to one prompt.
+    """N responses to prompt ``prompt`` of ``reading``.
 
-    ``sequences`` (N, S + T): prompt and response ids, shorter responses filled with pads. ``response_ids[i]`` are the
-    tokens of response i without its end token; ``finished[i]`` says whether it had one. ``cache`` holds keys and
-    values of the first S + T - 1 tokens of every row. ``seed`` repeats the draw. ``token_entropy[i]`` is the entropy
-    in nats of the vocabulary distribution (before temperature and cuts) at each token of response i, if asked for.
+    ``response_ids[i]`` are the tokens of response i without its end token; ``finished[i]`` says whether it had one.
+    ``batches`` hold keys and queries of the responses, in order. ``seed`` repeats the draw. ``token_entropy[i]`` is the
+    entropy in nats of the vocabulary distribution (before temperature and cuts) at each token of response i, if asked
+    for.
     """
 
-    sequences: torch.Tensor
-    prompt_length: int
+    reading: Reading
+    prompt: int
     response_ids: tuple[tuple[int, ...], ...]
     finished: tuple[bool, ...]
-    cache: Any
+    batches: tuple[Written, ...]
     seed: int
     token_entropy: tuple[tuple[float, ...], ...] | None = None
 
@@ -43,6 +57,19 @@ class Samples:
     def num_samples(self) -> int:
         """Number of responses N."""
         return len(self.response_ids)
+
+    def extended(self, more: Samples) -> Samples:
+        """These responses and then ``more``, drawn from the same reading."""
+        entropy = None
+        if self.token_entropy is not None and more.token_entropy is not None:
+            entropy = self.token_entropy + more.token_entropy
+        return replace(
+            self,
+            response_ids=self.response_ids + more.response_ids,
+            finished=self.finished + more.finished,
+            batches=self.batches + more.batches,
+            token_entropy=entropy,
+        )
 
 
 def sample(
@@ -53,11 +80,10 @@ def sample(
     forced: Sequence[Sequence[int]] | None = None,
     token_entropy: bool = False,
 ) -> Samples:
-    """N responses drawn with the temperature, top-p, top-k and seed of ``config`` (paper section 5.1).
+    """N responses drawn with the temperature, top-p, top-k and seed of ``config``.
 
-    The caller's random state stays as it is. A seed repeats as long as no other thread draws from torch's own
-    generators meanwhile. ``forced`` gives the token ids of every response instead (one row per sample, end token
-    added): it is how known answers are looked at.
+    ``forced`` gives the token ids of every response instead (one row per sample, end token added): it is how known
+    answers are looked at.
 
     Raises:
         Cancelled: ``should_stop`` returned True, asked once per token.
@@ -65,14 +91,16 @@ def sample(
     """
     if forced is not None and len(forced) != config.num_samples:
         raise ValueError(f"forced has {len(forced)} rows for {config.num_samples} samples: they must be as many")
-    drawn: dict[str, Any] = {
-        "do_sample": forced is None,
-        "max_new_tokens": config.max_new_tokens if forced is None else max(map(len, forced)) + 1,
-    }
-    if forced is None:
-        drawn |= {"temperature": config.temperature, "top_p": config.top_p, "top_k": config.top_k}
-    seed = secrets.randbits(31) if config.seed is None else config.seed
-    return _generate(lvlm, prompt, config.num_samples, drawn, seed, should_stop, forced, token_entropy)
+    seed = fresh_seed() if config.seed is None else config.seed
+    reading = read(lvlm, [prompt], should_stop)
+    rows = range(config.num_samples)
+    draw: Draw
+    if forced is not None:
+        draw, limit = Forced(forced, lvlm.eos_ids[0]), max(map(len, forced)) + 1
+    else:
+        draw, limit = RandomDraw.of(config, [seed], rows), config.max_new_tokens
+    written = write(lvlm, reading, draw, len(rows), limit, should_stop=should_stop, token_entropy=token_entropy)
+    return replace(written[0], seed=seed)
 
 
 def greedy(
@@ -83,120 +111,127 @@ def greedy(
     token_entropy: bool = False,
 ) -> Samples:
     """The most likely response, N = 1, without any randomness (seed 0). Raises Cancelled."""
-    drawn = {"do_sample": False, "max_new_tokens": max_new_tokens}
-    return _generate(lvlm, prompt, 1, drawn, 0, should_stop, None, token_entropy)
+    reading = read(lvlm, [prompt], should_stop)
+    return write(lvlm, reading, Greedy(), 1, max_new_tokens, should_stop=should_stop, token_entropy=token_entropy)[0]
 
 
-def _generate(
+def draw_more(
     lvlm: LVLM,
-    prompt: Prompt,
+    reading: Reading,
+    config: SamplingConfig,
+    seeds: Sequence[int],
+    rows: range,
+    *,
+    should_stop: ShouldStop | None = None,
+    cut_when: Callable[[], bool] | None = None,
+) -> tuple[Samples, ...]:
+    """The responses number ``rows`` to each prompt of ``reading``, with its seed; ``config.num_samples`` and
+    ``config.seed`` do not matter. ``cut_when`` as in :func:`write`. Raises Cancelled."""
+    draw = RandomDraw.of(config, seeds, rows)
+    written = write(lvlm, reading, draw, len(rows), config.max_new_tokens, should_stop=should_stop, cut_when=cut_when)
+    return tuple(replace(s, seed=seed) for s, seed in zip(written, seeds, strict=True))
+
+
+def fresh_seed() -> int:
+    """A random seed in [0, 2^31)."""
+    return secrets.randbits(31)
+
+
+def write(
+    lvlm: LVLM,
+    reading: Reading,
+    draw: Draw,
     n: int,
-    drawn: dict[str, Any],
-    seed: int,
-    should_stop: ShouldStop | None,
-    forced: Sequence[Sequence[int]] | None,
-    token_entropy: bool,
-) -> Samples:
-    settings = GenerationConfig(
-        **drawn, eos_token_id=list(lvlm.eos_ids), pad_token_id=lvlm.pad_id, return_dict_in_generate=True
-    )
-    processors = LogitsProcessorList()
-    entropies = _VocabularyEntropy()
-    if token_entropy:
-        processors.append(entropies)
-    if forced is not None:
-        processors.append(_Force(forced, prompt.length, lvlm.eos_ids[0]))
-    stop = StoppingCriteriaList([_CancelWhen(should_stop)] if should_stop else [])
-    with lvlm.lock, torch.inference_mode(), _seeded(seed, lvlm.device):
-        if should_stop and should_stop():
-            raise Cancelled("stopped before the model read the prompt")
-        cache = _prefill(lvlm, prompt, n)
-        batch = prompt.position_ids.ndim - 2  # (1, S) or (3, 1, S)
-        out = lvlm.hf_model.generate(
-            input_ids=prompt.input_ids.repeat(n, 1),
-            attention_mask=torch.ones_like(prompt.input_ids).repeat(n, 1),
-            position_ids=prompt.position_ids.repeat_interleave(n, dim=batch),
-            past_key_values=cache,
-            generation_config=settings,
-            logits_processor=processors,
-            stopping_criteria=stop,
+    limit: int,
+    *,
+    should_stop: ShouldStop | None = None,
+    cut_when: Callable[[], bool] | None = None,
+    token_entropy: bool = False,
+) -> tuple[Samples, ...]:
+    """``n`` responses of at most ``limit`` tokens (end token counted) to each prompt of ``reading``, all in one batch,
+    each token chosen by ``draw``. Seeds are 0.
+
+    ``cut_when`` is asked once per token; when it returns True the responses stay as they are then, unfinished. With
+    ``should_stop`` the call ends instead.
+
+    Raises:
+        Cancelled: ``should_stop`` returned True, asked once per token.
+    """
+    total = n * len(reading.prompts)
+    branches = Branches(reading.trunk, reading.tails, [n] * len(reading.prompts))
+    tokens: list[list[int]] = [[] for _ in range(total)]
+    entropies: list[list[float]] = [[] for _ in range(total)]
+    finished = [False] * total
+    steps = _Steps(lvlm, reading, branches, n)
+    with lvlm.lock, torch.inference_mode(), branch_attention_of(lvlm):
+        logits = torch.stack(reading.logits).repeat_interleave(n, dim=0)  # (N, V)
+        for step in range(limit):
+            if should_stop and should_stop():
+                raise Cancelled("stopped while the model was answering")
+            if cut_when and cut_when():
+                break
+            chosen = draw.pick(logits, branches.rows, step)
+            if token_entropy:
+                spread = torch.special.entr(logits.float().softmax(dim=-1)).sum(dim=-1).tolist()
+            for i, (row, token) in enumerate(zip(branches.rows.tolist(), chosen.tolist(), strict=True)):
+                if finished[row]:
+                    continue
+                finished[row] = token in lvlm.eos_ids
+                if not finished[row]:
+                    tokens[row].append(token)
+                    if token_entropy:
+                        entropies[row].append(spread[i])
+            if step + 1 == limit or all(finished):
+                break
+            logits = steps.advance(chosen, finished)
+    parts = [slice(k * n, (k + 1) * n) for k in range(len(reading.prompts))]
+    return tuple(
+        Samples(
+            reading=reading,
+            prompt=k,
+            response_ids=tuple(tuple(ids) for ids in tokens[part]),
+            finished=tuple(finished[part]),
+            batches=(Written(branches, part.start, part.stop),),
+            seed=0,
+            token_entropy=tuple(tuple(e) for e in entropies[part]) if token_entropy else None,
         )
-    ids, finished = _cut(out.sequences[:, prompt.length :].tolist(), lvlm.eos_ids)
-    return Samples(
-        sequences=out.sequences,
-        prompt_length=prompt.length,
-        response_ids=ids,
-        finished=finished,
-        cache=out.past_key_values,
-        seed=seed,
-        token_entropy=entropies.per_response(ids) if token_entropy else None,
+        for k, part in enumerate(parts)
     )
 
 
-def _prefill(lvlm: LVLM, prompt: Prompt, n: int) -> Any:
-    """Cache of the prompt without its last token (which ``generate`` feeds, to get the first logits), n rows."""
-    cache = lvlm.hf_model(
-        input_ids=prompt.input_ids,
-        attention_mask=torch.ones_like(prompt.input_ids),
-        position_ids=prompt.position_ids,
-        use_cache=True,
-        logits_to_keep=1,
-        **prompt.vision,
-    ).past_key_values
-    cache.crop(-1)
-    cache.batch_repeat_interleave(n)
-    return cache
+class _Steps:
+    """Decode steps: one forward of the language model for the newest token of each running row."""
+
+    def __init__(self, lvlm: LVLM, reading: Reading, branches: Branches, n: int) -> None:
+        self._lvlm, self._branches = lvlm, branches
+        self._embed = lvlm.text_model.get_input_embeddings()
+        self._head = lvlm.hf_model.get_output_embeddings()
+        self._next = torch.tensor([p.next_position for p in reading.prompts]).repeat_interleave(n)  # (N,)
+        self._axes = reading.prompts[0].position_ids.shape[:-2]  # () or (3,)
+
+    def advance(self, tokens: torch.Tensor, finished: Sequence[bool]) -> torch.Tensor:
+        """Feeds ``tokens`` (b,), leaves out rows that ended once enough have: logits (b', V) of the rows that go on."""
+        branches = self._branches
+        running = [row for row in branches.rows.tolist() if not finished[row]]
+        if len(running) <= _WORTH_NARROWING * len(branches.rows):
+            tokens = tokens[torch.isin(branches.rows, torch.tensor(running)).to(tokens.device)]
+            branches.narrow(running)
+        positions = (self._next[branches.rows] + branches.length).to(tokens.device)[:, None]  # (b, 1)
+        hidden = self._lvlm.text_model(
+            inputs_embeds=self._embed(tokens[:, None]),
+            # A dict is taken as masks that are ready: there is nothing to hide from a row.
+            attention_mask={"full_attention": None},
+            position_ids=positions.expand(*self._axes, *positions.shape),
+            past_key_values=branches,
+            use_cache=True,
+            acs_attending=branches,
+        ).last_hidden_state
+        branches.end_step()
+        return self._head(hidden[:, -1])
 
 
-def _cut(rows: list[list[int]], eos_ids: Sequence[int]) -> tuple[tuple[tuple[int, ...], ...], tuple[bool, ...]]:
-    """Rows up to their first end token, and whether there was one."""
-    ends = [next((k for k, token in enumerate(row) if token in eos_ids), None) for row in rows]
-    return tuple(tuple(row[:end]) for row, end in zip(rows, ends, strict=True)), tuple(e is not None for e in ends)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds the generators that sampling draws from, the CPU's and the model's GPU's, and puts them back after."""
-    gpus = [device.index if device.index is not None else torch.cuda.current_device()] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus):
-        torch.default_generator.manual_seed(seed)
-        for gpu in gpus:
-            torch.cuda.default_generators[gpu].manual_seed(seed)
-        yield
-
-
-class _CancelWhen(StoppingCriteria):
-    def __init__(self, should_stop: ShouldStop) -> None:
-        self._should_stop = should_stop
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        if self._should_stop():
-            raise Cancelled("stopped while the model was answering")
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-
-
-class _Force(LogitsProcessor):
-    """Leaves only the given token at every step, the end token after the last one."""
-
-    def __init__(self, rows: Sequence[Sequence[int]], prompt_length: int, eos_id: int) -> None:
-        self._rows, self._start, self._eos = rows, prompt_length, eos_id
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        step = input_ids.shape[1] - self._start
-        wanted = torch.tensor([row[step] if step < len(row) else self._eos for row in self._rows], device=scores.device)
-        return torch.full_like(scores, -torch.inf).scatter(1, wanted[:, None], 0.0)
-
-
-class _VocabularyEntropy(LogitsProcessor):
-    """Notes the entropy of each step's distribution (N, V) and passes the scores on unchanged."""
-
-    def __init__(self) -> None:
-        self._steps: list[torch.Tensor] = []
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self._steps.append(torch.special.entr(scores.float().softmax(dim=-1)).sum(dim=-1))
-        return scores
-
-    def per_response(self, ids: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], ...]:
-        rows = torch.stack(self._steps, dim=1).tolist()  # (N, T)
-        return tuple(tuple(row[: len(tokens)]) for row, tokens in zip(rows, ids, strict=True))
+def responses_of(samples: Samples) -> Iterator[tuple[Branches, int]]:
+    """For every response, where it was written: its branches and its row there."""
+    for batch in samples.batches:
+        for row in range(batch.first, batch.last):
+            yield batch.branches, row

@@ -32,9 +32,11 @@ class Outcome(StrEnum):
 @dataclass(frozen=True)
 class SamplingConfig:
     """How responses are drawn (paper section 5.1). ``num_samples`` N >= 1, ``temperature`` tau > 0,
-    ``top_p`` in (0, 1], ``top_k`` >= 0 (0 keeps all), ``max_new_tokens`` >= 1 per response.
+    ``top_p`` in (0, 1], ``top_k`` >= 0 (0 keeps all), ``max_new_tokens`` >= 1 per response. With ``auto`` N is the most
+    that are drawn: a few at first, and no more once they agree (:mod:`acs_core.agreement`).
 
-    A seed makes a call repeatable on one machine and one software version; None draws a fresh one.
+    A seed makes a call repeatable on one machine and one software version; None draws a fresh one. Response i is the
+    same for every N.
 
     Raises:
         ValueError: a value is out of its range.
@@ -46,6 +48,7 @@ class SamplingConfig:
     top_k: int = 100
     max_new_tokens: int = 256
     seed: int | None = None
+    auto: bool = False
 
     def __post_init__(self) -> None:
         checks = {
@@ -108,8 +111,10 @@ class GroundingResult:
     """Everything one call found out. ``detections`` is empty when the model abstained; then ``reason`` says
     why ("no box in all 10 responses: the model says the object is not there", "best score 0.12 is below 0.30").
 
-    ``image_size`` is (width, height) in pixels. ``timing_ms`` maps a stage (prompt, sampling with its
-    prefill, attention, selection, total) to wall milliseconds.
+    ``image_size`` is (width, height) in pixels. ``timing_ms`` maps a stage (waiting for other calls, prompt, reading,
+    sampling, attention, selection) and the total to wall milliseconds; phrases asked together share them.
+    ``skipped`` says in sentences what was left out of what was asked for: by a deadline, for want of memory, or because
+    it was not needed.
     """
 
     phrase: str
@@ -124,6 +129,7 @@ class GroundingResult:
     seed: int
     reason: str = ""
     timing_ms: Mapping[str, float] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     @property
     def best(self) -> Detection | None:
@@ -132,3 +138,5 @@ class GroundingResult:
 
 
 ShouldStop = Callable[[], bool]
+OnStage = Callable[[str], None]
+STAGES = ("prompt", "reading", "sampling", "attention", "selection")

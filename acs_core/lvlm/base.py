@@ -7,7 +7,7 @@ image tokens sit, how they form a grid, which positions its rope uses and in whi
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -105,6 +105,9 @@ class LVLM(ModelLike, Protocol):
 
     def prepare(self, image: np.ndarray, phrase: str) -> Prompt:
         """The prompt of paper appendix D for an RGB image (H, W, 3) uint8. Raises ImageError, PhraseError."""
+
+    def prepare_many(self, image: np.ndarray, phrases: Sequence[str]) -> tuple[Prompt, ...]:
+        """One prompt a phrase, all about the same image, whose pixels they share."""
 
     def to_pixels(self, prompt: Prompt, values: Values) -> Box:
         """Four answered numbers as a box in pixels of the original image, not clipped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,14 +63,19 @@ class LoadedLVLM:
         return self.hf_model.device
 
     def prepare(self, image: np.ndarray, phrase: str) -> Prompt:
-        """The prompt of paper appendix D for an RGB image (H, W, 3) uint8, its tensors on the model's device.
+        """The prompt for one phrase; see :meth:`prepare_many`."""
+        return self.prepare_many(image, [phrase])[0]
+
+    def prepare_many(self, image: np.ndarray, phrases: Sequence[str]) -> tuple[Prompt, ...]:
+        """The prompts of paper appendix D for an RGB image (H, W, 3) uint8, their tensors on the model's device. They
+        share the picture's pixels.
 
         Raises:
             ImageError: see :func:`acs_core.image.check_image`; or the model's own image processor refuses it.
-            PhraseError: the phrase cannot be asked.
+            PhraseError: a phrase cannot be asked.
         """
+        phrases = [clean_phrase(phrase) for phrase in phrases]
         picture = check_image(image)
-        phrase = clean_phrase(phrase)
         height, width = picture.shape[:2]
         try:
             inputs = self.processor(
@@ -84,14 +90,20 @@ class LoadedLVLM:
                 f"the model's image processor refuses a picture of {width} x {height} pixels ({error}): crop or "
                 "resize it"
             ) from error
-        ids = self.builder.build(localization_prompt(phrase), inputs["input_ids"][0].tolist())
-        input_ids = torch.tensor([ids], device=self.device)  # (1, S)
-        expected = int((inputs["input_ids"] == self.builder.image_id).sum())
-        if int((input_ids == self.builder.image_id).sum()) != expected:
+        image_ids = inputs["input_ids"][0].tolist()
+        vision = {name: self._to_device(inputs[name]) for name in self.processor.image_processor.model_input_names}
+        return tuple(self._prompt(phrase, image_ids, vision, (width, height)) for phrase in phrases)
+
+    def _prompt(
+        self, phrase: str, image_ids: list[int], vision: Mapping[str, torch.Tensor], image_size: tuple[int, int]
+    ) -> Prompt:
+        ids = self.builder.build(localization_prompt(phrase), image_ids)
+        expected = image_ids.count(self.builder.image_id)
+        if ids.count(self.builder.image_id) != expected:
             raise ModelError(
                 f"the prompt does not hold the {expected} image tokens of its picture: check the tokenizer"
             )
-        vision = {name: inputs[name].to(self.device) for name in self.processor.image_processor.model_input_names}
+        input_ids = torch.tensor([ids], device=self.device)  # (1, S)
         layout = self.adapter.layout(self.hf_model, self.processor, input_ids, vision)
         return Prompt(
             phrase=phrase,
@@ -100,9 +112,15 @@ class LoadedLVLM:
             vision=vision,
             map_slice=layout.map_slice,
             grid=layout.grid,
-            image_size=(width, height),
+            image_size=image_size,
             frame_size=layout.frame_size,
         )
+
+    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        # From pinned memory the copy runs beside what the GPU and this thread do next.
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def to_pixels(self, prompt: Prompt, values: Values) -> Box:
         """Four answered numbers, in the model's frame, as a box in pixels of the original image, not clipped."""

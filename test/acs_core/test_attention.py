@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from acs_core import attention as module
-from acs_core import lookout
 from acs_core.attention import AttentionNeeds, capture
+from acs_core.branches import IMPLEMENTATION, Branches, Segment
 from acs_core.candidates import find_candidates
 from acs_core.entropy import entropy
 from acs_core.geometry import Box
-from acs_core.lookout import resize_maps
-from acs_core.sampling import sample
+from acs_core.reading import read
+from acs_core.sampling import draw_more, sample
 from acs_core.types import Candidate, SamplingConfig
 
 ANSWERS = [
@@ -129,61 +129,62 @@ def count_layers(lvlm, run):
     return seen
 
 
-def test_the_forward_ends_at_the_deepest_asked_layer(lvlm, picture):
+def test_looking_runs_no_layer_again(lvlm, picture):
     prompt, samples, candidates = answered(lvlm, picture, 3)
-    look = lambda **needs: count_layers(  # noqa: E731
-        lvlm, lambda: capture(lvlm, prompt, samples, candidates, AttentionNeeds(**needs))
-    )
-    assert look(heads=(((0, 1),), (), (), ())) == []
-    assert look(heads=HEADS) == [0]
-    assert look(maps=True) == [0, 1]
-    assert look() == []
-
-
-def test_no_candidates_no_forward(lvlm, picture):
-    prompt, samples, _ = answered(lvlm, picture, 3)
-    needs = AttentionNeeds(maps=True, map_size=(5, 6), all_entropies=True)
-    assert count_layers(lvlm, lambda: capture(lvlm, prompt, samples, [], needs)) == []
-    evidence = capture(lvlm, prompt, samples, [], needs)
+    needs = AttentionNeeds(maps=True, all_entropies=True)
+    assert count_layers(lvlm, lambda: capture(lvlm, prompt, samples, candidates, needs)) == []
+    evidence = capture(lvlm, prompt, samples, [], AttentionNeeds(maps=True, map_size=(5, 6), all_entropies=True))
     assert (evidence.entropy.shape, evidence.maps.shape) == ((0, 4, 3, 4), (0, 4, 3, 4, 5, 6))
 
 
-def test_capture_leaves_no_trace(lvlm, picture):
+def test_responses_of_several_phrases_and_batches(lvlm, picture):
+    """Several tails behind one trunk, rows in two batches, rows that end apart: still what an eager forward gives."""
+    prompts = lvlm.prepare_many(picture, ["key", "a small dog behind the key"])
+    config = SamplingConfig(max_new_tokens=11, temperature=1.5)
+    reading = read(lvlm, prompts)
+    early, late = (draw_more(lvlm, reading, config, [3, 4], rows) for rows in (range(4), range(4, 7)))
+    for k, prompt in enumerate(prompts):
+        samples = early[k].extended(late[k])
+        candidates = [
+            Candidate(Box(0, 0, 1, 1), "", i, 0, tuple(min(t, len(samples.response_ids[i]) - 1) for t in (0, 2, 5, 9)))
+            for i in (6, 0, 3, 5)
+        ]
+        evidence = capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True))
+        assert np.abs(evidence.maps - eager_maps(lvlm, prompt, samples, candidates)).max() < 1e-5
+
+
+def implementations(lvlm):
+    config = lvlm.hf_model.config
+    return tuple(c._attn_implementation for c in (config, config.text_config, config.vision_config))
+
+
+def test_nothing_changes_by_looking(lvlm, picture):
     prompt, samples, candidates = answered(lvlm, picture, 3)
-    keys = [layer.keys.clone() for layer in samples.cache.layers]
-    implementations = lambda: (  # noqa: E731
-        lvlm.hf_model.config._attn_implementation,
-        lvlm.hf_model.config.text_config._attn_implementation,
-        lvlm.hf_model.config.vision_config._attn_implementation,
-    )
-    assert implementations() == ("sdpa", "sdpa", "sdpa")
     needs = AttentionNeeds(maps=True, all_entropies=True)
     first = capture(lvlm, prompt, samples, candidates, needs)
-    assert implementations() == ("sdpa", "sdpa", "sdpa")
-    assert all(torch.equal(layer.keys, key) for layer, key in zip(samples.cache.layers, keys, strict=True))
     np.testing.assert_array_equal(capture(lvlm, prompt, samples, candidates, needs).maps, first.maps)
+    assert implementations(lvlm) == ("sdpa", "sdpa", "sdpa")
 
 
 def test_attention_is_restored_after_a_failure(lvlm, picture, monkeypatch):
-    prompt, samples, candidates = answered(lvlm, picture, 3)
     inside = []
 
     def fail(*_):
         inside.append(lvlm.text_model.config._attn_implementation)
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(module.Recorder, "record", fail)
+    monkeypatch.setattr(Branches, "attend", fail)
     with pytest.raises(RuntimeError, match="on purpose"):
-        capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True))
-    assert inside == [lookout.IMPLEMENTATION]
-    assert lvlm.text_model.config._attn_implementation == "sdpa"
+        answered(lvlm, picture, 3)
+    assert inside == [IMPLEMENTATION]
+    assert implementations(lvlm) == ("sdpa", "sdpa", "sdpa")
 
 
 def test_chunks_change_nothing(lvlm, picture, monkeypatch):
     prompt, samples, candidates = answered(lvlm, picture, 3)
     needs = AttentionNeeds(maps=True, all_entropies=True)
     whole = capture(lvlm, prompt, samples, candidates, needs)
-    monkeypatch.setattr(lookout, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 1)
     pieces = capture(lvlm, prompt, samples, candidates, needs)
     np.testing.assert_allclose(pieces.maps, whole.maps, atol=1e-6)
     np.testing.assert_allclose(pieces.entropy, whole.entropy, atol=1e-5)
@@ -192,25 +193,24 @@ def test_chunks_change_nothing(lvlm, picture, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_weights_of_a_half_precision_model_are_those_of_float32(dtype):
     """The same rounded queries and keys, scored in float64, give the same weights: no score was rounded again."""
-    n, heads, groups, queries, slots, dim = 2, 4, 2, 3, 40, 32
+    count, heads, groups, slots, own, dim = 6, 4, 2, 40, 5, 32
     draw = torch.Generator().manual_seed(0)
-    query = (3 * torch.randn(n, heads, queries, dim, generator=draw)).to(dtype)
-    key = (3 * torch.randn(n, groups, slots, dim, generator=draw)).to(dtype)
-    mask = torch.arange(slots).expand(n, 1, queries, slots) < 37
-    rows, columns = (
-        places.flatten() for places in torch.meshgrid(torch.arange(n), torch.arange(queries), indexing="ij")
-    )
-    look = lookout.Look(rows, columns, (5, 35), (5, 6))
-    recorder = lookout.Recorder(look, (1, heads), {0: range(heads)}, (5, 6))
-    with pytest.raises(lookout.DeepestLayerSeen):
-        recorder.record(0, query, key, mask, dim**-0.5)
+    query = (3 * torch.randn(1, count, heads, dim, generator=draw)).to(dtype)
+    prompt = (3 * torch.randn(groups, slots, dim, generator=draw)).to(dtype)
+    answer = (3 * torch.randn(3, groups, own, dim, generator=draw)).to(dtype)
+    branches = Branches(Segment((prompt,), (prompt,)), [None], [3])
+    branches.keys, branches.length = [answer], own
+    rows, seen = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([0, 2, 1, 5, 3, 4])
+    queries = module._Queries((branches.trunk,), (module._Batch(branches, rows),), query, seen, torch.empty(0))
+    found = queries.weights(0, slice(None), dim**-0.5)
 
-    repeated = key.double().repeat_interleave(heads // groups, dim=1)
-    scores = (query.double() @ repeated.transpose(-1, -2) * dim**-0.5).masked_fill(~mask, -torch.inf)
-    expected = scores.softmax(-1)[..., 5:35].transpose(1, 2).reshape(n * queries, heads, 5, 6)
+    keys = torch.cat([prompt.expand(count, -1, -1, -1), answer[rows]], dim=2).double()
+    keys = keys.repeat_interleave(heads // groups, dim=1)  # (P, K, S + T, D)
+    scores = (query[0].double()[:, :, None] @ keys.transpose(-1, -2))[:, :, 0] * dim**-0.5
+    hidden = torch.arange(slots + own) >= slots + seen[:, None]
+    expected = scores.masked_fill(hidden[:, None], -torch.inf).softmax(-1)
     assert scores.max() > 20  # where bfloat16 steps by 0.125
-    np.testing.assert_allclose(recorder.maps[:, 0].numpy(), expected.numpy(), rtol=1e-4, atol=1e-9)
-    np.testing.assert_allclose(recorder.entropy[:, 0].numpy(), entropy(expected.numpy()), atol=1e-4)
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-4, atol=1e-9)
 
 
 def test_maps_at_another_size(lvlm, picture):
@@ -248,19 +248,3 @@ def test_threads_may_share_a_model(lvlm, picture):
         for (ids, maps), (own_ids, own_maps) in zip(pool.map(work, range(6)), alone, strict=True):
             assert ids == own_ids
             np.testing.assert_allclose(maps, own_maps, atol=1e-6)
-
-
-def test_resizing_maps():
-    maps = torch.arange(24.0).view(1, 4, 6)
-    assert resize_maps(maps, (4, 6)) is maps
-    halved = resize_maps(maps, (2, 3))
-    # Area averaging times 4, since four cells' mass goes into one.
-    assert torch.allclose(halved[0, 0], torch.tensor([0.0 + 1 + 6 + 7, 2.0 + 3 + 8 + 9, 4.0 + 5 + 10 + 11]))
-    spot = torch.zeros(1, 4, 6)
-    spot[0, 3, 1] = 0.5
-    for size in ((8, 12), (2, 3), (3, 9), (24, 24)):
-        sized = resize_maps(spot, size)
-        assert sized.sum().item() == pytest.approx(0.5)
-        row, column = np.unravel_index(int(sized.argmax()), size)
-        assert ((row + 0.5) / size[0], (column + 0.5) / size[1]) == pytest.approx((3.5 / 4, 1.5 / 6), abs=0.13)
-    assert torch.equal(resize_maps(torch.zeros(2, 4, 6), (3, 3)), torch.zeros(2, 3, 3))

@@ -10,15 +10,19 @@ import tiny_models
 from PIL import Image
 
 import acs_core.grounder as module
+from acs_core import waves
 from acs_core.calibration import Calibration
 from acs_core.candidates import ABSENT, UNPARSEABLE
 from acs_core.cli import main
+from acs_core.drawing import Forced
 from acs_core.errors import Cancelled, HeadFileError, ImageError, ModelError, PhraseError, SelectorError
 from acs_core.grounder import Grounder, why_no_candidates
 from acs_core.heads import Head, HeadFile
 from acs_core.identity import ModelIdentity
 from acs_core.regressor import AttentionIoURegressor, save_regressor
-from acs_core.types import Outcome, Response, SamplingConfig, ScoreKind
+from acs_core.sampling import sample, write
+from acs_core.types import STAGES, Outcome, Response, SamplingConfig, ScoreKind
+from acs_core.waves import draw_answers
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (84, 126, 3), dtype=np.uint8)
 
@@ -62,14 +66,20 @@ def grounders(folder):
 @pytest.fixture
 def answers(monkeypatch):
     """Makes the model answer the given texts, token by token, instead of drawing."""
-    real = module.sample
 
     def force(*texts):
-        def forced(lvlm, prompt, config, should_stop=None):
-            ids = [lvlm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-            return real(lvlm, prompt, replace(config, num_samples=len(texts)), should_stop, forced=ids)
+        def forced(lvlm, reading, config, seeds, rows, *, should_stop=None, cut_when=None):
+            ids = [lvlm.tokenizer(texts[i], add_special_tokens=False)["input_ids"] for i in rows]
+            draw = Forced(ids * len(seeds), lvlm.eos_ids[0])
+            limit = max(map(len, ids)) + 1
+            written = write(lvlm, reading, draw, len(rows), limit, should_stop=should_stop, cut_when=cut_when)
+            return tuple(replace(samples, seed=seed) for samples, seed in zip(written, seeds, strict=True))
 
-        monkeypatch.setattr(module, "sample", forced)
+        def as_many(lvlm, reading, config, seeds, **options):
+            return draw_answers(lvlm, reading, replace(config, num_samples=len(texts)), seeds, **options)
+
+        monkeypatch.setattr(waves, "draw_more", forced)
+        monkeypatch.setattr(module, "draw_answers", as_many)
 
     return force
 
@@ -109,7 +119,7 @@ def test_one_object(grounders, answers, selector, options, kind):
         assert all(0.25 <= c.score <= 0.75 for c in result.candidates)
     if kind is ScoreKind.NONE:
         assert best == 0 and detection.score == 0
-    assert set(result.timing_ms) == {"prompt", "sampling", "attention", "selection", "total"}
+    assert set(result.timing_ms) == {"waiting", *STAGES, "total"}
     assert result.timing_ms["total"] == pytest.approx(sum(v for k, v in result.timing_ms.items() if k != "total"))
 
 
@@ -136,7 +146,8 @@ def test_quality_follows_the_captured_entropies(grounders, answers):
     grounder = grounders()
     result = grounder.ground(IMAGE, "key", sampling=SamplingConfig(seed=1))
     prompt = grounder.lvlm.prepare(IMAGE, "key")
-    samples = module.sample(grounder.lvlm, prompt, SamplingConfig(seed=1))
+    ids = [grounder.lvlm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ANSWERS]
+    samples = sample(grounder.lvlm, prompt, SamplingConfig(num_samples=4), forced=ids)
     entropy = capture(grounder.lvlm, prompt, samples, result.candidates, AttentionNeeds(all_entropies=True)).entropy
     means = np.array([[(e[c, 1, c] + e[c, 2, 0]) / 2 for c in range(4)] for e in entropy])
     gap = means[:, None] - means[None]  # (C, C, 4)

@@ -1,14 +1,17 @@
 """Reading the prompt once changes nothing about what is drawn."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from transformers import GenerationConfig
+from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from acs_core.errors import Cancelled
-from acs_core.sampling import greedy, sample
+from acs_core.reading import read
+from acs_core.sampling import draw_more, greedy, sample
 from acs_core.types import SamplingConfig
 
 
@@ -33,26 +36,95 @@ def stock(lvlm, picture, **settings):
 def test_greedy_equals_stock_generate(lvlm, prompt, picture):
     ours = greedy(lvlm, prompt, max_new_tokens=24)
     assert list(ours.response_ids) == stock(lvlm, picture, do_sample=False, max_new_tokens=24)
-    assert (ours.num_samples, ours.sequences.shape[0], ours.seed) == (1, 1, 0)
+    assert (ours.num_samples, ours.seed) == (1, 0)
+
+
+def replayed(lvlm, prompt, config, row):
+    """Response ``row`` drawn anew, token by token, each from a full forward over everything before it, with
+    transformers' own cuts and the numbers that the documentation promises."""
+    numbers = torch.rand(row + 1, config.max_new_tokens, generator=torch.Generator().manual_seed(config.seed))[row]
+    cuts = [
+        TemperatureLogitsWarper(config.temperature),
+        TopKLogitsWarper(config.top_k),
+        TopPLogitsWarper(config.top_p),
+    ]
+    ids, answer = prompt.input_ids, []
+    for number in numbers:
+        text = torch.arange(prompt.next_position, prompt.next_position + len(answer))
+        text = text.expand(*prompt.position_ids.shape[:-1], len(answer))
+        with torch.no_grad():
+            scores = lvlm.hf_model(
+                input_ids=ids, position_ids=torch.cat([prompt.position_ids, text], dim=-1), **prompt.vision
+            ).logits[:, -1]
+        for cut in cuts:
+            scores = cut(ids, scores)
+        likely, order = scores[0].softmax(-1).sort(descending=True, stable=True)
+        token = int(order[(likely.cumsum(0) <= number).sum()])
+        if token in lvlm.eos_ids:
+            break
+        answer.append(token)
+        ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
+    return tuple(answer)
 
 
 @pytest.mark.parametrize("n", [1, 3, 16])
-def test_sampling_equals_stock_generate(lvlm, prompt, picture, n):
+def test_sampling_equals_a_draw_from_full_forwards(lvlm, prompt, n):
     config = SamplingConfig(num_samples=n, temperature=0.7, top_p=0.9, top_k=40, max_new_tokens=12, seed=5)
     ours = sample(lvlm, prompt, config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        theirs = stock(
-            lvlm,
-            picture,
-            do_sample=True,
-            temperature=0.7,
-            top_p=0.9,
-            top_k=40,
-            max_new_tokens=12,
-            num_return_sequences=n,
-        )
-    assert list(ours.response_ids) == theirs
+    assert len(ours.response_ids) == n
+    for row in {0, n // 2, n - 1}:
+        assert ours.response_ids[row] == replayed(lvlm, prompt, config, row)
+
+
+def test_a_response_does_not_depend_on_how_many_are_drawn(lvlm, prompt):
+    config = SamplingConfig(num_samples=9, temperature=1.2, max_new_tokens=14, seed=3)
+    nine = sample(lvlm, prompt, config)
+    assert sample(lvlm, prompt, replace(config, num_samples=4)).response_ids == nine.response_ids[:4]
+    reading = read(lvlm, [prompt])
+    (first,) = draw_more(lvlm, reading, config, [3], range(2))
+    (rest,) = draw_more(lvlm, reading, config, [3], range(2, 9))
+    joined = first.extended(rest)
+    assert (joined.response_ids, joined.finished, joined.seed) == (nine.response_ids, nine.finished, 3)
+    assert joined.num_samples == 9
+
+
+def test_phrases_about_one_picture_are_answered_as_if_alone(lvlm, picture):
+    phrases = ["key", "dog", "a very small dog behind the key"]
+    config = SamplingConfig(num_samples=5, temperature=1.2, max_new_tokens=14)
+    together = draw_more(lvlm, read(lvlm, lvlm.prepare_many(picture, phrases)), config, [1, 2, 3], range(5))
+    for seed, phrase, ours in zip((1, 2, 3), phrases, together, strict=True):
+        alone = sample(lvlm, lvlm.prepare(picture, phrase), replace(config, seed=seed))
+        assert (ours.response_ids, ours.finished, ours.seed) == (alone.response_ids, alone.finished, seed)
+
+
+def test_the_vision_tower_runs_once_for_all_phrases(lvlm, picture):
+    calls = []
+    tower = lvlm.hf_model.model.visual if lvlm.family == "qwen2_5_vl" else lvlm.hf_model.model.vision_tower
+    hook = tower.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        read(lvlm, lvlm.prepare_many(picture, ["key", "dog", "red key"]))
+    finally:
+        hook.remove()
+    assert calls == [1]
+
+
+def test_only_phrases_about_one_picture_are_read_together(lvlm, picture):
+    with pytest.raises(ValueError, match="different pictures"):
+        read(lvlm, [lvlm.prepare(picture, "key"), lvlm.prepare(picture[::-1].copy(), "key")])
+    with pytest.raises(ValueError, match="no prompts"):
+        read(lvlm, [])
+
+
+def test_cut_responses_stay_as_they_are(lvlm, prompt):
+    config = SamplingConfig(num_samples=3, max_new_tokens=14, temperature=1.2, seed=8)
+    whole = sample(lvlm, prompt, config)
+    asked = []
+    (cut,) = draw_more(
+        lvlm, read(lvlm, [prompt]), config, [8], range(3), cut_when=lambda: asked.append(1) or len(asked) > 5
+    )
+    assert cut.response_ids == tuple(ids[:5] for ids in whole.response_ids)
+    short = [done and len(ids) < 5 for ids, done in zip(whole.response_ids, whole.finished, strict=True)]
+    assert list(cut.finished) == short
 
 
 def test_seed_repeats_and_matters(lvlm, prompt):
@@ -102,9 +174,6 @@ def test_forced_responses_of_different_length(lvlm, prompt):
     out = sample(lvlm, prompt, SamplingConfig(num_samples=3, max_new_tokens=2), forced=rows)
     assert out.response_ids == tuple(rows)
     assert out.finished == (True, True, True)
-    assert out.sequences.shape == (3, prompt.length + 5)
-    assert out.cache.get_seq_length() == prompt.length + 4
-    assert out.sequences[1, prompt.length :].tolist() == [lvlm.eos_ids[0]] + [lvlm.pad_id] * 4
     with pytest.raises(ValueError, match="2 rows for 3 samples"):
         sample(lvlm, prompt, SamplingConfig(num_samples=3), forced=rows[:2])
 
@@ -121,14 +190,14 @@ def test_vocabulary_entropy(lvlm, prompt):
     out = sample(lvlm, prompt, config, token_entropy=True)
     assert out.response_ids == sample(lvlm, prompt, config).response_ids
     assert sample(lvlm, prompt, config).token_entropy is None
-    ids = out.sequences[:1]
-    steps = ids.shape[1] - prompt.length
+    steps = len(out.response_ids[0])
+    ids = torch.cat([prompt.input_ids, torch.tensor([out.response_ids[0]])], dim=1)
     text = torch.arange(prompt.next_position, prompt.next_position + steps).expand(
         *prompt.position_ids.shape[:-1], steps
     )
     with torch.no_grad():
         positions = torch.cat([prompt.position_ids, text], dim=-1)
         logits = lvlm.hf_model(input_ids=ids, position_ids=positions, **prompt.vision).logits[0, prompt.length - 1 : -1]
-    expected = torch.distributions.Categorical(logits=logits).entropy()[: len(out.response_ids[0])]
+    expected = torch.distributions.Categorical(logits=logits).entropy()
     assert out.token_entropy[0] == pytest.approx(expected.tolist(), abs=1e-4)
     assert [len(e) for e in out.token_entropy] == [len(r) for r in out.response_ids]

@@ -24,7 +24,7 @@ def test_a_model_gets_all_its_files_and_they_load(lvlm, tmp_path):
     train = some_pairs(tmp_path / "train", "train", 50)
     fresh = some_pairs(tmp_path / "val", "val", 90)
     config = BuildConfig(
-        CollectConfig(samples=4, max_new_tokens=64), FitConfig(epochs=2), AnalysisConfig(min_group=1, heads=2)
+        CollectConfig(samples=6, max_new_tokens=64), FitConfig(epochs=2), AnalysisConfig(min_group=1, heads=2)
     )
     said = []
     out = tmp_path / "files"

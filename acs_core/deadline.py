@@ -1,0 +1,65 @@
+"""Time that a caller gives, and what is known about how long things take."""
+
+from __future__ import annotations
+
+import math
+import time
+
+
+class Deadline:
+    """A moment ``ms`` milliseconds after ``start`` (of ``time.perf_counter``), or never with None.
+
+    ``reserve_ms`` is kept back for what still has to be done after sampling.
+    """
+
+    def __init__(self, ms: float | None, start: float, reserve_ms: float = 0.0) -> None:
+        self.ms = ms
+        self._end = math.inf if ms is None else start + ms / 1e3
+        self.reserve_ms = reserve_ms
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a deadline at all."""
+        return self.ms is not None
+
+    def left_ms(self) -> float:
+        """Milliseconds left for sampling, negative when it is over, infinite without a deadline."""
+        return (self._end - time.perf_counter()) * 1e3 - self.reserve_ms
+
+    def passed(self) -> bool:
+        """Whether sampling must stop."""
+        return self.is_set and self.left_ms() <= 0
+
+
+class Pace:
+    """What recent calls took: milliseconds for so many responses in one batch, and for all that follows sampling.
+
+    One slow call is forgotten by half with each later one.
+    """
+
+    def __init__(self) -> None:
+        self._waves: dict[int, float] = {}
+        self._after = 0.0
+
+    def note_wave(self, rows: int, ms: float) -> None:
+        """``rows`` responses in one batch took ``ms``."""
+        self._waves[rows] = (self._waves.get(rows, ms) + ms) / 2
+
+    def note_after(self, ms: float) -> None:
+        """Attention and selection took ``ms``."""
+        self._after = (self._after + ms) / 2 if self._after else ms
+
+    @property
+    def after_ms(self) -> float:
+        """What attention and selection will take; 0 before the first call."""
+        return self._after
+
+    def wave_ms(self, rows: int) -> float | None:
+        """What ``rows`` responses in one batch will take, at most; None where nothing like it was seen.
+
+        From the nearest smaller batch the time is scaled up in full, although rows share most of a step.
+        """
+        if rows in self._waves:
+            return self._waves[rows]
+        smaller = [n for n in self._waves if n < rows]
+        return self._waves[max(smaller)] * rows / max(smaller) if smaller else None
