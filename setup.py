@@ -41,7 +41,7 @@ setup(
     description="Language grounding of small objects by attention-based candidate selection, for ROS 2",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["acs_core*", "acs_ros*", "training*"]),
+    packages=find_packages(include=["acs_bench*", "acs_core*", "acs_ros*", "training*"]),
     package_data={"": ["py.typed", "assets/**/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
@@ -52,6 +52,7 @@ setup(
     ],
     # rclpy and the messages come from ROS: a distribution, or the wheels of requirements/ros.txt.
     install_requires=[
+        "accelerate",
         "torch>=2.13",
         "transformers>=5.23,<6",
         "numpy",
@@ -62,9 +63,14 @@ setup(
         "safetensors",
         "typer",
     ],
-    extras_require={"training": ["scikit-learn", "scipy"], "test": ["hypothesis", "pytest<8.4"]},
+    extras_require={
+        "quantization": ["bitsandbytes"],
+        "training": ["matplotlib", "scikit-learn", "scipy"],
+        "test": ["hypothesis", "pytest<8.4"],
+    },
     entry_points={
         "console_scripts": [
+            "acs-bench = acs_bench.cli:main",
             "acs-ground = acs_core.cli:main",
             "acs-train = training.cli:main",
             *(f"{name} = acs_ros.{module}:main" for name, module in ROS_EXECUTABLES.items()),

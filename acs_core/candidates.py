@@ -59,10 +59,10 @@ def _valid(
 def _problem(text: str, parsed: Sequence[ParsedBox], finished: bool) -> str:
     if parsed:
         return OUTSIDE
-    if not text.strip():
-        return EMPTY
     if not finished:
         return CUT_OFF
+    if not text.strip():
+        return EMPTY
     return ABSENT if says_absent(text) else UNPARSEABLE
 
 

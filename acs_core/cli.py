@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from acs_core.cli_options import DEFAULT_SAMPLES, make_parser
 from acs_core.errors import AcsError, SelectorError
 from acs_core.types import GroundingResult, Outcome, SamplingConfig, ScoreKind
 
@@ -20,15 +21,11 @@ if TYPE_CHECKING:
     from acs_core.grounder import Grounder
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-EXAMPLE = """example:
-  acs-ground table.jpg "key" --samples 10 --seed 1 --out answer.png --json answer.json
-
-exit codes: 0 answered (also when nothing was detected), 1 failed, 2 wrong usage, 130 stopped with Ctrl-C"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command with ``arguments`` (default: those of the process) and returns its exit code."""
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if options.out is not None and options.out.suffix.lower() not in PICTURES:
         parser.error(f"--out must end in one of {', '.join(PICTURES)}, got {options.out}")
@@ -49,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
         sampling = SamplingConfig(
-            num_samples=options.samples,
+            num_samples=DEFAULT_SAMPLES if options.samples is None else options.samples,
+            auto=options.samples is None,
             temperature=options.temperature,
             top_p=options.top_p,
             top_k=options.top_k,
@@ -80,6 +78,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             multiple=options.multiple,
             min_score=options.min_score,
             min_votes=options.min_votes,
+            deadline_ms=options.deadline,
         )
 
     if options.json != Path("-"):
@@ -120,82 +119,8 @@ def _load(options: argparse.Namespace) -> Grounder:
         revision=options.revision,
         device=options.device,
         dtype=options.dtype,
+        quantization=options.quantization,
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="acs-ground",
-        description="Find what a phrase names in a picture: a vision-language model answers several times, and the\n"
-        "box that its own attention supports best is picked.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("image", type=Path, metavar="IMAGE", help="picture file")
-    add("phrase", metavar="PHRASE", help='what to look for, like "key"')
-    model = parser.add_argument_group("model").add_argument
-    model("--model", default="tiny-internvl", help="shipped model, hub id or folder (default: %(default)s)")
-    model("--revision", help="commit, tag or branch of a hub id")
-    model("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    model("--dtype", default="auto", choices=("auto", "float32", "float16", "bfloat16"), help="default: %(default)s")
-    choice = parser.add_argument_group("selection").add_argument
-    choice(
-        "--selector",
-        default="acs-free",
-        help="what ranks the boxes: acs-free, acs-learned, greedy, first-valid (default: %(default)s)",
-    )
-    choice("--heads", type=Path, metavar="FILE", help="head file for acs-free (default: the model's own)")
-    choice("--regressor", type=Path, metavar="FILE", help="regressor for acs-learned (default: the model's own)")
-    choice("--calibration", type=Path, metavar="FILE", help="calibration of the score (default: the model's own)")
-    choice("--multiple", action="store_true", help="report every object found, not only the best box")
-    choice("--min-score", type=_fraction, default=0.0, metavar="P", help="report nothing below this score (default: 0)")
-    choice(
-        "--min-votes",
-        type=_positive,
-        default=2,
-        metavar="N",
-        help="with --multiple: an object must be in this many responses (default: %(default)s)",
-    )
-    sampling = parser.add_argument_group("sampling").add_argument
-    sampling("--samples", type=int, default=10, metavar="N", help="responses to draw (default: %(default)s)")
-    sampling("--temperature", type=float, default=0.5, metavar="T", help="above 0 (default: %(default)s)")
-    sampling("--top-p", type=float, default=0.9, metavar="P", help="in (0, 1] (default: %(default)s)")
-    sampling("--top-k", type=int, default=100, metavar="K", help="0 keeps all tokens (default: %(default)s)")
-    sampling("--seed", type=_seed, metavar="S", help="repeats a run (default: a fresh one, printed)")
-    output = parser.add_argument_group("output").add_argument
-    output("--out", type=Path, metavar="PICTURE", help="write the picture with all boxes drawn")
-    output(
-        "--json",
-        type=Path,
-        nargs="?",
-        const=Path("-"),
-        metavar="FILE",
-        help="write everything as JSON to FILE; without FILE (or with -) to standard output, instead of the table",
-    )
-    return parser
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"must be in [0, 1], got {text}")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 2^63 - 1, got {text}")
-    return value
 
 
 def _fail(message: str) -> int:
@@ -223,6 +148,8 @@ def print_result(result: GroundingResult, console: Console) -> None:
         for text, count in _texts(result).items():
             say(f"  {count} x {text}", "dim")
     total = result.timing_ms.get("total", 0.0)
+    for left_out in result.skipped:
+        say(f"skipped: {left_out}", "yellow")
     kind = result.score_kind.value.replace("_", " ")
     say(f"{result.selector}, score: {kind}, seed {result.seed}, {total:.0f} ms", "dim")
 

@@ -75,6 +75,7 @@ class Grounder:
         revision: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        quantization: str = "none",
     ) -> Grounder:
         """Loads a model and what the selector needs.
 
@@ -85,7 +86,7 @@ class Grounder:
             calibration: a file; by default the model's own. A default calibration belongs to the default heads and
                 regressor and is left out where those are replaced. False publishes uncalibrated scores.
             revision: branch, tag or commit of a hub id.
-            device, dtype: see :func:`acs_core.lvlm.load_lvlm`.
+            device, dtype, quantization: see :func:`acs_core.lvlm.load_lvlm`.
 
         Raises:
             ModelError: the model cannot be loaded.
@@ -94,7 +95,7 @@ class Grounder:
         """
         check_name(selector)  # before a model of many gigabytes is read
         name = os.fspath(model)
-        lvlm = load_lvlm(resolve_model(name), revision=revision, device=device, dtype=dtype)
+        lvlm = load_lvlm(resolve_model(name), revision=revision, device=device, dtype=dtype, quantization=quantization)
         chosen = make_selector(selector, lvlm, heads=heads, regressor=regressor)
         if calibration is None and heads is None and regressor is None:
             calibration = asset_for(lvlm, f"calibration-{selector}.json")

@@ -44,6 +44,7 @@ def result_to_dict(result: GroundingResult) -> dict[str, Any]:
             {"text": r.text, "num_boxes": r.num_boxes, "finished": r.finished, "problem": r.problem}
             for r in result.responses
         ],
+        "skipped": list(result.skipped),
         "timing_ms": {stage: round(ms, 3) for stage, ms in result.timing_ms.items()},
     }
 

@@ -90,7 +90,7 @@ def _next_wave(start: int, config: SamplingConfig, prompts: int, deadline: Deadl
     """The responses to draw next, None where there is no time for any more. The first wave is always tried."""
     whole = range(start, config.num_samples)
     small = range(start, min(start + FIRST, config.num_samples))
-    if config.num_samples - small.stop < FIRST // 2:
+    if config.num_samples - small.stop == 1:
         small = whole  # no wave of a single straggler
     if not deadline.is_set:
         return small if config.auto else whole

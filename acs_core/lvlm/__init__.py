@@ -18,17 +18,23 @@ FAMILIES: dict[str, Family] = {
 
 
 def load_lvlm(
-    model: str | os.PathLike[str], *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+    model: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantization: str = "none",
 ) -> LoadedLVLM:
     """Loads a model folder, or a hub id at a ``revision``.
 
     ``device``: auto (a GPU if there is one), cpu, cuda, cuda:N. ``dtype``: auto (bfloat16 on a GPU, else float32),
-    float32, float16, bfloat16.
+    float32, float16, bfloat16. ``quantization``: none, or 8bit or 4bit weights of the linear layers, by bitsandbytes,
+    which has to be installed.
 
     Raises:
         ModelError: missing or incomplete, another architecture, pickled weights, remote code, no such device.
     """
-    return load(model, FAMILIES, revision=revision, device=device, dtype=dtype)
+    return load(model, FAMILIES, revision=revision, device=device, dtype=dtype, quantization=quantization)
 
 
 __all__ = ["FAMILIES", "LVLM", "Family", "LoadedLVLM", "Prompt", "load_lvlm"]

@@ -5,6 +5,7 @@ Nothing from the folder runs: no remote code, no pickled weights.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedConfig
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, GenerationConfig, PreTrainedConfig
 
 from acs_core.errors import ModelError
 from acs_core.lvlm.base import Family
@@ -20,6 +21,7 @@ from acs_core.lvlm.model import LoadedLVLM
 from acs_core.lvlm.processors import load_processor
 from acs_core.lvlm.prompt import PromptBuilder
 
+QUANTIZATIONS = ("none", "8bit", "4bit")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -30,13 +32,15 @@ def load(
     revision: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    quantization: str = "none",
 ) -> LoadedLVLM:
     """See :func:`acs_core.lvlm.load_lvlm`, which passes the registered families."""
     name = os.fspath(model)
     target = pick_device(device)
     torch_dtype = _pick_dtype(dtype, target)
+    quantized = _quantization_config(quantization, torch_dtype)
     try:
-        return _load(name, families, revision, target, torch_dtype)
+        return _load(name, families, revision, target, torch_dtype, quantized)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from error
     except Exception as error:  # transformers, tokenizers and safetensors each raise their own for broken files
@@ -48,7 +52,12 @@ def load(
 
 
 def _load(
-    name: str, families: Mapping[str, Family], revision: str | None, device: torch.device, dtype: torch.dtype
+    name: str,
+    families: Mapping[str, Family],
+    revision: str | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantized: BitsAndBytesConfig | None,
 ) -> LoadedLVLM:
     is_folder = Path(name).is_dir()
     config = _read_folder_config(Path(name)) if is_folder else _fetch_config(name, revision)
@@ -64,6 +73,9 @@ def _load(
         use_safetensors=True,
         trust_remote_code=False,
         output_loading_info=True,
+        # Each tensor goes from its file to where it stays, so host memory never holds the whole model for a GPU.
+        device_map={"": str(device)},
+        **({"quantization_config": quantized} if quantized else {}),
         **({"revision": pinned} if pinned else {}),
     )
     hf_model, report = loaded
@@ -76,7 +88,7 @@ def _load(
     eos_ids, pad_id = _end_tokens(hf_model, processor.tokenizer)
     # The checkpoint's own sampling settings (repetition penalty and the like) must not change what we ask for.
     hf_model.generation_config = GenerationConfig(eos_token_id=list(eos_ids), pad_token_id=pad_id)
-    return LoadedLVLM(name, commit, adapter, hf_model.to(device).eval(), processor, builder, eos_ids, pad_id)
+    return LoadedLVLM(name, commit, adapter, hf_model.eval(), processor, builder, eos_ids, pad_id)
 
 
 def pick_device(device: str) -> torch.device:
@@ -104,6 +116,18 @@ def _pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype not in DTYPES:
         raise ModelError(f"unknown dtype {dtype!r}: use auto, {', '.join(DTYPES)}")
     return DTYPES[dtype]
+
+
+def _quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    if quantization == "none":
+        return None
+    if quantization not in QUANTIZATIONS:
+        raise ModelError(f"unknown quantization {quantization!r}: use {', '.join(QUANTIZATIONS)}")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(f"quantization {quantization} needs bitsandbytes: pip install bitsandbytes")
+    if quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
 def _read_folder_config(folder: Path) -> dict[str, Any]:

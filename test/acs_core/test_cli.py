@@ -89,7 +89,8 @@ def test_options_reach_the_grounder(grounder, picture, tmp_path):
         "--model m --selector acs-learned --samples 4 --temperature 0.7 --top-p 0.8 --top-k 7 --seed 11 --multiple"
     )
     more = "--min-score 0.25 --min-votes 3 --device cpu --dtype float32 --heads h.json --regressor r --calibration c"
-    assert main([picture, "key", *arguments.split(), *more.split()]) == 0
+    limits = "--deadline 250 --quantization 8bit"
+    assert main([picture, "key", *arguments.split(), *more.split(), *limits.split()]) == 0
     assert {k: str(v) for k, v in grounder.loaded.items() if v is not None} == {
         "model": "m",
         "selector": "acs-learned",
@@ -98,10 +99,14 @@ def test_options_reach_the_grounder(grounder, picture, tmp_path):
         "calibration": "c",
         "device": "cpu",
         "dtype": "float32",
+        "quantization": "8bit",
     }
     config = grounder.asked.pop("sampling")
     assert (config.num_samples, config.temperature, config.top_p, config.top_k, config.seed) == (4, 0.7, 0.8, 7, 11)
-    assert grounder.asked == {"multiple": True, "min_score": 0.25, "min_votes": 3}
+    assert not config.auto
+    assert grounder.asked == {"multiple": True, "min_score": 0.25, "min_votes": 3, "deadline_ms": 250.0}
+    assert main([picture, "key", "--samples", "auto"]) == 0
+    assert (grounder.asked["sampling"].auto, grounder.asked["sampling"].num_samples) == (True, 10)
 
 
 def test_writes_picture_and_json(grounder, picture, tmp_path, capsys):
@@ -125,7 +130,7 @@ def test_json_alone_goes_to_standard_output(grounder, picture, capsys, arguments
         ([], "required: IMAGE, PHRASE"),
         (["a.png"], "required: PHRASE"),
         (["a.png", "key", "--samples", "0"], "num_samples must be at least 1"),
-        (["a.png", "key", "--samples", "few"], "invalid int value"),
+        (["a.png", "key", "--samples", "few"], "must be a whole number or auto"),
         (["a.png", "key", "--temperature", "0"], "temperature must be above 0"),
         (["a.png", "key", "--min-score", "2"], "must be in [0, 1]"),
         (["a.png", "key", "--min-score", "nan"], "must be in [0, 1]"),

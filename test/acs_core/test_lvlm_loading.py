@@ -3,13 +3,19 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedConfig
 
+from acs_core.assets import resolve_model
+from acs_core.attention import AttentionNeeds, capture
 from acs_core.errors import ModelError
+from acs_core.geometry import Box
 from acs_core.lvlm import load_lvlm
 from acs_core.lvlm.processors import load_processor
+from acs_core.sampling import sample
+from acs_core.types import Candidate, SamplingConfig
 
 
 @pytest.fixture(params=["internvl", "qwen2_5_vl"])
@@ -250,3 +256,27 @@ def test_hub_ids_are_pinned_to_the_resolved_commit(model_folders, monkeypatch):
     loaded = load_lvlm("owner/name", revision="main", device="cpu")
     assert asked == {"model": ("owner/name", "c0ffee"), "processor": ("owner/name", "c0ffee")}
     assert (loaded.revision, loaded.name) == ("c0ffee", "owner/name")
+
+
+@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
+def test_quantised_weights_answer_and_show_their_attention(picture, quantization):
+    pytest.importorskip("bitsandbytes")
+    lvlm = load_lvlm(resolve_model("tiny-internvl"), device="cpu", quantization=quantization)
+    layers = {type(module).__name__ for module in lvlm.text_model.layers.modules()}
+    assert layers & {"Linear8bitLt", "Linear4bit"}
+    prompt = lvlm.prepare(picture, "key")
+    samples = sample(lvlm, prompt, SamplingConfig(num_samples=2, max_new_tokens=6))
+    candidates = [Candidate(Box(0, 0, 1, 1), "", 0, 0, (0, 0, 0, 0))]
+    maps = capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True)).maps
+    assert np.isfinite(maps).all() and maps.sum() > 0
+
+
+def test_unknown_quantisation_is_named(model_folders):
+    with pytest.raises(ModelError, match=r"unknown quantization '2bit'.*none, 8bit, 4bit"):
+        load_lvlm(model_folders["internvl"], quantization="2bit")
+
+
+def test_quantisation_without_its_library_is_explained(model_folders, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="pip install bitsandbytes"):
+        load_lvlm(model_folders["internvl"], quantization="8bit")

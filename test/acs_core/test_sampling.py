@@ -97,24 +97,6 @@ def test_phrases_about_one_picture_are_answered_as_if_alone(lvlm, picture):
         assert (ours.response_ids, ours.finished, ours.seed) == (alone.response_ids, alone.finished, seed)
 
 
-def test_the_vision_tower_runs_once_for_all_phrases(lvlm, picture):
-    calls = []
-    tower = lvlm.hf_model.model.visual if lvlm.family == "qwen2_5_vl" else lvlm.hf_model.model.vision_tower
-    hook = tower.register_forward_hook(lambda *_: calls.append(1))
-    try:
-        read(lvlm, lvlm.prepare_many(picture, ["key", "dog", "red key"]))
-    finally:
-        hook.remove()
-    assert calls == [1]
-
-
-def test_only_phrases_about_one_picture_are_read_together(lvlm, picture):
-    with pytest.raises(ValueError, match="different pictures"):
-        read(lvlm, [lvlm.prepare(picture, "key"), lvlm.prepare(picture[::-1].copy(), "key")])
-    with pytest.raises(ValueError, match="no prompts"):
-        read(lvlm, [])
-
-
 def test_cut_responses_stay_as_they_are(lvlm, prompt):
     config = SamplingConfig(num_samples=3, max_new_tokens=14, temperature=1.2, seed=8)
     whole = sample(lvlm, prompt, config)

@@ -1,0 +1,249 @@
+"""``acs-bench``: what an answer costs, and against what."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from acs_core.errors import AcsError
+
+app = typer.Typer(
+    help="What N answers and their attention cost, side by side with transformers' own ways.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+)
+out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
+
+Shape = Annotated[str, typer.Option(help="small, 7b or 8b (random weights of that size), or a model's name or folder.")]
+ImageTokens = Annotated[int, typer.Option(help="Tokens of the picture, for a shape.", min=1)]
+Frame = Annotated[str, typer.Option(help="WIDTHxHEIGHT of the picture, for a real model.")]
+Samples = Annotated[int, typer.Option(help="Responses N.", min=1)]
+NewTokens = Annotated[int, typer.Option(help="Tokens of each response.", min=8)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
+Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
+Repeats = Annotated[int, typer.Option(help="Runs of each; the median counts.", min=1)]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")]
+
+
+@app.callback(epilog="Example: acs-bench --shape small --image-tokens 576 --samples 10 --new-tokens 40 --json out.json")
+def engine(
+    context: typer.Context,
+    shape: Shape = "small",
+    image_tokens: ImageTokens = 576,
+    frame: Frame = "640x480",
+    samples: Samples = 10,
+    new_tokens: NewTokens = 40,
+    ways: Annotated[str, typer.Option(help="Which of a, b, c, d, e to run.")] = "abcde",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 1,
+    repeats: Repeats = 1,
+    json_file: Json = None,
+) -> None:
+    """Without a command: five ways to answer, writing the same tokens.
+
+    (a) generate with eager attention and output_attentions, (b) generate with SDPA and no attention, (c) greedy, (d)
+    ours with ACS-Free, (e) ours with ACS-Learned and all maps.
+    """
+    if context.invoked_subcommand:
+        return
+    from acs_bench.engine import WAYS, compare
+
+    if not ways or set(ways) - set(WAYS):
+        raise typer.BadParameter(f"use letters of {''.join(WAYS)}", param_hint="--ways")
+    with _measuring(threads):
+        subject = _subject(shape, image_tokens, 1, device, dtype, frame)
+        report = compare(subject, samples, new_tokens, ways, repeats, say=_say)
+        table = _table("", "way", "seconds", "tokens/s", "added memory, MB")
+        for row in report.rows:
+            numbers = (row.seconds, row.tokens_per_s, row.added_mb)
+            cells = (row.note or "-" if v is None else f"{v:.{d}f}" for v, d in zip(numbers, (2, 0, 0), strict=True))
+            table.add_row(row.way, WAYS[row.way], *cells)
+        out.print(f"{subject.lvlm.name}: {report.weights_mb:.0f} MB of weights, {_tokens(subject)}, N = {samples}")
+        out.print(table)
+        for name, ratio in report.ratios.items():
+            out.print(f"{name}: {ratio:.3g}")
+        if report.stages_ms:
+            out.print("(e) by stage: " + ", ".join(f"{k} {v:.0f} ms" for k, v in report.stages_ms.items()))
+        if report.map_gap is not None:
+            out.print(f"largest difference between the maps of (a) and (e): {report.map_gap:.2g}")
+        _finish(subject.lvlm.device, report.to_dict(), json_file)
+
+
+@app.command(epilog="Example: acs-bench phrases --phrases 4")
+def phrases(
+    shape: Shape = "small",
+    phrases: Annotated[int, typer.Option(help="Phrases K about one picture.", min=1)] = 4,
+    image_tokens: ImageTokens = 576,
+    frame: Frame = "640x480",
+    samples: Samples = 10,
+    new_tokens: NewTokens = 40,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 1,
+    repeats: Repeats = 1,
+    json_file: Json = None,
+) -> None:
+    """K phrases about one picture in one call, and in K calls."""
+    from acs_bench.phrases import compare_phrases
+
+    with _measuring(threads):
+        subject = _subject(shape, image_tokens, phrases, device, dtype, frame)
+        report = compare_phrases(subject, samples, new_tokens, repeats)
+        out.print(f"{subject.lvlm.name}, {_tokens(subject)}, {phrases} phrases of {samples} responses each")
+        out.print(f"together {report.together_s:.2f} s, apart {report.apart_s:.2f} s: {report.ratio:.2f} of it")
+        out.print(f"{report.same_responses} of {phrases * samples} responses are the same both ways")
+        _finish(subject.lvlm.device, report.to_dict(), json_file)
+
+
+@app.command(epilog="Example: acs-bench sweep --plot docs/performance.png --json docs/performance.json")
+def sweep(
+    plot: Annotated[Path, typer.Option(help="PNG to write.")],
+    shape: Shape = "small",
+    new_tokens: NewTokens = 40,
+    ways: Annotated[str, typer.Option(help="Which of a, b, c, d, e to run.")] = "bce",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 1,
+    repeats: Repeats = 1,
+    json_file: Json = None,
+) -> None:
+    """Cost against the number of samples, of image tokens and of phrases, as a plot."""
+    from acs_bench.machine import Machine
+    from acs_bench.sweep import draw, to_dict
+    from acs_bench.sweep import sweep as run_sweep
+
+    with _measuring(threads):
+        found = run_sweep(
+            lambda tokens, k: _subject(shape, tokens, k, device, dtype, "640x480"), new_tokens, ways, repeats, _say
+        )
+        here = _device(device)
+        draw(found, f"shape {shape}, {new_tokens} new tokens; {Machine.here(here).describe()}", plot)
+        table = _table("axis", "value", "way", "seconds")
+        for point in found:
+            table.add_row(point.axis, str(point.x), point.way, f"{point.seconds:.2f}")
+        out.print(table)
+        out.print(f"wrote {plot}")
+        _finish(here, {"points": to_dict(found)}, json_file)
+
+
+@app.command(epilog="Example: acs-bench selector --candidates 10")
+def selector(
+    candidates: Annotated[int, typer.Option(help="Candidates of a case.", min=1)] = 10,
+    device: Device = "auto",
+    threads: Threads = 1,
+    repeats: Repeats = 3,
+    json_file: Json = None,
+) -> None:
+    """What scoring a case with ACS-Learned costs, for the maps of models of three sizes."""
+    from acs_bench.selector import PAPER_S_PER_CASE, selector_costs
+
+    with _measuring(threads):
+        rows = selector_costs(candidates, _device(device), repeats)
+        table = _table("maps of", "candidates", "ms a case", "ms a candidate", f"{PAPER_S_PER_CASE} s / ours")
+        for row in rows:
+            cells = (f"{row.case_ms:.1f}", f"{row.candidate_ms:.2f}", f"{row.paper_over_ours:.2f}")
+            table.add_row(row.model, str(row.candidates), *cells)
+        out.print(table)
+        _finish(_device(device), {"rows": [row.to_dict() for row in rows]}, json_file)
+
+
+@app.command(epilog="Example: acs-bench load --model tiny-internvl")
+def load(
+    model: Annotated[str, typer.Option(help="A model's name, folder or hub id.")] = "tiny-internvl",
+    device: Device = "auto",
+    json_file: Json = None,
+) -> None:
+    """How long it takes until a model can answer, from the disk and from the page cache."""
+    from acs_bench.loading import loading_times
+
+    with _measuring(1):
+        rows = loading_times(model, device)
+        table = _table("cache", "imports, s", "load, s", "1st answer, s", "next, s", "added MB", "weights, MB")
+        for row in rows:
+            seconds = (row.import_s, row.load_s, row.first_answer_s, row.next_answer_s)
+            table.add_row(row.cache, *(f"{s:.2f}" for s in seconds), f"{row.added_mb:.0f}", f"{row.weights_mb:.0f}")
+        out.print(table)
+        _finish(_device(device), {"rows": [row.to_dict() for row in rows]}, json_file)
+
+
+@contextmanager
+def _measuring(threads: int) -> Iterator[None]:
+    # Importing torch takes seconds: not for --help.
+    import torch
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(threads)
+    yield
+
+
+def _subject(shape: str, image_tokens: int, phrases: int, device: str, dtype: str, frame: str) -> Any:
+    from acs_bench.subject import load_subject
+    from acs_core.lvlm.loading import DTYPES
+
+    if dtype not in ("auto", *DTYPES):
+        raise typer.BadParameter(f"use auto, {', '.join(DTYPES)}", param_hint="--dtype")
+    width, _, height = frame.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise typer.BadParameter(f"{frame!r} is not like 640x480", param_hint="--frame")
+    _say(f"making {shape}")
+    return load_subject(shape, image_tokens, phrases, device, dtype, (int(width), int(height)))
+
+
+def _device(name: str) -> Any:
+    from acs_core.lvlm.loading import pick_device
+
+    return pick_device(name)
+
+
+def _tokens(subject: Any) -> str:
+    prompt = subject.prompts[0]
+    image = int((prompt.input_ids == subject.lvlm.hf_model.config.image_token_id).sum())
+    return f"{image} image tokens of a prompt of {prompt.length}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for k, name in enumerate(columns):
+        table.add_column(name, justify="left" if k < 2 else "right", no_wrap=True)
+    return table
+
+
+def _say(text: str) -> None:
+    err.print(text, style="dim")
+
+
+def _finish(device: Any, numbers: dict[str, Any], json_file: Path | None) -> None:
+    from acs_bench.machine import Machine
+
+    machine = Machine.here(device)
+    out.print(machine.describe(), style="dim")
+    if json_file:
+        command = " ".join(["acs-bench", *sys.argv[1:]])
+        data = {"command": command, "machine": machine.to_dict(), **numbers}
+        json_file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Runs the command; a failure is one line and exit code 1."""
+    try:
+        app()
+    except (AcsError, OSError) as error:
+        err.print(f"acs-bench: {error}", markup=False, style="red")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

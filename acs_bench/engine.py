@@ -1,0 +1,118 @@
+"""Five ways to answer, side by side: what N responses and their attention cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from acs_bench.measure import Measured, measure
+from acs_bench.methods import Ours, Work, eager, greedy, our_maps, ours, plain
+from acs_bench.subject import Subject
+
+WAYS = {
+    "a": "generate, eager, output_attentions",
+    "b": "generate, SDPA, no attention",
+    "c": "generate, greedy, one response",
+    "d": "ours, ACS-Free",
+    "e": "ours, ACS-Learned, all maps",
+}
+OUT_OF_MEMORY = "out of memory"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way: wall time, peak memory beyond the model's own (None: not known), tokens written per second; ``note``
+    says why it could not be measured."""
+
+    way: str
+    seconds: float | None
+    added_mb: float | None
+    tokens_per_s: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """All ways; ``stages_ms`` of (e); ``ratios`` by name; ``map_gap`` is the largest difference between what (a) and
+    (e) saw, None where (a) did not run."""
+
+    rows: tuple[Row, ...]
+    stages_ms: dict[str, float]
+    ratios: dict[str, float]
+    map_gap: float | None
+    weights_mb: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return {
+            "rows": [vars(row) for row in self.rows],
+            "stages_ms": self.stages_ms,
+            "ratios": self.ratios,
+            "map_gap": self.map_gap,
+            "weights_mb": self.weights_mb,
+        }
+
+
+def compare(
+    subject: Subject,
+    samples: int,
+    new_tokens: int,
+    ways: str = "abcde",
+    repeats: int = 1,
+    say: Callable[[str], None] = lambda _: None,
+) -> EngineReport:
+    """Measures the ``ways`` with ``samples`` responses of ``new_tokens`` tokens; ``say`` hears what runs."""
+    device = subject.lvlm.device
+    work = Work.of(subject.lvlm, subject.prompts[0], subject.words, samples, new_tokens)
+    free, learned = subject.free(), subject.learned()
+    calls: dict[str, Callable[[], Any]] = {
+        "a": lambda: eager(work),
+        "b": lambda: plain(work),
+        "c": lambda: greedy(work),
+        "d": lambda: ours(work, free),
+        "e": lambda: ours(work, learned),
+    }
+    short = Work.of(subject.lvlm, subject.prompts[0], subject.words, 1, 6)
+    plain(short)  # pays what only the first call pays
+    ours(short, learned)
+    measured: dict[str, Measured[Any] | None] = {}
+    for way in ways:
+        say(f"({way}) {WAYS[way]}")
+        try:
+            measured[way] = measure(calls[way], device, repeats)
+        except torch.OutOfMemoryError:
+            measured[way] = None
+    rows = tuple(_row(way, m, new_tokens * (1 if way == "c" else samples)) for way, m in measured.items())
+    ran = {way: m for way, m in measured.items() if m is not None}
+    stages = ran["e"].value.stages_ms if "e" in ran and isinstance(ran["e"].value, Ours) else {}
+    gap = None
+    if "a" in ran:
+        gap = float(np.abs(ran["a"].value - our_maps(work)).max())
+    return EngineReport(rows, stages, _ratios(ran, stages), gap, _weights_mb(subject.lvlm.hf_model))
+
+
+def _row(way: str, measured: Measured[Any] | None, tokens: int) -> Row:
+    if measured is None:
+        return Row(way, None, None, None, OUT_OF_MEMORY)
+    return Row(way, measured.seconds, measured.added_mb, tokens / measured.seconds)
+
+
+def _ratios(ran: dict[str, Measured[Any]], stages: dict[str, float]) -> dict[str, float]:
+    ratios = {}
+    for top, bottom in (("a", "e"), ("e", "b"), ("e", "c"), ("d", "e")):
+        if top in ran and bottom in ran:
+            ratios[f"time {top} / {bottom}"] = ran[top].seconds / ran[bottom].seconds
+    if "a" in ran and "e" in ran and ran["a"].added_mb and ran["e"].added_mb:
+        ratios["added memory e / a"] = ran["e"].added_mb / ran["a"].added_mb
+    if stages:
+        looking = stages["attention"] + stages["selection"]
+        ratios["attention and selection / e"] = looking / sum(stages.values())
+    return ratios
+
+
+def _weights_mb(model: torch.nn.Module) -> float:
+    return sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20

@@ -1,0 +1,112 @@
+"""Small runs of each benchmark: they end, print what they promise, and write it down. Nothing is timed here."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from acs_bench import cli
+from acs_bench.shapes import SHAPES, random_lvlm, random_prompts
+from acs_core.errors import AcsError
+
+SMALL = ["--image-tokens", "16", "--new-tokens", "10"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs acs-bench and gives what it printed, and what it wrote."""
+    monkeypatch.setattr(cli.out, "width", 200)
+
+    def call(*arguments):
+        file = tmp_path / "out.json"
+        result = CliRunner().invoke(cli.app, [*arguments, "--json", str(file)], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output, json.loads(file.read_text())
+
+    return call
+
+
+def test_five_ways_side_by_side(run):
+    printed, found = run(*SMALL, "--samples", "3")
+    assert [row["way"] for row in found["rows"]] == list("abcde")
+    assert all(row["seconds"] > 0 for row in found["rows"])
+    assert set(found["ratios"]) >= {"time a / e", "time e / b", "time d / e", "attention and selection / e"}
+    assert found["map_gap"] < 1e-6
+    assert set(found["stages_ms"]) == {"reading", "sampling", "attention", "selection"}
+    assert "ours, ACS-Learned, all maps" in printed and "time a / e" in printed
+    assert found["machine"]["threads"] == 1 and found["machine"]["date"]
+
+
+def test_a_real_model_by_name(run):
+    _, found = run("--shape", "tiny-qwen2.5-vl", "--ways", "ae", "--samples", "2", "--new-tokens", "12")
+    assert [row["way"] for row in found["rows"]] == ["a", "e"]
+    assert found["map_gap"] < 1e-4
+
+
+def test_phrases_together_and_apart(run):
+    printed, found = run("phrases", *SMALL, "--phrases", "3", "--samples", "2")
+    assert (found["phrases"], found["samples"]) == (3, 2)
+    assert found["ratio"] == pytest.approx(found["together_s"] / found["apart_s"])
+    assert "of 6 responses are the same both ways" in printed
+
+
+def test_the_selector_by_itself(run, monkeypatch):
+    monkeypatch.setattr("acs_bench.selector.MODELS", {"small": (2, 2, 8)})
+    _, found = run("selector", "--candidates", "4", "--repeats", "1")
+    (row,) = found["rows"]
+    assert row["candidate_ms"] == pytest.approx(row["case_ms"] / 4)
+    assert row["paper_over_ours"] == pytest.approx(150 / row["case_ms"])
+
+
+def test_loading_in_fresh_processes(run):
+    _, found = run("load", "--model", "tiny-internvl", "--device", "cpu")
+    assert [row["cache"] for row in found["rows"]] == ["cold", "warm"]
+    assert all(row["load_s"] > 0 and row["weights_mb"] > 5 for row in found["rows"])
+
+
+def test_a_sweep_is_drawn(run, tmp_path, monkeypatch):
+    import acs_bench.sweep as module
+
+    monkeypatch.setattr(module, "USUAL_SAMPLES", 2)
+    monkeypatch.setattr(module, "SAMPLES", (1, 2))
+    monkeypatch.setattr(module, "IMAGE_TOKENS", (16,))
+    monkeypatch.setattr(module, "PHRASES", (1, 2))
+    plot = tmp_path / "plot.png"
+    _, found = run("sweep", "--plot", str(plot), "--new-tokens", "8", "--ways", "ce")
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    axes = {(p["axis"], p["x"], p["way"]) for p in found["points"]}
+    assert {("samples", 2, "e"), ("image tokens", 16, "c"), ("phrases", 2, "together")} <= axes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--ways", "xyz"], 2, "abcde"),
+        (["--shape", "small", "--dtype", "int3"], 2, "float32"),
+        (["--frame", "wide"], 2, "640x480"),
+    ],
+)
+def test_wrong_usage_is_explained(arguments, code, message):
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == code and message in result.output
+
+
+def test_failures_are_one_line(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["acs-bench", "--shape", "/no/such/model"])
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    assert "acs-bench: /no/such/model: no such model folder" in capsys.readouterr().err
+
+
+def test_shapes_are_those_of_the_models():
+    import torch
+
+    for name, layers, heads, hidden in (("7b", 28, 28, 3584), ("8b", 36, 32, 4096)):
+        text = SHAPES[name].config().text_config
+        assert (text.num_hidden_layers, text.num_attention_heads, text.hidden_size) == (layers, heads, hidden)
+    small = random_lvlm("small", torch.device("cpu"), torch.float32)
+    assert (small.num_layers, small.num_heads) == (12, 8)
+    (prompt,) = random_prompts(small, 576)
+    assert prompt.map_slice[1] - prompt.map_slice[0] == 576 and prompt.grid == (24, 24)
+    with pytest.raises(AcsError, match="no shape 'big'"):
+        random_lvlm("big", torch.device("cpu"), torch.float32)

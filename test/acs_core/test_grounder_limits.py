@@ -1,0 +1,101 @@
+"""A Grounder within limits: several phrases, little time, little memory, and callers who change their mind."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+import acs_core.grounder as module
+from acs_core.branches import Branches
+from acs_core.errors import Cancelled, DeviceMemoryError
+from acs_core.grounder import Grounder
+from acs_core.types import STAGES, SamplingConfig
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (84, 126, 3), dtype=np.uint8)
+SAMPLING = SamplingConfig(num_samples=6, max_new_tokens=12, temperature=1.0, seed=3)
+
+
+@pytest.fixture(scope="module", params=["internvl", "qwen2_5_vl"])
+def grounder(request, model_folders):
+    return Grounder.from_pretrained(model_folders[request.param], selector="first-valid", device="cpu")
+
+
+def texts(result):
+    return [response.text for response in result.responses]
+
+
+def test_phrases_together_answer_as_if_alone(grounder):
+    phrases = ["key", "dog", "small  dog"]
+    together = grounder.ground_many(IMAGE, phrases, sampling=SAMPLING)
+    assert [r.phrase for r in together] == ["key", "dog", "small dog"]
+    for phrase, result in zip(phrases, together, strict=True):
+        alone = grounder.ground(IMAGE, phrase, sampling=SAMPLING)
+        assert texts(result) == texts(alone)
+        assert (result.seed, result.detections, result.reason) == (alone.seed, alone.detections, alone.reason)
+    assert together[0].timing_ms == together[2].timing_ms
+
+
+def test_stages_are_announced_in_order(grounder):
+    heard = []
+    grounder.ground(IMAGE, "key", sampling=SAMPLING, on_stage=heard.append)
+    assert tuple(heard) == STAGES
+
+
+def test_a_deadline_in_the_past_gives_an_empty_answer_that_says_why(grounder):
+    result = grounder.ground(IMAGE, "key", sampling=SAMPLING, deadline_ms=1e-3)
+    assert result.detections == () and "cut off" in result.reason
+    assert result.skipped[-1].endswith("the deadline is 0 ms")
+
+
+def test_memory_runs_out_and_half_the_samples_are_drawn(grounder, monkeypatch):
+    real = module.draw_answers
+
+    def tight(lvlm, reading, config, seeds, **options):
+        if config.num_samples > 2:
+            raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+        return real(lvlm, reading, config, seeds, **options)
+
+    whole = grounder.ground(IMAGE, "key", sampling=SAMPLING)
+    monkeypatch.setattr(module, "draw_answers", tight)
+    result = grounder.ground(IMAGE, "key", sampling=SAMPLING)
+    assert texts(result) == texts(whole)[:1]  # 6, then 3, then 1
+    assert result.skipped == ("5 of 6 responses: the device ran out of memory",)
+    monkeypatch.undo()
+    assert texts(grounder.ground(IMAGE, "key", sampling=SAMPLING)) == texts(whole)
+
+
+def test_no_room_at_all_is_a_named_error_and_the_next_call_works(grounder, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    monkeypatch.setattr(module, "read", full)
+    with pytest.raises(DeviceMemoryError, match=r"cpu has no room .* 126 x 84 pixels .*2 GiB.*smaller pictures"):
+        grounder.ground(IMAGE, "key", sampling=SAMPLING)
+    monkeypatch.undo()
+    assert len(grounder.ground(IMAGE, "key", sampling=SAMPLING).responses) == 6
+
+
+def test_a_stop_ends_the_call_within_a_step_and_gives_its_memory_back(grounder, monkeypatch):
+    alive = []
+    steps = []
+    real = Branches.end_step
+
+    def noting(self):
+        steps.append(1)
+        if len(steps) == 1:
+            alive.extend([weakref.ref(self), weakref.ref(self.keys[0]), weakref.ref(self.trunk.keys[0])])
+        return real(self)
+
+    monkeypatch.setattr(Branches, "end_step", noting)
+    before = texts(grounder.ground(IMAGE, "key", sampling=SAMPLING))
+    steps.clear()
+    alive.clear()
+    with pytest.raises(Cancelled, match="while the model was answering"):
+        grounder.ground(IMAGE, "key", sampling=SAMPLING, should_stop=lambda: len(steps) >= 4)
+    assert len(steps) == 4
+    gc.collect()
+    assert len(alive) == 3 and all(ref() is None for ref in alive)
+    monkeypatch.undo()
+    assert texts(grounder.ground(IMAGE, "key", sampling=SAMPLING)) == before
