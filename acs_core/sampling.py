@@ -17,13 +17,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from acs_core.branches import Branches, branch_attention_of
+from acs_core.decode import decode_steps
 from acs_core.drawing import Draw, Forced, Greedy, RandomDraw
 from acs_core.errors import Cancelled
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.reading import Reading, read
 from acs_core.types import SamplingConfig, ShouldStop
-
-_WORTH_NARROWING = 0.75  # share of rows still running below which the others leave the batch
 
 
 @dataclass(frozen=True)
@@ -158,22 +157,21 @@ def write(
         Cancelled: ``should_stop`` returned True, asked once per token.
     """
     total = n * len(reading.prompts)
-    branches = Branches(reading.trunk, reading.tails, [n] * len(reading.prompts))
     tokens: list[list[int]] = [[] for _ in range(total)]
     entropies: list[list[float]] = [[] for _ in range(total)]
     finished = [False] * total
-    steps = _Steps(lvlm, reading, branches, n)
     with lvlm.lock, torch.inference_mode(), branch_attention_of(lvlm):
+        steps = decode_steps(lvlm, reading, n, limit)
         logits = torch.stack(reading.logits).repeat_interleave(n, dim=0)  # (N, V)
         for step in range(limit):
             if should_stop and should_stop():
                 raise Cancelled("stopped while the model was answering")
             if cut_when and cut_when():
                 break
-            chosen = draw.pick(logits, branches.rows, step)
+            chosen = draw.pick(logits, steps.rows, step)
             if token_entropy:
                 spread = torch.special.entr(logits.float().softmax(dim=-1)).sum(dim=-1).tolist()
-            for i, (row, token) in enumerate(zip(branches.rows.tolist(), chosen.tolist(), strict=True)):
+            for i, (row, token) in enumerate(zip(steps.rows.tolist(), chosen.tolist(), strict=True)):
                 if finished[row]:
                     continue
                 finished[row] = token in lvlm.eos_ids
@@ -184,6 +182,7 @@ def write(
             if step + 1 == limit or all(finished):
                 break
             logits = steps.advance(chosen, finished)
+        branches = steps.written()
     parts = [slice(k * n, (k + 1) * n) for k in range(len(reading.prompts))]
     return tuple(
         Samples(
@@ -197,37 +196,6 @@ def write(
         )
         for k, part in enumerate(parts)
     )
-
-
-class _Steps:
-    """Decode steps: one forward of the language model for the newest token of each running row."""
-
-    def __init__(self, lvlm: LVLM, reading: Reading, branches: Branches, n: int) -> None:
-        self._lvlm, self._branches = lvlm, branches
-        self._embed = lvlm.text_model.get_input_embeddings()
-        self._head = lvlm.hf_model.get_output_embeddings()
-        self._next = torch.tensor([p.next_position for p in reading.prompts]).repeat_interleave(n)  # (N,)
-        self._axes = reading.prompts[0].position_ids.shape[:-2]  # () or (3,)
-
-    def advance(self, tokens: torch.Tensor, finished: Sequence[bool]) -> torch.Tensor:
-        """Feeds ``tokens`` (b,), leaves out rows that ended once enough have: logits (b', V) of the rows that go on."""
-        branches = self._branches
-        running = [row for row in branches.rows.tolist() if not finished[row]]
-        if len(running) <= _WORTH_NARROWING * len(branches.rows):
-            tokens = tokens[torch.isin(branches.rows, torch.tensor(running)).to(tokens.device)]
-            branches.narrow(running)
-        positions = (self._next[branches.rows] + branches.length).to(tokens.device)[:, None]  # (b, 1)
-        hidden = self._lvlm.text_model(
-            inputs_embeds=self._embed(tokens[:, None]),
-            # A dict is taken as masks that are ready: there is nothing to hide from a row.
-            attention_mask={"full_attention": None},
-            position_ids=positions.expand(*self._axes, *positions.shape),
-            past_key_values=branches,
-            use_cache=True,
-            acs_attending=branches,
-        ).last_hidden_state
-        branches.end_step()
-        return self._head(hidden[:, -1])
 
 
 def responses_of(samples: Samples) -> Iterator[tuple[Branches, int]]:

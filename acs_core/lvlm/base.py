@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,6 +72,15 @@ class Family(Protocol):
         """The layout of a prompt ``input_ids`` (1, S) with its pixel inputs."""
 
 
+@dataclass
+class DecodeGraphs:
+    """Recorded decode steps of one model, by their sizes, the latest used last (:mod:`acs_core.static_decode`).
+    ``usable`` turns False where recording has failed."""
+
+    kept: dict[tuple[int, ...], Any] = field(default_factory=dict)
+    usable: bool = True
+
+
 class LVLM(ModelLike, Protocol):
     """A loaded model. ``lock`` guards it: sampling and capture hold it, so that threads may share one LVLM."""
 
@@ -98,6 +107,10 @@ class LVLM(ModelLike, Protocol):
     @property
     def pad_id(self) -> int:
         """Token that fills shorter responses of a batch."""
+
+    @property
+    def graphs(self) -> DecodeGraphs:
+        """Recorded decode steps, on a GPU."""
 
     @property
     def lock(self) -> threading.RLock:

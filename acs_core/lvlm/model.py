@@ -13,7 +13,7 @@ import torch
 from acs_core.errors import ImageError, ModelError
 from acs_core.geometry import Box
 from acs_core.image import check_image
-from acs_core.lvlm.base import Family, Prompt, Values
+from acs_core.lvlm.base import DecodeGraphs, Family, Prompt, Values
 from acs_core.lvlm.prompt import PromptBuilder, localization_prompt
 from acs_core.phrase import clean_phrase
 
@@ -31,6 +31,7 @@ class LoadedLVLM:
     eos_ids: tuple[int, ...]
     pad_id: int
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
+    graphs: DecodeGraphs = field(default_factory=DecodeGraphs, repr=False, compare=False)
 
     @property
     def family(self) -> str:

@@ -1,0 +1,103 @@
+"""Steps on fixed buffers write what growing rows write. (Recording them needs a GPU.)"""
+
+import numpy as np
+import pytest
+import torch
+
+import acs_core.sampling as sampling
+from acs_core.attention import AttentionNeeds, capture
+from acs_core.decode import RecordedSteps
+from acs_core.geometry import Box
+from acs_core.reading import read
+from acs_core.sampling import sample
+from acs_core.static_decode import KEPT_GRAPHS, StaticDecoder, static_decoder
+from acs_core.types import Candidate, SamplingConfig
+
+
+@pytest.fixture
+def static(monkeypatch):
+    """Makes sampling use fixed buffers on the CPU too."""
+
+    def steps(lvlm, reading, n, limit):
+        return RecordedSteps(static_decoder(lvlm, reading, n, limit), reading)
+
+    return lambda: monkeypatch.setattr(sampling, "decode_steps", steps)
+
+
+@pytest.fixture(autouse=True)
+def forgotten(lvlm):
+    yield
+    lvlm.graphs.kept.clear()
+    lvlm.graphs.usable = True
+
+
+def test_responses_and_attention_are_those_of_growing_rows(lvlm, picture, static):
+    config = SamplingConfig(num_samples=5, max_new_tokens=70, temperature=1.2, seed=4)
+    prompt = lvlm.prepare(picture, "key")
+
+    def ask(seed_shift=0):
+        samples = sample(lvlm, prompt, SamplingConfig(**{**vars(config), "seed": 4 + seed_shift}))
+        candidates = [
+            Candidate(Box(0, 0, 1, 1), "", i, 0, tuple(min(k, max(len(ids) - 1, 0)) for k in (0, 3, 20, 69)))
+            for i, ids in enumerate(samples.response_ids)
+        ]
+        return samples, candidates, capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True)).maps
+
+    growing, _, expected = ask()
+    static()
+    fixed, candidates, maps = ask()
+    assert fixed.response_ids == growing.response_ids and fixed.finished == growing.finished
+    np.testing.assert_allclose(maps, expected, atol=1e-6)
+    ask(seed_shift=1)  # writes into the same buffers; what was written before must not change
+    again = capture(lvlm, prompt, fixed, candidates, AttentionNeeds(maps=True)).maps
+    np.testing.assert_array_equal(again, maps)
+    assert len(lvlm.graphs.kept) == 1
+
+
+def test_another_picture_uses_the_same_buffers(lvlm, picture, static):
+    config = SamplingConfig(num_samples=2, max_new_tokens=9, temperature=1.2, seed=4)
+    other = np.random.default_rng(1).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    pictures = (picture, other, picture)
+    growing = [sample(lvlm, lvlm.prepare(p, "key"), config).response_ids for p in pictures]
+    static()
+    assert [sample(lvlm, lvlm.prepare(p, "key"), config).response_ids for p in pictures] == growing
+    assert len(lvlm.graphs.kept) == 1
+
+
+def test_only_a_few_are_kept(lvlm, picture):
+    reading = read(lvlm, [lvlm.prepare(picture, "key")])
+    with torch.inference_mode():
+        first = static_decoder(lvlm, reading, 1, 10)
+        for n in range(2, KEPT_GRAPHS + 1):
+            static_decoder(lvlm, reading, n, 10)
+        assert static_decoder(lvlm, reading, 1, 60) is first  # up to 64 tokens it is the same
+        static_decoder(lvlm, reading, 9, 10)
+    assert len(lvlm.graphs.kept) == KEPT_GRAPHS
+    assert first in lvlm.graphs.kept.values()  # the latest used stay
+
+
+def test_several_phrases_are_left_to_growing_rows(lvlm, picture):
+    assert static_decoder(lvlm, read(lvlm, lvlm.prepare_many(picture, ["key", "dog"])), 2, 10) is None
+
+
+def test_what_cannot_be_recorded_is_said_once_and_avoided(lvlm, picture, monkeypatch, caplog):
+    def fail(self, *_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(StaticDecoder, "__init__", fail)
+    reading = read(lvlm, [lvlm.prepare(picture, "key")])
+    assert static_decoder(lvlm, reading, 2, 10) is None
+    assert static_decoder(lvlm, reading, 2, 10) is None
+    assert [r.message for r in caplog.records if "cannot be recorded" in r.message] == [caplog.records[0].message]
+    assert not lvlm.graphs.usable
+
+
+def test_running_out_of_memory_is_not_mistaken_for_that(lvlm, picture, monkeypatch):
+    def fail(self, *_):
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    monkeypatch.setattr(StaticDecoder, "__init__", fail)
+    reading = read(lvlm, [lvlm.prepare(picture, "key")])
+    with pytest.raises(torch.OutOfMemoryError):
+        static_decoder(lvlm, reading, 2, 10)
+    assert lvlm.graphs.usable and not lvlm.graphs.kept
