@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from acs_core.agreement import FIRST, settled
+from acs_core.agreement import FIRST, MORE, settled
 from acs_core.candidates import find_candidates
 from acs_core.deadline import Deadline, Pace
 from acs_core.drawing import Greedy
@@ -89,7 +89,8 @@ def greedy_answers(
 def _next_wave(start: int, config: SamplingConfig, prompts: int, deadline: Deadline, pace: Pace) -> range | None:
     """The responses to draw next, None where there is no time for any more. The first wave is always tried."""
     whole = range(start, config.num_samples)
-    small = range(start, min(start + FIRST, config.num_samples))
+    size = MORE if start else FIRST
+    small = range(start, min(start + size, config.num_samples))
     if config.num_samples - small.stop == 1:
         small = whole  # no wave of a single straggler
     if not deadline.is_set:

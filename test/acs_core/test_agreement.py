@@ -18,15 +18,16 @@ def drawn(*answers):
     ("answers", "expected"),
     [
         ([], False),
-        ([[HERE], [NEAR]], False),  # too few to tell
-        ([[HERE], [NEAR], [HERE]], True),
-        ([[HERE], [NEAR], [THERE]], False),
+        ([[HERE], [NEAR], [HERE]], False),  # too few to tell
+        ([[HERE], [NEAR], [HERE], [HERE]], True),
         ([[HERE], [NEAR], [THERE], [HERE]], True),  # three of four
         ([[HERE], [THERE], [THERE], [HERE]], False),
-        ([[], [], []], True),  # all say that it is not there
-        ([[], [], [HERE]], False),
-        ([[HERE, HERE, HERE], [], []], False),  # one response has one opinion
-        ([[HERE, THERE], [THERE], [NEAR, THERE]], True),
+        ([[], [], [], []], True),  # all say that it is not there
+        ([[], [], [HERE], [HERE]], False),
+        ([[HERE, HERE, HERE], [], [THERE], []], False),  # one response has one opinion
+        ([[HERE, THERE], [THERE], [NEAR, THERE], []], True),
+        ([[HERE]] * 5 + [[THERE]] * 2, False),  # five of seven
+        ([[HERE]] * 6 + [[THERE]], True),
     ],
 )
 def test_when_responses_agree(answers, expected):
@@ -34,5 +35,5 @@ def test_when_responses_agree(answers, expected):
 
 
 def test_the_share_is_an_option():
-    answers = drawn([HERE], [NEAR], [THERE])
-    assert settled(*answers, share=0.6) and not settled(*answers, share=0.7)
+    answers = drawn([HERE], [NEAR], [THERE], [THERE])
+    assert settled(*answers, share=0.5) and not settled(*answers, share=0.6)

@@ -57,16 +57,16 @@ def test_auto_stops_when_responses_agree_for_each_phrase_apart(lvlm, picture, wa
     texts = {"key": [HERE] * 10, "dog": [HERE, THERE] * 5}
     drawn = waves(texts)
     key, dog = ask(lvlm, picture, ["key", "dog"], auto=True)
-    assert drawn == [(("key", "dog"), 0, 3), (("dog",), 3, 6), (("dog",), 6, 10)]
-    assert [r.text for r in key.responses] == texts["key"][:3]
+    assert drawn == [(("key", "dog"), 0, 4), (("dog",), 4, 7), (("dog",), 7, 10)]
+    assert [r.text for r in key.responses] == texts["key"][:4]
     assert [r.text for r in dog.responses] == texts["dog"]
     assert [c.response for c in dog.candidates] == list(range(10))
-    assert key.skipped == ("7 of 10 responses were not needed: the first 3 agree",) and dog.skipped == ()
+    assert key.skipped == ("6 of 10 responses were not needed: the first 4 agree",) and dog.skipped == ()
 
 
 @pytest.mark.parametrize(
     ("n", "expected"),
-    [(1, [(0, 1)]), (3, [(0, 3)]), (4, [(0, 4)]), (7, [(0, 3), (3, 7)])],
+    [(1, [(0, 1)]), (4, [(0, 4)]), (5, [(0, 5)]), (8, [(0, 4), (4, 8)]), (9, [(0, 4), (4, 7), (7, 9)])],
 )
 def test_waves_cover_every_response_once(lvlm, picture, waves, n, expected):
     drawn = waves({"key": [HERE, THERE] * 5})
@@ -93,7 +93,7 @@ def test_no_wave_is_begun_that_will_not_fit(lvlm, picture, waves):
     deadline = Deadline(1e6, time.perf_counter(), reserve_ms=1e6 - 900)
     (answers,) = ask(lvlm, picture, ["key"], deadline=deadline)
     n = len(answers.responses)
-    assert n in (3, 6)  # waves of 3 take 0.3 s and more of 0.9
+    assert n in (4, 7)  # waves take 0.3 s and more of 0.9
     assert answers.skipped[0] == f"{10 - n} of 10 responses were not begun: the deadline is 1000000 ms"
 
 
@@ -102,8 +102,8 @@ def test_a_passed_deadline_cuts_the_wave_and_says_so(lvlm, picture, waves):
     (answers,) = ask(lvlm, picture, ["key"], deadline=Deadline(5.0, time.perf_counter() - 1.0))
     assert answers.candidates == () and len(answers.responses) == FIRST
     assert answers.skipped == (
-        "7 of 10 responses were not begun: the deadline is 5 ms",
-        "3 of 3 responses were cut off: the deadline is 5 ms",
+        "6 of 10 responses were not begun: the deadline is 5 ms",
+        "4 of 4 responses were cut off: the deadline is 5 ms",
     )
 
 
