@@ -21,7 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     invoke_without_command=True,
 )
+WIDTH = 120  # of a table that goes into a file or a pipe
 out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
+if not out.is_terminal:
+    out.width = WIDTH
 
 Shape = Annotated[str, typer.Option(help="small, 7b or 8b (random weights of that size), or a model's name or folder.")]
 ImageTokens = Annotated[int, typer.Option(help="Tokens of the picture, for a shape.", min=1)]
@@ -173,6 +176,34 @@ def load(
         for row in rows:
             seconds = (row.import_s, row.load_s, row.first_answer_s, row.next_answer_s)
             table.add_row(row.cache, *(f"{s:.2f}" for s in seconds), f"{row.added_mb:.0f}", f"{row.weights_mb:.0f}")
+        out.print(table)
+        _finish(_device(device), {"rows": [row.to_dict() for row in rows]}, json_file)
+
+
+@app.command(epilog="Example: acs-bench quantization --model tiny-internvl --image docs/sample.png --phrase key")
+def quantization(
+    image: Annotated[Path, typer.Option(help="Picture to look at.")],
+    phrase: Annotated[str, typer.Option(help="What to ask for.")],
+    model: Annotated[str, typer.Option(help="A model's name, folder or hub id.")] = "tiny-internvl",
+    samples: Samples = 10,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 1,
+    json_file: Json = None,
+) -> None:
+    """What 8-bit and 4-bit weights do to a model's attention, on the same responses, and to its speed and size."""
+    from acs_bench.quantization import compare_quantizations
+    from acs_core.image import read_image
+
+    with _measuring(threads):
+        rows = compare_quantizations(model, read_image(image), phrase, samples, device, dtype, _say)
+        table = _table(
+            "weights", "MB", "s a call", "map correlation", "lowest 5 %", "entropy gap, nats", "rank correlation"
+        )
+        for row in rows:
+            seen = (row.map_correlation, row.map_correlation_low, row.entropy_gap, row.rank_correlation)
+            table.add_row(row.quantization, f"{row.weights_mb:.1f}", f"{row.seconds:.2f}", *(f"{v:.3f}" for v in seen))
+        out.print(f"{model}, {image.name}, {phrase!r}, the same {samples} responses")
         out.print(table)
         _finish(_device(device), {"rows": [row.to_dict() for row in rows]}, json_file)
 

@@ -9,8 +9,8 @@ import numpy as np
 from acs_core.clusters import overlaps
 from acs_core.types import Candidate, Response
 
-# Chosen on 600 small objects of the rendered world's validation split with both embedded models: three of the first four
-# is right as often as all ten, within what 600 cases can tell, and more than half of the responses are saved.
+# Chosen on 600 small objects of the rendered world's validation split: three of the first four is right as often as all
+# ten, within what 600 cases can tell, and about half of the responses are saved.
 FIRST = 4  # responses of the first wave
 MORE = 3  # responses of each later one
 SETTLED_SHARE = 0.75  # of the responses drawn so far

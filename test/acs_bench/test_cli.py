@@ -1,6 +1,7 @@
 """Small runs of each benchmark: they end, print what they promise, and write it down. Nothing is timed here."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -76,6 +77,17 @@ def test_a_sweep_is_drawn(run, tmp_path, monkeypatch):
     assert plot.read_bytes().startswith(b"\x89PNG")
     axes = {(p["axis"], p["x"], p["way"]) for p in found["points"]}
     assert {("samples", 2, "e"), ("image tokens", 16, "c"), ("phrases", 2, "together")} <= axes
+
+
+def test_quantised_weights_beside_the_others(run):
+    pytest.importorskip("bitsandbytes")
+    picture = Path(__file__).parents[2] / "docs" / "sample.png"
+    _, found = run("quantization", "--image", str(picture), "--phrase", "key", "--samples", "3")
+    none, eight, four = found["rows"]
+    assert [row["quantization"] for row in (none, eight, four)] == ["none", "8bit", "4bit"]
+    assert none["map_correlation"] == pytest.approx(1.0) and none["entropy_gap"] == 0.0
+    assert 1.0 > eight["map_correlation"] > four["map_correlation"] > 0.5
+    assert none["weights_mb"] > eight["weights_mb"] > four["weights_mb"]
 
 
 @pytest.mark.parametrize(
