@@ -62,7 +62,19 @@ setup(
         "safetensors",
         "typer",
     ],
-    extras_require={"training": ["scikit-learn", "scipy"], "test": ["hypothesis", "pytest<8.4"]},
+    extras_require={
+        "training": [
+            "lightning",
+            "matplotlib",
+            "pycocotools",
+            "ray[data]",
+            "scikit-learn",
+            "scipy",
+            "torchmetrics",
+            "zarr>=3",
+        ],
+        "test": ["hypothesis", "pytest<8.4"],
+    },
     entry_points={
         "console_scripts": [
             "acs-ground = acs_core.cli:main",

@@ -14,10 +14,10 @@ from acs_core.regressor import save_regressor
 from acs_core.selection import AcsFree, AcsLearned
 from training.analyze import Analysis, AnalysisConfig, analyze, head_file
 from training.calibrate import calibrate
-from training.coco import Pair
 from training.collect import CollectConfig, collect, with_map_size
 from training.errors import DataError
 from training.fit import FitConfig, FitResult, fit
+from training.pairs import Pair
 from training.store import Collection, read_store
 
 

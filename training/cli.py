@@ -10,8 +10,8 @@ import typer
 
 from acs_core.errors import AcsError
 from training.cli_tiny import tiny, tiny_eval
-from training.coco import load_pairs
 from training.console import bar, err
+from training.pairs import load_pairs
 
 app = typer.Typer(
     help="Data, embedded models, and the files that an LVLM needs for ACS.",

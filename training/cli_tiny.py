@@ -63,7 +63,7 @@ def tiny_eval(
     from acs_core.assets import resolve_model
     from acs_core.lvlm import load_lvlm
     from acs_core.selection import make_selector
-    from training.coco import load_absent, load_pairs
+    from training.pairs import load_absent, load_pairs
     from training.tiny.report import draw_scenes, tiny_report, write_report
 
     name = model or _make_arch(arch).model_name
@@ -115,7 +115,7 @@ def _usable(model: Path) -> list[str]:
 
 def _world(folder: Path, split: str, cases: int, move: Callable[[str, int, int], None]) -> Path:
     """The COCO file of a split with at least ``cases`` small-object cases, rendered where it is missing or old."""
-    from training.coco import load_pairs
+    from training.pairs import load_pairs
     from training.scene import WORLD_VERSION
     from training.synth import write_coco
 

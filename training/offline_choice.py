@@ -31,7 +31,7 @@ def choose_offline(selector: Selector, data: Collection) -> Choices:
     """What ``selector`` picks for every pair of ``data``, ties broken as at run time."""
     count = len(data.pairs)
     iou, confidence, oracle, sizes = np.zeros(count), np.full(count, np.nan), np.zeros(count), np.zeros(count, int)
-    for row, (index, candidates, evidence) in enumerate(_calls(data)):
+    for row, (index, candidates, evidence) in enumerate(_calls(data, selector.needs.maps)):
         sizes[row] = len(index)
         if not candidates:
             continue
@@ -45,12 +45,17 @@ def choose_offline(selector: Selector, data: Collection) -> Choices:
     return Choices(iou, confidence, oracle, sizes)
 
 
-def _calls(data: Collection) -> Iterator[tuple[np.ndarray, list[Candidate], Evidence]]:
-    """Per collected pair: the candidates' indices in ``data``, the candidates and their evidence."""
-    for pair in data.pairs:
-        index = np.flatnonzero(data.pair == pair)
+def _calls(data: Collection, maps: bool) -> Iterator[tuple[np.ndarray, list[Candidate], Evidence]]:
+    """Per collected pair: the candidates' indices in ``data``, the candidates and their evidence, its ``maps`` only
+    if they are wanted: they are read from disk."""
+    order = np.argsort(data.pair, kind="stable")
+    bounds = np.searchsorted(data.pair[order], [data.pairs, data.pairs + 1])  # (2, P)
+    for start, stop in bounds.T:
+        index = order[start:stop]
         candidates = [
-            Candidate(Box(*data.box[i]), "", int(data.response[i]), int(data.order[i]), (0, 0, 0, 0)) for i in index
+            Candidate(Box(*data.box[i]), "", int(data.response[i]), int(data.order[i]), tuple(data.tokens[i].tolist()))
+            for i in index
         ]
         grid = (int(data.grid[index[0]][0]), int(data.grid[index[0]][1])) if len(index) else (1, 1)
-        yield index, candidates, Evidence(data.entropy[index], data.maps[index].astype(np.float32), grid)
+        seen = data.maps[index] if maps and len(index) else None
+        yield index, candidates, Evidence(data.entropy[index], seen, grid)

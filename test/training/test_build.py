@@ -8,10 +8,10 @@ from acs_core.lvlm import load_lvlm
 from acs_core.selection import make_selector
 from training.analyze import AnalysisConfig
 from training.build import BuildConfig, build, describe
-from training.coco import load_pairs
 from training.collect import CollectConfig
 from training.errors import DataError
 from training.fit import FitConfig
+from training.pairs import load_pairs
 from training.synth import write_coco
 
 

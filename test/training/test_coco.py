@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from training.coco import load_absent, load_pairs
 from training.errors import DataError
+from training.pairs import load_absent, load_pairs
 
 
 def write(folder, annotations, width=100, height=100):

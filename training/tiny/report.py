@@ -23,10 +23,10 @@ from acs_core.overlay import draw_result
 from acs_core.sampling import greedy
 from acs_core.selection import Selector
 from training.calibrate import calibration_error
-from training.coco import Pair
 from training.collect import CollectConfig, collect
 from training.errors import DataError
 from training.offline_choice import choose_offline
+from training.pairs import Pair
 from training.store import Collection, read_responses, read_store
 
 TIMED_ANSWERS = 20
