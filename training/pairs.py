@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -45,30 +44,36 @@ class Pair:
 
 
 def choose_pairs(
-    data: CocoData, sizes: Sequence[str] = ("small",), objects: Objects = "single", limit: int | None = None
+    data: CocoData,
+    sizes: Sequence[str] = ("small",),
+    objects: Objects = "single",
+    limit: int | None = None,
+    seed: int = 0,
 ) -> list[Pair]:
     """The pairs of ``data`` whose objects are all of one of the ``sizes`` (keys of ``SIZES``), in the order of image id
-    and category: ``single`` with one object of the category, ``several`` with more, or ``any``.
+    and category: ``single`` with one object of the category, ``several`` with more, or ``any``. If there are more than
+    ``limit``, so many of them are drawn with ``seed``.
 
-    Of several kinds, one of each in turn up to ``limit``, as long as there are some. Unclear objects and bad
-    annotations disqualify a pair, since nobody can say what the right boxes are.
+    Unclear objects and bad annotations disqualify a pair, since nobody can say what the right boxes are.
 
     Raises:
         DataError: an unknown size, or no such pair.
     """
     unknown = [size for size in sizes if size not in SIZES]
     if unknown or not sizes:
-        raise DataError(f"unknown size {', '.join(unknown)}: choose of {', '.join(SIZES)}")
-    kinds = [(size, several) for size in sizes for several in (False, True) if objects in ("any", _word(several))]
-    found = {kind: _of_kind(data, SIZES[kind[0]], kind[1], _name(kind)) for kind in kinds}
-    turns = zip_longest(*found.values())
-    chosen = [pair for turn in turns for pair in turn if pair is not None][:limit]
-    if not chosen:
+        raise DataError(f"unknown size {', '.join(unknown) or 'none'}: choose of {', '.join(SIZES)}")
+    kinds = [(size, several) for size in SIZES if size in sizes for several in (False, True)]
+    kinds = [(size, several) for size, several in kinds if objects in ("any", "several" if several else "single")]
+    found = [p for size, several in kinds for p in _of_kind(data, SIZES[size], several, _name(size, several))]
+    if not found:
         raise DataError(
-            f"{data.file} holds no pair of the wanted kind ({', '.join(_name(k) for k in kinds)}); "
+            f"{data.file} holds no pair of the wanted kind ({', '.join(_name(*k) for k in kinds)}); "
             f"small is {SMALL[0]:.1%} to {SMALL[1]:.0%} of the image's area"
         )
-    return chosen if len(kinds) > 1 else sorted(chosen, key=lambda p: (p.image_id, p.category))
+    if limit is not None and limit < len(found):
+        drawn = np.random.default_rng(seed).permutation(len(found))[:limit]
+        found = [found[i] for i in drawn]
+    return sorted(found, key=lambda p: (p.image_id, p.category))
 
 
 def load_pairs(
@@ -118,9 +123,5 @@ def _of_kind(data: CocoData, area: tuple[float, float], several: bool, kind: str
     return sorted(pairs, key=lambda p: (p.image_id, p.category))
 
 
-def _word(several: bool) -> str:
-    return "several" if several else "single"
-
-
-def _name(kind: tuple[str, bool]) -> str:
-    return f"several {kind[0]}" if kind[1] else kind[0]
+def _name(size: str, several: bool) -> str:
+    return f"several {size}" if several else size
