@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from acs_core.assets import asset_for, resolve_model
+from acs_core.assets import asset_for, beside, built_for, resolve_model
 from acs_core.attention import Evidence, capture
 from acs_core.calibration import Calibration
 from acs_core.candidates import find_candidates
@@ -77,7 +77,8 @@ class Grounder:
         """Loads a model and what the selector needs.
 
         Args:
-            model: short name of a shipped model (``acs_core.assets.model_names``), hub id, or folder.
+            model: short name of a shipped model (``acs_core.assets.model_names``), hub id, or folder; also a folder
+                that `acs-train build` wrote, which names its model and brings the files for it.
             selector: "acs-free", "acs-learned", "greedy" or "first-valid".
             heads, regressor: the file that acs-free or acs-learned reads; by default the model's own or a shipped one.
             calibration: a file; by default the model's own. A default calibration belongs to the default heads and
@@ -92,10 +93,16 @@ class Grounder:
         """
         check_name(selector)  # before a model of many gigabytes is read
         name = os.fspath(model)
-        lvlm = load_lvlm(resolve_model(name), revision=revision, device=device, dtype=dtype)
-        chosen = make_selector(selector, lvlm, heads=heads, regressor=regressor)
+        built = built_for(Path(name))
+        source, commit = (built.model, revision or built.revision) if built else (name, revision)
+        lvlm = load_lvlm(resolve_model(source), revision=commit, device=device, dtype=dtype)
         if calibration is None and heads is None and regressor is None:
-            calibration = asset_for(lvlm, f"calibration-{selector}.json")
+            file = f"calibration-{selector}.json"
+            calibration = beside(Path(name), file) if built else asset_for(lvlm, file)
+        if built:
+            heads = heads or beside(Path(name), "heads.json")
+            regressor = regressor or beside(Path(name), "regressor.safetensors")
+        chosen = make_selector(selector, lvlm, heads=heads, regressor=regressor)
         if isinstance(calibration, str | Path):
             calibration = Calibration.load(calibration)
         return cls(lvlm, chosen, calibration or None, name)
@@ -119,6 +126,11 @@ class Grounder:
     def score_kind(self) -> ScoreKind:
         """What the scores of this Grounder's results mean."""
         return ScoreKind.CALIBRATED if self.calibration is not None else self.selector.score_kind
+
+    def min_score_for(self, precision: float) -> float | None:
+        """The ``min_score`` from which on boxes were right (IoU >= 0.5) at least as often as ``precision`` on the
+        images of the calibration; None where nothing is known or no threshold reached it."""
+        return self.calibration.min_score(precision) if self.calibration else None
 
     def ground(
         self,
@@ -170,7 +182,7 @@ class Grounder:
             candidates, responses = find_candidates(self.lvlm, prompt, samples)
             evidence = capture(self.lvlm, prompt, samples, candidates, self.selector.needs)
             clock.lap("attention")
-            qualities, scores = self._judge(candidates, evidence, prompt.image_size)
+            qualities, scores, expected = self._judge(candidates, evidence, prompt.image_size)
             choice = choose(
                 candidates,
                 qualities,
@@ -184,7 +196,7 @@ class Grounder:
         return GroundingResult(
             phrase=phrase,
             image_size=prompt.image_size,
-            detections=choice.detections,
+            detections=tuple(replace(d, expected_iou=expected.get(d.candidate)) for d in choice.detections),
             candidates=choice.candidates,
             responses=tuple(responses),
             selector=self.selector.name,
@@ -214,18 +226,20 @@ class Grounder:
 
     def _judge(
         self, candidates: Sequence[Candidate], evidence: Evidence, image_size: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Qualities and scores, (C,) each."""
+    ) -> tuple[np.ndarray, np.ndarray, dict[int, float]]:
+        """Qualities and scores, (C,) each, and the expected IoU of each candidate, if the calibration knows it."""
         if not candidates:
-            return np.zeros(0), np.zeros(0)
+            return np.zeros(0), np.zeros(0), {}
         qualities = self.selector.qualities(candidates, evidence, image_size)
         if self.calibration is not None:
             confidences = self.selector.confidences(candidates, evidence, qualities)
             if confidences is not None:  # always: the calibration's feature was checked against the selector's
-                return qualities, self.calibration.apply(confidences)
+                expected = self.calibration.expected_iou(confidences)
+                known = {} if expected is None else dict(enumerate(expected.tolist()))
+                return qualities, self.calibration.apply(confidences), known
         if self.selector.score_kind is ScoreKind.NONE:
-            return qualities, np.zeros(len(candidates))
-        return qualities, np.clip(qualities, 0.0, 1.0)
+            return qualities, np.zeros(len(candidates)), {}
+        return qualities, np.clip(qualities, 0.0, 1.0), {}
 
     def _reason(self, reason: str, any_candidates: bool, responses: Sequence[Response]) -> str:
         if not any_candidates:

@@ -85,11 +85,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Detection:
-    """A selected box with its published score in [0, 1]; ``candidate`` indexes ``GroundingResult.candidates``."""
+    """A selected box with its published score in [0, 1]; ``candidate`` indexes ``GroundingResult.candidates``.
+    ``expected_iou`` is the IoU that boxes of this confidence had on average, where the calibration knows it."""
 
     box: Box
     score: float
     candidate: int
+    expected_iou: float | None = None
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,15 @@ class BatchIndex(Sampler[np.ndarray]):
         if self._shuffle and len(batches[-1]) < 2:
             batches.pop()  # one candidate has no variance to normalise by
         rank, world = _place()
-        return iter(batches[rank :: world][: len(batches) // world if self._shuffle else None])
+        return iter(batches[rank::world][: len(batches) // world if self._shuffle else None])
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
 
-def loader(data: Collection, index: np.ndarray, batch: int, shuffle: bool, seed: int, workers: int) -> DataLoader[Batch]:
+def loader(
+    data: Collection, index: np.ndarray, batch: int, shuffle: bool, seed: int, workers: int
+) -> DataLoader[Batch]:
     """Batches of the candidates ``index``; ``workers`` processes read ahead."""
     return DataLoader(
         Candidates(data),

@@ -44,7 +44,7 @@ class FitConfig:
     min_improvement: float = 0.001
     dropout: float = 0.3
     validation_share: float = 0.2
-    input_transform: str = "cells"
+    input_transform: str = "log_cells"
     seed: int = 0
 
 
@@ -101,10 +101,10 @@ def fit(
     notes = _Notes(progress, [])
     best = ModelCheckpoint(folder, "best", monitor="val_mse", save_last=True, enable_version_counter=False)
     stop = EarlyStopping("val_mse", min_delta=config.min_improvement, patience=config.patience)
-    batches = [
+    train_batches, held_batches = (
         loader(data, index, size, shuffle, config.seed, workers)
         for index, size, shuffle in ((train, config.batch, True), (validation, 4 * config.batch, False))
-    ]
+    )
     with _quiet():
         trainer = lightning.Trainer(
             max_epochs=config.epochs,
@@ -119,7 +119,8 @@ def fit(
             use_distributed_sampler=False,  # the loaders give every process its own batches
         )
         last = folder / "last.ckpt" if folder else None
-        trainer.fit(model, *batches, ckpt_path=str(last) if last and last.exists() else None, weights_only=False)
+        resume = str(last) if last and last.exists() else None
+        trainer.fit(model, train_batches, held_batches, ckpt_path=resume, weights_only=False)
     if trainer.interrupted:
         raise KeyboardInterrupt
     if not trainer.is_global_zero:
@@ -177,9 +178,7 @@ class Regression(lightning.LightningModule):
     def __init__(self, shape: tuple[int, ...], config: FitConfig) -> None:
         super().__init__()
         self.config = config
-        self.regressor = AttentionIoURegressor(
-            *shape, input_transform=config.input_transform, dropout=config.dropout
-        )
+        self.regressor = AttentionIoURegressor(*shape, input_transform=config.input_transform, dropout=config.dropout)
         self.measures = torch.nn.ModuleDict(
             {"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r": PearsonCorrCoef()}
         )
@@ -199,7 +198,7 @@ class Regression(lightning.LightningModule):
             measure.update(predicted, iou)  # type: ignore[operator]
             self.log(f"val_{name}", measure, on_step=False, on_epoch=True, batch_size=len(iou))  # type: ignore[arg-type]
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Adam and a cosine schedule that ends with the last epoch."""
         optimiser = torch.optim.Adam(
             self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
@@ -262,7 +261,7 @@ def _open(folder: Path, data: Collection, config: FitConfig) -> Path:
     return folder
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801
+class _quiet(warnings.catch_warnings):
     """Lightning talks about hardware that is not there and about loaders that are meant to be as they are."""
 
     def __enter__(self) -> Any:

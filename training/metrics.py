@@ -16,8 +16,8 @@ MIN_KSG = 20  # candidates below which nearest neighbours say nothing
 class Agreement:
     """``count`` candidates; ``mae``, ``mse`` and ``pearson`` of prediction and truth (0 where either never changes).
 
-    ``information`` is I(f(A); Y) in nats as section 4.2 writes it: H(Y) - H(Y | f(A)), the second term of a Gaussian error
-    of variance MSE (appendix B), the first from a histogram of the IoU. IoU is bounded and piles up at 0, which the
+    ``information`` is I(f(A); Y) in nats as section 4.2 writes it: H(Y) - H(Y | f(A)), the second term of a Gaussian
+    error of variance MSE (appendix B), the first from a histogram of the IoU. IoU is bounded and piles up at 0, which the
     Gaussian does not know, so the sum can be below 0; ``information_knn`` (Kraskov, nearest neighbours) assumes no
     shape."""
 
@@ -50,8 +50,8 @@ def agreement(predicted: np.ndarray, truth: np.ndarray) -> Agreement:
 
 
 def entropy_of_iou(truth: np.ndarray, bins: int = BINS) -> float:
-    """Differential entropy H(Y) in nats of values in [0, 1], from a histogram of ``bins`` cells: 0 where they are spread
-    evenly, below 0 elsewhere."""
+    """Differential entropy H(Y) in nats of values in [0, 1], from a histogram of ``bins`` cells: 0 where they are
+    spread evenly, below 0 elsewhere."""
     share = np.histogram(truth, bins=bins, range=(0.0, 1.0))[0] / max(1, len(truth))
     filled = share[share > 0]
     return float(-(filled * np.log(filled * bins)).sum())

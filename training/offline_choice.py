@@ -19,18 +19,20 @@ from training.store import Collection
 class Choices:
     """One row for each of P collected pairs. ``iou`` (P,) of the chosen box, 0 where there was no candidate;
     ``confidence`` (P,) of the selector in it, NaN where it has none; ``oracle`` (P,) the best candidate's IoU;
-    ``candidates`` (P,) how many there were."""
+    ``candidates`` (P,) how many there were; ``image`` (P,) the image's id, -1 where there was no candidate."""
 
     iou: np.ndarray
     confidence: np.ndarray
     oracle: np.ndarray
     candidates: np.ndarray
+    image: np.ndarray
 
 
 def choose_offline(selector: Selector, data: Collection) -> Choices:
     """What ``selector`` picks for every pair of ``data``, ties broken as at run time."""
     count = len(data.pairs)
     iou, confidence, oracle, sizes = np.zeros(count), np.full(count, np.nan), np.zeros(count), np.zeros(count, int)
+    images = np.full(count, -1)
     for row, (index, candidates, evidence) in enumerate(_calls(data, selector.needs.maps)):
         sizes[row] = len(index)
         if not candidates:
@@ -41,8 +43,9 @@ def choose_offline(selector: Selector, data: Collection) -> Choices:
         best = choice.detections[0].candidate
         confidences = selector.confidences(candidates, evidence, qualities)
         iou[row], oracle[row] = data.iou[index[best]], data.iou[index].max()
+        images[row] = data.image[index[0]]
         confidence[row] = np.nan if confidences is None else confidences[best]
-    return Choices(iou, confidence, oracle, sizes)
+    return Choices(iou, confidence, oracle, sizes, images)
 
 
 def _calls(data: Collection, maps: bool) -> Iterator[tuple[np.ndarray, list[Candidate], Evidence]]:
