@@ -22,8 +22,8 @@ Collector = Callable[[int], Part]
 
 @dataclass(frozen=True)
 class RayConfig:
-    """``address`` of a running cluster, "local" for one of this machine's own. ``actors`` at a time, None: one for each
-    GPU of the cluster, or one where there is none. ``gpus`` and ``cpus`` of each actor."""
+    """``address`` of a running cluster, "local" for one of this machine's own. ``actors`` at a time, None: one for
+    each GPU of the cluster, or one where there is none. ``gpus`` and ``cpus`` of each actor."""
 
     address: str = "local"
     actors: int | None = None

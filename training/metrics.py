@@ -17,8 +17,8 @@ class Agreement:
     """``count`` candidates; ``mae``, ``mse`` and ``pearson`` of prediction and truth (0 where either never changes).
 
     ``information`` is I(f(A); Y) in nats as section 4.2 writes it: H(Y) - H(Y | f(A)), the second term of a Gaussian
-    error of variance MSE (appendix B), the first from a histogram of the IoU. IoU is bounded and piles up at 0, which the
-    Gaussian does not know, so the sum can be below 0; ``information_knn`` (Kraskov, nearest neighbours) assumes no
+    error of variance MSE (appendix B), the first from a histogram of the IoU. IoU is bounded and piles up at 0, which
+    the Gaussian does not know, so the sum can be below 0; ``information_knn`` (Kraskov, nearest neighbours) assumes no
     shape."""
 
     count: int

@@ -1,4 +1,4 @@
-"""The steps behind a collection, each from files to files: fit, analyse, calibrate. ``build`` is all of them in a row."""
+"""The steps behind a collection, each from files to files: fit, analyse, calibrate. ``build`` is all in a row."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from acs_core.geometry import Box
 from acs_core.heads import HeadFile
 from acs_core.identity import ModelIdentity
 from acs_core.regressor import AttentionIoURegressor, RegressorInfo, load_regressor, save_regressor
@@ -248,8 +249,8 @@ def _row(where: str, temperature: Any, kind: str, told: Agreement) -> dict[str, 
 
 def _told(row: dict[str, Any]) -> str:
     return (
-        f"{row['where']}, tau {row['temperature']}, {row['kind']}: MAE {row['mae']:.3f}, Pearson r {row['pearson']:.3f}, "
-        f"mutual information {row['information']:.2f} nats by section 4.2, {row['information_knn']:.2f} by nearest "
+        f"{row['where']}, tau {row['temperature']}, {row['kind']}: MAE {row['mae']:.3f}, "
+        f"Pearson r {row['pearson']:.3f}, mutual information {row['information']:.2f} nats by section 4.2, {row['information_knn']:.2f} by nearest "
         f"neighbours; {row['count']} candidates"
     )
 
@@ -262,8 +263,6 @@ def _draw_examples(data: Collection, index: np.ndarray, pairs: Mapping[str, Pair
         pair = pairs.get(keys[data.pair[i]]) if data.pair[i] < len(keys) else None
         if pair is None:
             continue
-        from acs_core.geometry import Box
-
         box, title = Box(*data.box[i]), f'"{pair.category}", IoU {data.iou[i]:.2f}: mean attention of each layer'
         maps = data.maps[np.array([i])][0]
         figures.attention_over_picture(pair.read(), maps, box, pair.truth, title, folder / f"attention-{name}.png")
