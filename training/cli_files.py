@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -306,10 +307,11 @@ def _models(
         if actors:
             raise typer.BadParameter("goes with --ray", param_hint="--actors")
         return load_lvlm(name, revision=revision, device=device), None
-    try:
-        from training.collect_ray import RayConfig, runner
-    except ImportError as error:
-        raise DataError('--ray needs ray: pip install "ray[data]"') from error
+    if find_spec("ray") is None:
+        raise DataError('--ray needs ray: pip install "ray[data]"')
+    from training.collect_ray import runner
+    from training.ray_pool import RayConfig
+
     lvlm = load_lvlm(name, revision=revision, device="cpu")
     load = partial(load_lvlm, name, revision=lvlm.revision or revision, device=device)
     return lvlm, runner(load, RayConfig(ray, actors, gpus=0 if device == "cpu" else None))

@@ -252,8 +252,8 @@ def _open(folder: Path, data: Collection, config: FitConfig) -> Path:
         except ValueError:
             found = {}
         if found != mine:
-            what = "collection" if found.get("collection") != mine["collection"] else "settings"
-            raise DataError(f"{folder} holds a fit with another {what}: delete it, or choose another folder")
+            what = "another collection" if found.get("collection") != mine["collection"] else "other settings"
+            raise DataError(f"{folder} holds a fit of {what}: delete it, or choose another folder (--work)")
     else:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -248,10 +248,10 @@ def _row(where: str, temperature: Any, kind: str, told: Agreement) -> dict[str, 
 
 
 def _told(row: dict[str, Any]) -> str:
+    information = f"{row['information']:.2f} nats by section 4.2, {row['information_knn']:.2f} by nearest neighbours"
     return (
         f"{row['where']}, tau {row['temperature']}, {row['kind']}: MAE {row['mae']:.3f}, "
-        f"Pearson r {row['pearson']:.3f}, mutual information {row['information']:.2f} nats by section 4.2, {row['information_knn']:.2f} by nearest "
-        f"neighbours; {row['count']} candidates"
+        f"Pearson r {row['pearson']:.3f}, mutual information {information}; {row['count']} candidates"
     )
 
 

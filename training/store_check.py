@@ -32,8 +32,8 @@ def check_on_model(
     map_size: tuple[int, int] | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Numbers:
-    """Asks ``lvlm`` about ``pairs`` twice: once for maps as they are, once as a collection stores them. Regressor scores
-    are those of the model's own regressor, if it has one and reads maps of this size."""
+    """Asks ``lvlm`` about ``pairs`` twice: once for maps as they are, once as a collection stores them. Regressor
+    scores are those of the model's own regressor, if it has one and reads maps of this size."""
     config = with_map_size(CollectConfig(map_size=map_size), lvlm)
     job = Job(tuple(pairs), config)
     raw = []

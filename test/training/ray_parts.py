@@ -4,23 +4,18 @@ import os
 import time
 from pathlib import Path
 
-import numpy as np
 
-from training.store import Part
-
-
-class MakeParts:
-    """Leaves its process id in ``folder``, and a note of each part it began."""
+class Squares:
+    """Leaves its process id in ``folder``, and a note of each number it began."""
 
     def __init__(self, folder):
-        self.folder = folder
+        self.folder = Path(folder)
 
     def __call__(self):
-        (Path(self.folder) / f"worker-{os.getpid()}").touch()
-        return self.part
+        (self.folder / f"worker-{os.getpid()}").touch()
+        return self.square
 
-    def part(self, number):
-        (Path(self.folder) / f"begun-{number}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    def square(self, number):
+        (self.folder / f"begun-{number}-{os.getpid()}-{time.monotonic_ns()}").touch()
         time.sleep(0.3)
-        nothing = np.zeros((0, 1, 1, 1, 1), np.uint8), np.zeros((0, 1, 1), np.float32), np.zeros((0, 4), np.int32)
-        return Part(*nothing, np.zeros((0, 4, 1, 1), np.float32), np.zeros((0, 17)), (number,), {}, ({"of": number},))
+        return number * number
