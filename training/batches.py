@@ -64,6 +64,7 @@ def loader(
         persistent_workers=workers > 0,
         multiprocessing_context="spawn" if workers else None,
         pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # its own: a draw from the global one would shift what dropout draws
     )
 
 

@@ -99,7 +99,14 @@ def fit(
     lightning.seed_everything(config.seed, verbose=False)
     model = Regression(data.maps.shape[2:4], config)
     notes = _Notes(progress, [])
-    best = ModelCheckpoint(folder, "best", monitor="val_mse", save_last=True, enable_version_counter=False)
+    best = ModelCheckpoint(
+        folder,
+        "best",
+        monitor="val_mse",
+        save_last=True,
+        save_on_train_epoch_end=True,  # an epoch's numbers are complete only then
+        enable_version_counter=False,
+    )
     stop = EarlyStopping("val_mse", min_delta=config.min_improvement, patience=config.patience)
     train_batches, held_batches = (
         loader(data, index, size, shuffle, config.seed, workers)
@@ -182,6 +189,10 @@ class Regression(lightning.LightningModule):
         self.measures = torch.nn.ModuleDict(
             {"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r": PearsonCorrCoef()}
         )
+
+    def on_train_epoch_start(self) -> None:
+        """Dropout draws as it would have in an unbroken run."""
+        torch.manual_seed(self.config.seed * 100_003 + self.current_epoch)
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
         """The loss of equation 1."""

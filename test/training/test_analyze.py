@@ -53,7 +53,7 @@ def test_groups_and_gaps_are_means_over_candidates(collection, fitted):
 def test_a_head_chosen_by_luck_is_seen_as_such(collection, fitted, telling_head):
     config = AnalysisConfig(heads=1, layers=1, draws=100)
     analysis = analyze(fitted.regressor, collection, np.arange(len(collection.iou)), config)
-    assert (analysis.chosen_share_anywhere[:, *telling_head] == 1).all(), "it knows in every draw"
+    assert (analysis.chosen_share_anywhere[:, *telling_head] > 0.999).all(), "it knows in every draw"
     low, high = analysis.gap_interval[:, :, *telling_head]
     assert (low > 0).all() and (high > analysis.entropy_gap[:, *telling_head]).all()
     noise = replace(collection, entropy=np.random.default_rng(0).random(collection.entropy.shape).astype(np.float32))

@@ -6,7 +6,8 @@ import pytest
 from training.metrics import agreement, entropy_of_iou
 
 
-def test_agreement_of_what_is_known(rng=np.random.default_rng(0)):
+def test_agreement_of_what_is_known():
+    rng = np.random.default_rng(0)
     truth = rng.random(2000)
     told = agreement(truth + rng.normal(0, 0.1, 2000), truth)
     assert told.mse == pytest.approx(0.01, rel=0.1) and told.mae == pytest.approx(0.08, rel=0.1)
