@@ -65,7 +65,16 @@ setup(
     ],
     extras_require={
         "quantization": ["bitsandbytes"],
-        "training": ["matplotlib", "scikit-learn", "scipy"],
+        "training": [
+            "lightning",
+            "matplotlib",
+            "pycocotools",
+            "ray[data]",
+            "scikit-learn",
+            "scipy",
+            "torchmetrics",
+            "zarr>=3",
+        ],
         "test": ["hypothesis", "pytest<8.4"],
     },
     entry_points={

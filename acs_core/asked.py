@@ -26,6 +26,7 @@ class GroundOptions(TypedDict, total=False):
       :func:`acs_core.choice.choose`.
     - ``deadline_ms``: milliseconds, from the call on, after which no more is sampled and the best answer so far is
       returned. Reading the picture cannot be cut short. ``skipped`` of the result says what was left out.
+    - ``with_attention`` (False): fill in ``attention`` of the result, at the price of a second look at one candidate.
     - ``should_stop``: asked between tokens and stages; when it returns True the call ends.
     - ``on_stage``: called with the name of each stage (:data:`acs_core.types.STAGES`) when it begins.
     """
@@ -35,6 +36,7 @@ class GroundOptions(TypedDict, total=False):
     min_score: float
     min_votes: int
     deadline_ms: float | None
+    with_attention: bool
     should_stop: ShouldStop | None
     on_stage: OnStage | None
 
@@ -50,6 +52,7 @@ class Asked:
     min_score: float = 0.0
     min_votes: int = 2
     deadline_ms: float | None = None
+    with_attention: bool = False
     should_stop: ShouldStop | None = None
     on_stage: OnStage | None = None
     start: float = field(default_factory=time.perf_counter)

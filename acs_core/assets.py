@@ -4,12 +4,16 @@ file of a model that is downloaded. A folder may hold ``heads.json``, ``regresso
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from acs_core.errors import ModelError
 from acs_core.heads import HeadFile
 from acs_core.identity import ModelLike
+from acs_core.jsonfile import read_object
 
 ASSETS = Path(__file__).resolve().parent / "assets"
+BUILT_FILE, BUILT_VERSION = "acs.json", 1
 
 
 def model_names(root: Path = ASSETS) -> tuple[str, ...]:
@@ -17,6 +21,38 @@ def model_names(root: Path = ASSETS) -> tuple[str, ...]:
     if not root.is_dir():
         return ()
     return tuple(sorted(p.name for p in root.iterdir() if (p / "config.json").exists() or (p / "heads.json").exists()))
+
+
+@dataclass(frozen=True)
+class BuiltFor:
+    """What a folder of `acs-train build` was built for: a short name, hub id or folder, and a hub id's revision."""
+
+    model: str
+    revision: str | None = None
+
+
+def built_for(folder: Path) -> BuiltFor | None:
+    """The model that a folder of `acs-train build` names in its ``acs.json``; None for any other folder.
+
+    Raises:
+        ModelError: ``acs.json`` is damaged.
+    """
+    file = folder / BUILT_FILE
+    if not file.is_file() or (folder / "config.json").exists():
+        return None
+    try:
+        data = read_object(file, BUILT_VERSION)
+    except ValueError as error:
+        raise ModelError(f"{file}: {error}. Build the folder again with `acs-train build`") from error
+    model, revision = data.get("model"), data.get("revision")
+    if not isinstance(model, str) or not model or not isinstance(revision, str | None):
+        raise ModelError(f'{file}: fields "model" and "revision" must be a name and a commit or null')
+    return BuiltFor(model, revision)
+
+
+def beside(folder: Path, file_name: str) -> Path | None:
+    """``file_name`` in ``folder``, or None where it is not there."""
+    return folder / file_name if (folder / file_name).is_file() else None
 
 
 def resolve_model(name: str, root: Path = ASSETS) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,22 @@ import numpy as np
 
 from acs_core.errors import CalibrationError
 from acs_core.identity import ModelIdentity, ModelLike
-from acs_core.jsonfile import read_object, shorten
+from acs_core.jsonfile import number, read_object, shorten
 
 SCHEMA_VERSION = 1
 MAX_KNOTS = 10_000
 ADVICE = "Make one with `acs-train build`, or pass another with calibration=..."
+
+
+@dataclass(frozen=True)
+class WorkingPoint:
+    """A threshold to abstain below: of the boxes with at least ``min_score``, the share ``precision`` had IoU >= 0.5 on
+    held-out images, at least the ``wanted`` one; they were the share ``kept`` of the answered questions."""
+
+    wanted: float
+    min_score: float
+    precision: float
+    kept: float
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,8 @@ class Calibration:
 
     ``x`` is the confidence, strictly increasing; ``y`` the probability in [0, 1], never decreasing. ``feature`` names
     the confidence (``Selector.feature``), ``num_samples`` is how many candidates the curve was fitted on.
+    ``iou_x`` and ``iou_y`` are such a curve too, to the expected IoU; empty in files that do not have it.
+    ``working_points`` are thresholds for wanted precisions, as measured.
 
     Raises:
         CalibrationError: the knots are not such a curve.
@@ -42,24 +55,30 @@ class Calibration:
     y: tuple[float, ...]
     num_samples: int = 0
     made_by: str = ""
+    iou_x: tuple[float, ...] = ()
+    iou_y: tuple[float, ...] = ()
+    working_points: tuple[WorkingPoint, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.x or len(self.x) != len(self.y):
-            raise CalibrationError(
-                f'fields "x" and "y" must be lists of one equal length above 0, got {len(self.x)} and {len(self.y)}'
-            )
-        if not np.isfinite(self.x).all() or not np.isfinite(self.y).all():
-            raise CalibrationError('fields "x" and "y" must hold finite numbers')
-        if any(b <= a for a, b in pairwise(self.x)):
-            raise CalibrationError('field "x" must be strictly increasing')
-        if any(b < a for a, b in pairwise(self.y)):
-            raise CalibrationError('field "y" must never decrease')
-        if self.y[0] < 0 or self.y[-1] > 1:
-            raise CalibrationError('field "y" must lie in [0, 1]')
+        _check_curve("x", self.x, "y", self.y)
+        if self.iou_x or self.iou_y:
+            _check_curve("iou_x", self.iou_x, "iou_y", self.iou_y)
 
     def apply(self, confidences: np.ndarray) -> np.ndarray:
         """Confidences (C,) -> probabilities (C,) float64 in [0, 1]."""
         return np.interp(np.asarray(confidences, dtype=np.float64), self.x, self.y)
+
+    def expected_iou(self, confidences: np.ndarray) -> np.ndarray | None:
+        """Confidences (C,) -> the IoU that such boxes had on average, (C,) float64 in [0, 1]; None where the file does
+        not say."""
+        if not self.iou_x:
+            return None
+        return np.interp(np.asarray(confidences, dtype=np.float64), self.iou_x, self.iou_y)
+
+    def min_score(self, precision: float) -> float | None:
+        """The lowest measured threshold whose kept boxes were right at least as often as ``precision``; None where no
+        measured one was."""
+        return min((p.min_score for p in self.working_points if p.wanted >= precision), default=None)
 
     def check(self, lvlm: ModelLike, selector: str, feature: str) -> None:
         """Makes sure that the curve was made for this LVLM, selector and kind of confidence.
@@ -103,13 +122,19 @@ class Calibration:
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             raise CalibrationError(f'field "num_samples" must be a whole number, 0 or more, got {shorten(count)}')
         x, y = _numbers(data, "x"), _numbers(data, "y")
-        return cls(identity, str(texts["selector"]), str(texts["feature"]), x, y, count, str(texts["made_by"]))
+        iou_x, iou_y = (_numbers(data, key) if key in data else () for key in ("iou_x", "iou_y"))
+        points = _working_points(data.get("working_points", []))
+        made_by = str(texts["made_by"])
+        return cls(identity, str(texts["selector"]), str(texts["feature"]), x, y, count, made_by, iou_x, iou_y, points)
 
     def to_dict(self) -> dict[str, Any]:
         """The curve as JSON values."""
         data: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **self.identity.to_dict()}
         data |= {"selector": self.selector, "feature": self.feature, "num_samples": self.num_samples}
-        return data | {"made_by": self.made_by, "x": list(self.x), "y": list(self.y)}
+        data |= {"made_by": self.made_by, "x": list(self.x), "y": list(self.y)}
+        if self.iou_x:
+            data |= {"iou_x": list(self.iou_x), "iou_y": list(self.iou_y)}
+        return data | {"working_points": [asdict(p) for p in self.working_points]}
 
     def save(self, path: str | Path) -> None:
         """Writes the curve as indented JSON.
@@ -118,6 +143,36 @@ class Calibration:
             OSError: the path cannot be written.
         """
         Path(path).write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _check_curve(x_name: str, x: tuple[float, ...], y_name: str, y: tuple[float, ...]) -> None:
+    """Raises CalibrationError unless the knots are a non-decreasing curve into [0, 1]."""
+    if not x or len(x) != len(y):
+        raise CalibrationError(
+            f'fields "{x_name}" and "{y_name}" must be lists of one equal length above 0, got {len(x)} and {len(y)}'
+        )
+    if not np.isfinite(x).all() or not np.isfinite(y).all():
+        raise CalibrationError(f'fields "{x_name}" and "{y_name}" must hold finite numbers')
+    if any(b <= a for a, b in pairwise(x)):
+        raise CalibrationError(f'field "{x_name}" must be strictly increasing')
+    if any(b < a for a, b in pairwise(y)):
+        raise CalibrationError(f'field "{y_name}" must never decrease')
+    if y[0] < 0 or y[-1] > 1:
+        raise CalibrationError(f'field "{y_name}" must lie in [0, 1]')
+
+
+def _working_points(value: Any) -> tuple[WorkingPoint, ...]:
+    if not isinstance(value, list) or len(value) > MAX_KNOTS:
+        raise CalibrationError(f'field "working_points" must be a list, got {shorten(value)}')
+    points = []
+    for i, entry in enumerate(value):
+        if not isinstance(entry, Mapping):
+            raise CalibrationError(f'field "working_points[{i}]" must be an object, got {shorten(entry)}')
+        values = [number(entry, f.name, f"working_points[{i}]: ") for f in fields(WorkingPoint)]
+        if not all(0 <= v <= 1 for v in values):
+            raise CalibrationError(f'field "working_points[{i}]" must hold numbers in [0, 1], got {shorten(entry)}')
+        points.append(WorkingPoint(*values))
+    return tuple(points)
 
 
 def _numbers(data: Mapping[str, Any], key: str) -> tuple[float, ...]:

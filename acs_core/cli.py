@@ -139,7 +139,8 @@ def print_result(result: GroundingResult, console: Console) -> None:
     for detection in result.detections:
         score = "no score" if result.score_kind is ScoreKind.NONE else f"{detection.score:.2f}"
         corners = ", ".join(f"{v:.1f}" for v in detection.box.as_tuple())
-        say(f"  box [{corners}]  {score}", "green")
+        expected = "" if detection.expected_iou is None else f"  expected IoU {detection.expected_iou:.2f}"
+        say(f"  box [{corners}]  {score}{expected}", "green")
     if not result.detections:
         say(f"  no detection: {result.reason}", "yellow")
     if result.candidates:

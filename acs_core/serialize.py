@@ -23,7 +23,13 @@ def result_to_dict(result: GroundingResult) -> dict[str, Any]:
         "seed": result.seed,
         "reason": result.reason,
         "detections": [
-            {"box": _box(d.box), "score": round(d.score, 6), "candidate": d.candidate} for d in result.detections
+            {
+                "box": _box(d.box),
+                "score": round(d.score, 6),
+                "expected_iou": None if d.expected_iou is None else round(d.expected_iou, 6),
+                "candidate": d.candidate,
+            }
+            for d in result.detections
         ],
         "candidates": [
             {

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import numpy as np
+
 from acs_core.geometry import Box
 
 COORDINATES = ("x1", "y1", "x2", "y2")
@@ -88,11 +90,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Detection:
-    """A selected box with its published score in [0, 1]; ``candidate`` indexes ``GroundingResult.candidates``."""
+    """A selected box with its published score in [0, 1]; ``candidate`` indexes ``GroundingResult.candidates``.
+    ``expected_iou`` is the IoU that boxes of this confidence had on average, where the calibration knows it."""
 
     box: Box
     score: float
     candidate: int
+    expected_iou: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ class GroundingResult:
     ``image_size`` is (width, height) in pixels. ``timing_ms`` maps a stage (waiting for other calls, prompt, reading,
     sampling, attention, selection) and the total to wall milliseconds; phrases asked together share them.
     ``skipped`` says in sentences what was left out of what was asked for: by a deadline, for want of memory, or because
-    it was not needed.
+    it was not needed. ``attention`` (Hv, Wv) float32, where it was asked for: how much the heads that the selector
+    reads looked at each cell of the image for the best box, raw weights.
     """
 
     phrase: str
@@ -130,6 +135,7 @@ class GroundingResult:
     reason: str = ""
     timing_ms: Mapping[str, float] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
+    attention: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def best(self) -> Detection | None:

@@ -89,16 +89,19 @@ def greedy_answers(
 def _next_wave(start: int, config: SamplingConfig, prompts: int, deadline: Deadline, pace: Pace) -> range | None:
     """The responses to draw next, None where there is no time for any more. The first wave is always tried."""
     whole = range(start, config.num_samples)
-    size = MORE if start else FIRST
-    small = range(start, min(start + size, config.num_samples))
-    if config.num_samples - small.stop == 1:
-        small = whole  # no wave of a single straggler
+    small = small_wave(start, config.num_samples)
     if not deadline.is_set:
         return small if config.auto else whole
     fits = [rows for rows in (whole, small) if _fits(rows, prompts, deadline, pace)]
     if fits:
         return small if config.auto else fits[0]
     return small if start == 0 else None
+
+
+def small_wave(start: int, most: int) -> range:
+    """The wave that begins with response ``start`` where up to ``most`` are drawn a few at a time."""
+    stop = start + (MORE if start else FIRST)
+    return range(start, most if stop >= most - 1 else stop)  # no wave of a single straggler
 
 
 def _fits(rows: range, prompts: int, deadline: Deadline, pace: Pace) -> bool:

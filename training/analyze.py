@@ -1,10 +1,12 @@
-"""What the fitted regressor looks at: gradient importance of heads and layers, entropy gaps, and the head file that
-ACS-Free reads (paper section 4.3, appendix F)."""
+"""What the fitted regressor looks at: gradient importance of heads and layers, entropies by IoU group, and the head
+file that ACS-Free reads (paper section 4.3, appendix F)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +17,17 @@ from acs_core.identity import ModelIdentity
 from acs_core.regressor import AttentionIoURegressor
 from acs_core.types import COORDINATES
 from training.errors import DataError
+from training.quantise import decode_on_device
 from training.store import Collection
+
+GROUPS = ("high", "low", "zero")
 
 
 @dataclass(frozen=True)
 class AnalysisConfig:
     """``heads`` per coordinate (n of section 4.4); IoU groups of section 4.3 (high: above; low: above 0 up to);
     ``layers`` is how many localization-critical layers are kept (None: a third of all, rounded up);
-    ``restrict`` keeps the heads within them."""
+    ``restrict`` keeps the heads within them. ``draws`` bootstrap samples of the images are drawn with ``seed``."""
 
     heads: int = 3
     high_iou: float = 0.7
@@ -30,59 +35,130 @@ class AnalysisConfig:
     layers: int | None = None
     restrict: bool = True
     min_group: int = 20
+    draws: int = 200
+    seed: int = 0
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """``importance`` (4, L, K) of equation 2, averaged over candidates; ``layers`` from the most important on;
-    ``entropy_gap`` (4, L, K) in nats; ``group_sizes`` of the high and low group."""
+    """``importance`` (4, L, K) of equation 2, averaged over candidates; ``layers`` from the most important on, those
+    that count as critical; ``entropy`` (3, 4, L, K) mean nats of the groups high, low and zero (NaN for an empty zero
+    group); ``entropy_gap`` (4, L, K) low minus high; ``group_sizes`` of the three groups.
+
+    The rest is the bootstrap over images: ``gap_interval`` (2, 4, L, K) holds the 2.5 and 97.5 % points of the gap;
+    ``chosen_share`` and ``chosen_share_anywhere`` (4, L, K) the share of draws in which a head is among the best,
+    within the critical layers and in all layers. A head chosen by luck is chosen in few draws."""
 
     importance: np.ndarray
     layers: tuple[int, ...]
+    entropy: np.ndarray
     entropy_gap: np.ndarray
-    group_sizes: tuple[int, int]
+    group_sizes: tuple[int, int, int]
+    gap_interval: np.ndarray
+    chosen_share: np.ndarray
+    chosen_share_anywhere: np.ndarray
+
+    @property
+    def layer_ranking(self) -> tuple[int, ...]:
+        """All layers from the most important on (table 1)."""
+        return tuple(int(v) for v in np.argsort(-self.importance.mean(axis=(0, 2)), kind="stable"))
+
+    def to_dict(self, config: AnalysisConfig) -> dict[str, Any]:
+        """Everything as JSON values, for ``analysis.json``. Layers and heads are 0-based."""
+
+        def listed(values: np.ndarray) -> Any:
+            return np.where(np.isfinite(values), values.round(6), None).tolist()  # type: ignore[call-overload]
+
+        best = {}
+        for where, restrict in (("critical", True), ("anywhere", False)):
+            share = self.chosen_share if restrict else self.chosen_share_anywhere
+            best[where] = {
+                name: [
+                    {
+                        "layer": layer,
+                        "head": head,
+                        "entropy_gap": round(float(self.entropy_gap[c, layer, head]), 5),
+                        "interval": self.gap_interval[:, c, layer, head].round(5).tolist(),
+                        "chosen_share": round(float(share[c, layer, head]), 3),
+                    }
+                    for layer, head in best_heads(self.entropy_gap[c], config.heads, self.layers if restrict else None)
+                ]
+                for c, name in enumerate(COORDINATES)
+            }
+        return {
+            "coordinates": list(COORDINATES),
+            "layer_ranking": list(self.layer_ranking),
+            "critical_layers": list(self.layers),
+            "group_sizes": dict(zip(GROUPS, self.group_sizes, strict=True)),
+            "thresholds": {"high_iou": config.high_iou, "low_iou": config.low_iou},
+            "bootstrap_draws": config.draws,
+            "best_heads": best,
+            "layer_importance": listed(self.importance.mean(axis=2)),
+            "head_importance": listed(self.importance),
+            "entropy": dict(zip(GROUPS, (listed(e) for e in self.entropy), strict=True)),
+            "entropy_gap": listed(self.entropy_gap),
+        }
 
 
 def gradient_importance(
-    regressor: AttentionIoURegressor, data: Collection, index: np.ndarray, batch: int = 64
+    regressor: AttentionIoURegressor,
+    data: Collection,
+    index: np.ndarray,
+    batch: int = 64,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
     """Equation 2 for the candidates ``index``: (4, L, K), the mean over candidates of the largest absolute gradient
     of the squared error in each map."""
     regressor.eval()
+    device = next(regressor.parameters()).device
     total = np.zeros(data.maps.shape[1:4])
     for start in range(0, len(index), batch):
         part = index[start : start + batch]
-        maps = torch.from_numpy(data.maps[part].astype(np.float32)).requires_grad_()
+        codes, scale = (torch.from_numpy(a).to(device) for a in data.maps.coded(part))
+        maps = decode_on_device(codes, scale).requires_grad_()
         # the sum keeps every candidate's own gradient; a mean would scale it with the batch
-        loss = F.mse_loss(regressor(maps), torch.from_numpy(data.iou[part]), reduction="sum")
+        loss = F.mse_loss(regressor(maps), torch.from_numpy(data.iou[part]).to(device), reduction="sum")
         (gradient,) = torch.autograd.grad(loss, maps)
-        total += gradient.abs().amax(dim=(-2, -1)).sum(dim=0).numpy()  # (B, 4, L, K, h, w) -> (4, L, K)
+        total += gradient.abs().amax(dim=(-2, -1)).sum(dim=0).cpu().numpy()  # (B, 4, L, K, h, w) -> (4, L, K)
+        progress(min(start + batch, len(index)), len(index))
     return total / max(1, len(index))
 
 
 def analyze(
-    regressor: AttentionIoURegressor, data: Collection, index: np.ndarray, config: AnalysisConfig | None = None
+    regressor: AttentionIoURegressor,
+    data: Collection,
+    index: np.ndarray,
+    config: AnalysisConfig | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Analysis:
     """Analyses the candidates ``index`` (the validation images, as in section 5.1).
 
     Raises:
-        DataError: a group of IoU has too few candidates for its mean entropy to say anything.
+        DataError: a group of IoU has too few candidates for its mean entropy to say anything, or the thresholds are no
+            thresholds.
     """
     config = config or AnalysisConfig()
-    importance = gradient_importance(regressor, data, index)
-    per_layer = importance.mean(axis=(0, 2))  # I^(l), averaged over the coordinates
-    count = config.layers or math.ceil(importance.shape[1] / 3)
-    layers = tuple(int(v) for v in np.argsort(-per_layer, kind="stable")[:count])
-    iou, entropy = data.iou[index], data.entropy[index]  # (C,), (C, 4, L, K)
-    high, low = iou > config.high_iou, (iou > 0) & (iou <= config.low_iou)
-    sizes = int(high.sum()), int(low.sum())
-    if min(sizes) < config.min_group:
+    if not 0 < config.low_iou < config.high_iou < 1:
+        raise DataError(
+            f"IoU groups: 0 < low ({config.low_iou}) < high ({config.high_iou}) < 1 is needed (section 4.3)"
+        )
+    iou = data.iou[index]
+    member = np.stack([iou > config.high_iou, (iou > 0) & (iou <= config.low_iou), iou == 0])  # (3, C)
+    sizes = int(member[0].sum()), int(member[1].sum()), int(member[2].sum())
+    if min(sizes[:2]) < config.min_group:
         raise DataError(
             f"{sizes[0]} candidates have IoU above {config.high_iou} and {sizes[1]} have IoU in (0, {config.low_iou}]; "
             f"{config.min_group} of each are needed: collect more pairs"
         )
-    gap = np.nanmean(entropy[low], axis=0) - np.nanmean(entropy[high], axis=0)
-    return Analysis(importance, layers, gap, sizes)
+    importance = gradient_importance(regressor, data, index, progress=progress)
+    count = config.layers or math.ceil(importance.shape[1] / 3)
+    layers = tuple(int(v) for v in np.argsort(-importance.mean(axis=(0, 2)), kind="stable")[:count])
+    sums, counts = _per_image(data.entropy[index], member, data.image[index])
+    entropy = _mean(sums.sum(axis=0), counts.sum(axis=0))
+    draws = _draws(sums, counts, config)  # (D, 4, L, K)
+    chosen = [_chosen_share(draws, config.heads, keep) for keep in (layers, None)]
+    interval = np.percentile(draws, [2.5, 97.5], axis=0)
+    return Analysis(importance, layers, entropy, entropy[1] - entropy[0], sizes, interval, *chosen)
 
 
 def head_file(
@@ -91,12 +167,57 @@ def head_file(
     """The ``config.heads`` heads of largest entropy gap for each coordinate."""
     config = config or AnalysisConfig()
     chosen = []
-    for c in range(len(COORDINATES)):
-        gap = analysis.entropy_gap[c].copy()
-        if config.restrict:
-            outside = [layer for layer in range(len(gap)) if layer not in analysis.layers]
-            gap[outside] = -np.inf
-        best = np.argsort(-gap, axis=None, kind="stable")[: config.heads]
-        pairs = (np.unravel_index(int(flat), gap.shape) for flat in best)
-        chosen.append(tuple(Head(int(layer), int(head), round(float(gap[layer, head]), 5)) for layer, head in pairs))
+    for gap in analysis.entropy_gap:
+        best = best_heads(gap, config.heads, analysis.layers if config.restrict else None)
+        chosen.append(tuple(Head(layer, head, round(float(gap[layer, head]), 5)) for layer, head in best))
     return HeadFile(identity, "heads", tuple(chosen), tuple(sorted(analysis.layers)), made_by)
+
+
+def best_heads(gap: np.ndarray, count: int, layers: tuple[int, ...] | None) -> list[tuple[int, int]]:
+    """The ``count`` (layer, head) of largest ``gap`` (L, K), within ``layers`` unless they are None."""
+    allowed = gap.copy()
+    if layers is not None:
+        allowed[[layer for layer in range(len(gap)) if layer not in layers]] = -np.inf
+    best = np.argsort(-allowed, axis=None, kind="stable")[:count]
+    return [(int(flat) // gap.shape[1], int(flat) % gap.shape[1]) for flat in best if np.isfinite(allowed.flat[flat])]
+
+
+def _per_image(entropy: np.ndarray, member: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Per image and group: sums of ``entropy`` (I, 3, 4, L, K) and numbers of candidates (I, 3)."""
+    unique, inverse = np.unique(images, return_inverse=True)
+    sums = np.zeros((len(unique), len(member), *entropy.shape[1:]))
+    counts = np.zeros((len(unique), len(member)))
+    for g, inside in enumerate(member):
+        np.add.at(sums[:, g], inverse[inside], entropy[inside])
+        np.add.at(counts[:, g], inverse[inside], 1)
+    return sums, counts
+
+
+def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean entropies (3, 4, L, K); NaN for a group of nobody."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums / counts[:, None, None, None]
+
+
+def _draws(sums: np.ndarray, counts: np.ndarray, config: AnalysisConfig) -> np.ndarray:
+    """Entropy gaps (D, 4, L, K) of samples of the images, drawn with replacement. Candidates of one image are alike, so
+    it is images that are drawn."""
+    rng = np.random.default_rng(config.seed)
+    gaps = []
+    for _ in range(config.draws):
+        times = np.bincount(rng.integers(len(sums), size=len(sums)), minlength=len(sums)).astype(float)
+        number = times @ counts  # (3,)
+        if min(number[:2]) > 0:
+            mean = _mean(np.tensordot(times, sums, axes=1), number)
+            gaps.append(mean[1] - mean[0])
+    return np.stack(gaps)
+
+
+def _chosen_share(draws: np.ndarray, count: int, layers: tuple[int, ...] | None) -> np.ndarray:
+    """In what share of the draws (D, 4, L, K) each head is among the best ``count``: (4, L, K)."""
+    share = np.zeros(draws.shape[1:])
+    for gaps in draws:
+        for c, gap in enumerate(gaps):
+            for layer, head in best_heads(gap, count, layers):
+                share[c, layer, head] += 1 / len(draws)
+    return share

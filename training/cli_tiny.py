@@ -63,7 +63,7 @@ def tiny_eval(
     from acs_core.assets import resolve_model
     from acs_core.lvlm import load_lvlm
     from acs_core.selection import make_selector
-    from training.coco import load_absent, load_pairs
+    from training.pairs import load_absent, load_pairs
     from training.tiny.report import draw_scenes, tiny_report, write_report
 
     name = model or _make_arch(arch).model_name
@@ -76,12 +76,12 @@ def tiny_eval(
     with bar() as move:
         file = _world(work / split, split, cases, move)
         pairs, absent = load_pairs(file)[:cases], load_absent(file, limit=max(1, cases // 4))
-        several = load_pairs(file, multiple=True)[: max(1, cases // 10)]
         if pictures:
             shown = pairs[:: max(1, len(pairs) // 20)][:20]
             draw_scenes(resolve_model(name), shown, pictures)
             typer.echo(f"wrote {len(shown)} scenes into {pictures}")
             return
+        several = load_pairs(file, multiple=True)[: max(1, cases // 10)]
         lvlm = load_lvlm(resolve_model(name), device="cpu")
         selectors = [make_selector(s, lvlm) for s in _usable(Path(name))]
         folder = work / f"{Path(name).name}-{split}-{len(pairs)}-{temperature}"
@@ -115,7 +115,7 @@ def _usable(model: Path) -> list[str]:
 
 def _world(folder: Path, split: str, cases: int, move: Callable[[str, int, int], None]) -> Path:
     """The COCO file of a split with at least ``cases`` small-object cases, rendered where it is missing or old."""
-    from training.coco import load_pairs
+    from training.pairs import load_pairs
     from training.scene import WORLD_VERSION
     from training.synth import write_coco
 
@@ -133,11 +133,11 @@ def _world(folder: Path, split: str, cases: int, move: Callable[[str, int, int],
 
 def _print(report: TinyReport, title: str) -> None:
     table = Table(title=title)
-    for column in ("method", "Acc@0.5 %", "mIoU %", "calibration error %"):
+    for column in ("method", "samples", "Acc@0.5 %", "mIoU %", "calibration error %"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for row in report.rows:
         error = "-" if row.calibration_error is None else f"{row.calibration_error:.1f}"
-        table.add_row(row.method, f"{row.accuracy:.1f}", f"{row.miou:.1f}", error)
+        table.add_row(row.method, f"{row.samples:.1f}", f"{row.accuracy:.1f}", f"{row.miou:.1f}", error)
     console = Console()
     console.print(table)
     console.print(f"unparseable answers: {report.unparseable:.1f} %")

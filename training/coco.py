@@ -1,108 +1,200 @@
-"""Reading COCO-style annotations: which image is asked for which category, and what the true boxes are."""
+"""Reading COCO-style annotations, COCO's own and Objects365's: what each picture shows, and what is wrong.
+
+One walk over an ``instances.json`` serves all readers. Which pairs are asked is :mod:`training.pairs`' business.
+"""
 
 from __future__ import annotations
 
+import io
 import json
-from collections import defaultdict
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from collections import Counter, defaultdict
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
 import numpy as np
+from pycocotools.coco import COCO
 
 from acs_core.geometry import Box
 from training.errors import DataError
 
 SMALL = (0.001, 0.01)  # share of the image's area, paper section 5.1
+OVERHANG = 2.0  # pixels by which annotators' boxes commonly stick out of the picture
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An image asked for a category. ``truth`` are all its boxes of that category, in pixels."""
+class CocoObject:
+    """One annotation: its category's name, its box in pixels clipped to the picture, COCO's ``area``. ``unclear`` ones
+    are crowd regions (COCO) and reflections or pictures of a thing (Objects365): nobody can say whether they count."""
 
-    image_id: int
+    name: str
+    box: Box
+    area: float
+    unclear: bool = False
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """One picture: its ``file``, ``size`` (width, height) in pixels and good objects. ``doubtful`` names the categories
+    of its bad annotations, whose true boxes are therefore not all known."""
+
+    id: int
     file: Path
-    category: str
-    truth: tuple[Box, ...]
-
-    @property
-    def key(self) -> str:
-        """Names the pair in every file we write."""
-        return f"{self.image_id}:{self.category}"
-
-    def read(self) -> np.ndarray:
-        """The picture, (H, W, 3) uint8 RGB.
-
-        Raises:
-            DataError: the file is missing or no picture.
-        """
-        image = cv2.imread(str(self.file), cv2.IMREAD_COLOR)
-        if image is None:
-            raise DataError(f"{self.file} is missing or no readable picture")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    size: tuple[int, int]
+    objects: tuple[CocoObject, ...]
+    doubtful: frozenset[str] = frozenset()
 
 
-def load_pairs(
-    annotations: Path, images: Path | None = None, *, area: tuple[float, float] = SMALL, multiple: bool = False
-) -> list[Pair]:
-    """The image-category pairs of a COCO ``instances.json`` in the order of image id and category.
+@dataclass
+class Problems:
+    """What was wrong, by kind, each with its count and its first example."""
 
-    ``images`` is the picture folder (default: ``images`` beside the annotations). A pair qualifies when the box of
-    its only object covers a share of the image within ``area``; with ``multiple``, when it has two or more objects,
-    all within ``area``. Crowd regions disqualify a pair, since nobody can say what the right boxes are.
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
 
-    Raises:
-        DataError: the file is missing, damaged, or holds no such pair.
-    """
-    content = _read(annotations)
-    folder = images or annotations.parent / "images"
-    try:
-        names = {c["id"]: str(c["name"]) for c in content["categories"]}
-        sizes = {i["id"]: (str(i["file_name"]), float(i["width"]), float(i["height"])) for i in content["images"]}
-        grouped: dict[tuple[int, str], list[tuple[Box, bool]]] = defaultdict(list)
-        for a in content["annotations"]:
-            x, y, w, h = (float(v) for v in a["bbox"])
-            grouped[a["image_id"], names[a["category_id"]]].append((Box(x, y, x + w, y + h), bool(a.get("iscrowd"))))
-        pairs = []
-        for (image_id, name), found in sorted(grouped.items()):
-            file_name, width, height = sizes[image_id]
-            boxes = tuple(box for box, _ in found)
-            share = [box.area / (width * height) for box in boxes]
-            right_count = len(boxes) > 1 if multiple else len(boxes) == 1
-            if right_count and not any(crowd for _, crowd in found) and all(area[0] <= s <= area[1] for s in share):
-                pairs.append(Pair(image_id, folder / file_name, name, boxes))
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise DataError(f"{annotations} is not in COCO's format: {type(error).__name__} {error}") from error
-    if not pairs:
-        raise DataError(f"{annotations} holds no pair of the wanted kind (area share {area[0]}-{area[1]})")
-    return pairs
+    def note(self, kind: str, example: str) -> None:
+        """Counts one more problem of ``kind``."""
+        self.counts[kind] += 1
+        self.examples.setdefault(kind, example)
+
+    def lines(self) -> list[str]:
+        """One line for each kind, the most frequent first."""
+        return [f"{count} x {kind} (the first: {self.examples[kind]})" for kind, count in self.counts.most_common()]
 
 
-def load_absent(annotations: Path, limit: int, images: Path | None = None, seed: int = 0) -> list[Pair]:
-    """Up to ``limit`` images, each with a random category that it does not show; ``truth`` is empty.
+@dataclass(frozen=True)
+class CocoData:
+    """What an annotation file holds: category ``names``, ``images`` in the file's order, and its ``problems``."""
+
+    file: Path
+    names: tuple[str, ...]
+    images: tuple[CocoImage, ...]
+    problems: Problems
+
+
+def read_coco(annotations: Path, images: Path | None = None) -> CocoData:
+    """Everything in ``annotations``. Bad entries are left out and counted in ``problems``.
+
+    ``images`` is the picture folder (default: ``images`` beside the annotations).
 
     Raises:
-        DataError: the file is missing, damaged, or every image shows every category.
+        DataError: the file is missing, not JSON, or holds no list of images, annotations or categories.
     """
     content = _read(annotations)
-    folder = images or annotations.parent / "images"
-    rng = np.random.default_rng(seed)
-    try:
-        names = {c["id"]: str(c["name"]) for c in content["categories"]}
-        shown: dict[int, set[int]] = defaultdict(set)
-        for a in content["annotations"]:
-            shown[a["image_id"]].add(a["category_id"])
-        pairs = []
-        for image in content["images"][:limit]:
-            absent = [name for i, name in sorted(names.items()) if i not in shown[image["id"]]]
-            if absent:
-                pairs.append(Pair(image["id"], folder / str(image["file_name"]), str(rng.choice(absent)), ()))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{annotations} is not in COCO's format: {type(error).__name__} {error}") from error
-    if not pairs:
-        raise DataError(f"{annotations} holds no image without some category: nothing absent can be asked for")
-    return pairs
+    folder, problems = images or annotations.parent / "images", Problems()
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content.get(key), list):
+            raise DataError(f'{annotations} is not in COCO\'s format: it should hold a list "{key}"')
+    content["images"] = [i for i in content["images"] if _good_image(i, problems)]
+    content["categories"] = [c for c in content["categories"] if _good_category(c, problems)]
+    known, named = {i["id"] for i in content["images"]}, {c["id"] for c in content["categories"]}
+    content["annotations"] = [a for a in content["annotations"] if _good_reference(a, known, named, problems)]
+    index = COCO()
+    index.dataset = content
+    with redirect_stdout(io.StringIO()):  # it talks
+        index.createIndex()
+    names = {i: str(c["name"]) for i, c in index.cats.items()}
+    return CocoData(
+        annotations,
+        tuple(names[i] for i in sorted(names)),
+        tuple(_image(i, index.imgToAnns.get(i["id"], []), names, folder, problems) for i in content["images"]),
+        problems,
+    )
+
+
+def read_picture(file: Path) -> np.ndarray:
+    """The picture in ``file``, (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: the file is missing or no picture.
+    """
+    image = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"{file} is missing or no readable picture")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _image(
+    entry: dict[str, Any], found: list[dict[str, Any]], names: dict[int, str], folder: Path, problems: Problems
+) -> CocoImage:
+    size = int(entry["width"]), int(entry["height"])
+    objects, doubtful = [], set()
+    for a in found:
+        name, where = names[a["category_id"]], f"annotation {a.get('id', '?')} of image {entry['id']}"
+        box = _box(a.get("bbox"), size, where, problems)
+        if box is None:
+            doubtful.add(name)
+            continue
+        unclear = any(a.get(key) for key in ("iscrowd", "isfake", "isreflected"))
+        objects.append(CocoObject(name, box, float(a["area"]) if _is_number(a.get("area")) else box.area, unclear))
+    return CocoImage(entry["id"], _file(folder, str(entry["file_name"])), size, tuple(objects), frozenset(doubtful))
+
+
+def _box(bbox: Any, size: tuple[int, int], where: str, problems: Problems) -> Box | None:
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(v) for v in bbox):
+        problems.note("bad annotation: bbox is not four numbers", f"{where}: {str(bbox)[:60]}")
+        return None
+    x, y, w, h = (float(v) for v in bbox)
+    if w <= 0 or h <= 0:
+        problems.note("bad annotation: box without area", f"{where}: {bbox}")
+        return None
+    box = Box(x, y, x + w, y + h).clip(*size)
+    if box is None:
+        problems.note("bad annotation: box outside the image", f"{where}: {bbox} in {size[0]} x {size[1]}")
+    elif min(x, y) < -OVERHANG or x + w > size[0] + OVERHANG or y + h > size[1] + OVERHANG:
+        problems.note("bad annotation: box partly outside the image", f"{where}: {bbox} in {size[0]} x {size[1]}")
+        return None
+    return box
+
+
+def _file(folder: Path, name: str) -> Path:
+    """Where the picture is. Objects365 writes ``images/v1/patch8/x.jpg`` and unpacks to ``patch8/x.jpg``: leading
+    folders that are not there are left away. The full name where none is found, so that the error names it."""
+    parts = PurePosixPath(name).parts
+    if len(parts) > 1:
+        for k in range(len(parts)):
+            if (folder.joinpath(*parts[k:])).exists():
+                return folder.joinpath(*parts[k:])
+    return folder / name
+
+
+def _good_image(entry: Any, problems: Problems) -> bool:
+    good = (
+        isinstance(entry, dict)
+        and isinstance(entry.get("id"), int)
+        and isinstance(entry.get("file_name"), str)
+        and all(_is_number(entry.get(side)) and entry[side] >= 1 for side in ("width", "height"))
+    )
+    if not good:
+        problems.note("bad image entry: needs id, file_name, width and height", str(entry)[:80])
+    return good
+
+
+def _good_category(entry: Any, problems: Problems) -> bool:
+    good = isinstance(entry, dict) and isinstance(entry.get("id"), int) and bool(entry.get("name"))
+    if not good:
+        problems.note("bad category entry: needs id and name", str(entry)[:80])
+    return good
+
+
+def _good_reference(entry: Any, images: set[int], categories: set[int], problems: Problems) -> bool:
+    if not isinstance(entry, dict):
+        problems.note("bad annotation: not an object", str(entry)[:80])
+    elif not isinstance(entry.get("image_id"), int) or entry["image_id"] not in images:
+        problems.note("bad annotation: of an image that is not listed", f"annotation {entry.get('id', '?')}")
+    elif not isinstance(entry.get("category_id"), int) or entry["category_id"] not in categories:
+        problems.note("bad annotation: without a known category", f"annotation {entry.get('id', '?')}")
+    else:
+        entry.setdefault("id", -1)  # the index asks for one
+        return True
+    return False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _read(annotations: Path) -> dict[str, Any]:
@@ -115,3 +207,11 @@ def _read(annotations: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{annotations} is not in COCO's format: it should hold one JSON object")
     return content
+
+
+def by_category(image: CocoImage) -> dict[str, list[CocoObject]]:
+    """The objects of ``image`` under their category's name."""
+    grouped: dict[str, list[CocoObject]] = defaultdict(list)
+    for o in image.objects:
+        grouped[o.name].append(o)
+    return grouped

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,19 @@ from acs_core.errors import ImageError, PhraseError
 from acs_core.geometry import Box
 from acs_core.identity import ModelIdentity, weights_fingerprint
 from acs_core.lvlm.base import LVLM
-from acs_core.sampling import greedy, sample
+from acs_core.lvlm.prompt import PROMPT
+from acs_core.sampling import Samples, greedy, sample
 from acs_core.types import Candidate, Response, SamplingConfig
-from training.coco import Pair
 from training.errors import DataError
-from training.store import open_store, shard_file, write_shard
+from training.pairs import Pair
+from training.quantise import encode
+from training.store import Part, open_store, part_folder, read_skipped, sole_writer, write_part
 
-PAIRS_PER_SHARD = 50
+PAIRS_PER_PART = 10  # what a killed run has to do again, at most
 # Models whose map has the shape of the picture: the regressor wants one size for all (appendix A.3).
 MAP_SIZES = {"qwen2_5_vl": (24, 24)}
+FIRST_FAILURES = 20  # pictures in a row that may fail before the folder is doubted
+VERSIONS = ("acs_ros", "torch", "transformers", "numpy", "zarr")
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,37 @@ class CollectConfig:
 
 @dataclass(frozen=True)
 class CollectReport:
-    """What a run did: pairs collected now, pairs found done from before, and what was skipped, with the reason."""
+    """What a run did: pairs collected now, pairs found done from before, and what is skipped in the whole collection,
+    with the reason."""
 
     collected: int
     resumed: int
     skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a part depends on besides the model: pair i is sampled with a seed of its own, so that it does not
+    matter who collects it, and when."""
+
+    pairs: tuple[Pair, ...]
+    config: CollectConfig
+
+    @property
+    def parts(self) -> int:
+        """How many parts the collection has."""
+        return math.ceil(len(self.pairs) / PAIRS_PER_PART)
+
+    def pairs_of(self, number: int) -> range:
+        """Indices of the pairs in part ``number``."""
+        return range(number * PAIRS_PER_PART, min(len(self.pairs), (number + 1) * PAIRS_PER_PART))
+
+    def missing(self, folder: Path) -> list[int]:
+        """The parts that are not in ``folder`` yet."""
+        return [n for n in range(self.parts) if not part_folder(folder, n).exists()]
+
+
+PartRunner = Callable[[Job, Sequence[int], Callable[[int, Part], None]], None]
 
 
 def collect(
@@ -60,44 +91,102 @@ def collect(
     config: CollectConfig | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     weights: str | None = None,
+    data: str = "",
+    run: PartRunner | None = None,
 ) -> CollectReport:
-    """Collects all of ``pairs`` into the store ``out``; shards that are there already are not made again.
+    """Collects all of ``pairs`` into the store ``out``; parts that are there already are not made again.
 
-    Pair i is sampled with a seed of its own, so a resumed run gives what an unbroken one would have given. ``weights``
-    is the model's fingerprint where the caller has it: computing it reads all weights from disk.
+    ``weights`` is the model's fingerprint where the caller has it: computing it reads all weights from disk. ``data``
+    names the annotation file. ``run`` collects parts elsewhere (:mod:`training.collect_ray`) instead of here.
 
     Raises:
-        DataError: ``out`` holds a collection of other pairs, of another model or with other settings; or none of a
-            batch of pictures could be read.
+        DataError: ``out`` holds a collection of other pairs, of another model or with other settings; the first twenty
+            pictures could not be read; or the disk is full. Finished parts are kept.
     """
-    config = with_map_size(config or CollectConfig(), lvlm)
-    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
-    model = {**ModelIdentity.of(lvlm).to_dict(), "weights": weights_fingerprint(lvlm) if weights is None else weights}
-    manifest = {"model": model, **settings, "pairs": [p.key for p in pairs]}
-    open_store(out, manifest)
-    skipped: list[str] = []
-    collected = resumed = 0
-    for number in range(math.ceil(len(pairs) / PAIRS_PER_SHARD)):
-        index = range(number * PAIRS_PER_SHARD, min(len(pairs), (number + 1) * PAIRS_PER_SHARD))
-        if shard_file(out, number).exists():
-            resumed += len(index)
-            progress(index.stop, len(pairs))
-            continue
-        rows: list[dict[str, np.ndarray]] = []
-        responses: list[dict[str, Any]] = []
-        for i in index:
-            try:
-                image = pairs[i].read()
-                candidates, answers, evidence = ask(lvlm, image, pairs[i].category, config, config.seed + i)
-            except (DataError, ImageError, PhraseError) as error:
-                skipped.append(f"{pairs[i].key}: {error}")
-                continue
-            rows.append(_row(i, pairs[i], candidates, evidence, image.shape[:2]))
-            responses += [{"pair": i, "response": r, **asdict(a)} for r, a in enumerate(answers)]
-            collected += 1
-            progress(i + 1, len(pairs))
-        write_shard(out, number, _stack(rows), responses)
-    return CollectReport(collected, resumed, tuple(skipped))
+    job = Job(tuple(pairs), with_map_size(config or CollectConfig(), lvlm))
+    with sole_writer(out):
+        open_store(out, describe(lvlm, job, weights_fingerprint(lvlm) if weights is None else weights, data))
+        todo = job.missing(out)
+        resumed = len(pairs) - sum(len(job.pairs_of(n)) for n in todo)
+        done = resumed
+        progress(done, len(pairs))
+        if run is None:
+            failed: list[str] = []
+
+            def step(problem: str) -> None:
+                nonlocal done
+                done += 1
+                failed.extend([problem] if problem else [])
+                if len(failed) == FIRST_FAILURES == done:
+                    raise DataError(
+                        f"none of the first {FIRST_FAILURES} pictures could be used: is the picture folder the right "
+                        f"one? The first: {failed[0]}"
+                    )
+                progress(done, len(pairs))
+
+            for number in todo:
+                write_part(out, number, make_part(lvlm, job, number, step))
+        else:
+
+            def take(number: int, part: Part) -> None:
+                nonlocal done
+                write_part(out, number, part)
+                done += len(job.pairs_of(number))
+                progress(done, len(pairs))
+
+            run(job, todo, take)
+        skipped = read_skipped(out)
+    if len(skipped) == len(pairs):
+        raise DataError(f"none of the {len(pairs)} pairs could be used; the first: {next(iter(skipped.values()))}")
+    now = sum(1 for n in todo for i in job.pairs_of(n) if i not in skipped)
+    return CollectReport(now, resumed, tuple(f"{pairs[i].key}: {why}" for i, why in sorted(skipped.items())))
+
+
+def describe(lvlm: LVLM, job: Job, weights: str, data: str) -> dict[str, Any]:
+    """The manifest: everything that a second run must share with the first, and the versions of what made it."""
+    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(job.config).items()}
+    return {
+        "model": {**ModelIdentity.of(lvlm).to_dict(), "weights": weights},
+        "dtype": str(lvlm.hf_model.dtype).removeprefix("torch."),
+        "prompt": PROMPT,
+        "data": data,
+        **settings,
+        "pairs": [p.key for p in job.pairs],
+        "kinds": [p.kind for p in job.pairs],
+        "versions": dict(_versions()),
+    }
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in VERSIONS:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            yield name, "unknown"
+
+
+def make_part(lvlm: LVLM, job: Job, number: int, step: Callable[[str], None] = lambda problem: None) -> Part:
+    """Asks about the pairs of part ``number``. ``step`` is called after each with what was wrong, "" if nothing was."""
+    stacks: list[_Distinct] = []
+    rows: list[np.ndarray] = []
+    answers: list[dict[str, Any]] = []
+    asked: list[int] = []
+    skipped: dict[int, str] = {}
+    for i in job.pairs_of(number):
+        pair, problem = job.pairs[i], ""
+        try:
+            image = pair.read()
+            candidates, responses, evidence, samples = ask(lvlm, image, pair.category, job.config, job.config.seed + i)
+        except (DataError, ImageError, PhraseError) as error:
+            skipped[i] = problem = str(error)
+        else:
+            asked.append(i)
+            if candidates:
+                stacks.append(_distinct(candidates, evidence, samples))
+                rows.append(_rows(i, pair, candidates, evidence, (image.shape[1], image.shape[0])))
+            answers += _answers(i, responses, samples)
+        step(problem)
+    return Part(*_joined(stacks), _stacked(rows), tuple(asked), skipped, tuple(answers))
 
 
 def with_map_size(config: CollectConfig, lvlm: LVLM) -> CollectConfig:
@@ -107,19 +196,19 @@ def with_map_size(config: CollectConfig, lvlm: LVLM) -> CollectConfig:
 
 def ask(
     lvlm: LVLM, image: np.ndarray, phrase: str, config: CollectConfig, seed: int
-) -> tuple[tuple[Candidate, ...], tuple[Response, ...], Evidence]:
-    """One question: candidates, responses, and all attention of the candidates."""
+) -> tuple[tuple[Candidate, ...], tuple[Response, ...], Evidence, Samples]:
+    """One question: candidates, responses, all attention of the candidates, and the samples behind them."""
     prompt = lvlm.prepare(image, phrase)
     if config.greedy:
-        samples = greedy(lvlm, prompt, config.max_new_tokens)
+        samples = greedy(lvlm, prompt, config.max_new_tokens, token_entropy=True)
     else:
         sampling = SamplingConfig(
             config.samples, config.temperature, config.top_p, config.top_k, config.max_new_tokens, seed
         )
-        samples = sample(lvlm, prompt, sampling)
+        samples = sample(lvlm, prompt, sampling, token_entropy=True)
     candidates, responses = find_candidates(lvlm, prompt, samples)
     needs = AttentionNeeds(heads=None, maps=True, map_size=config.map_size, all_entropies=True)
-    return candidates, responses, capture(lvlm, prompt, samples, candidates, needs)
+    return candidates, responses, capture(lvlm, prompt, samples, candidates, needs), samples
 
 
 def best_iou(box: Box, truth: Sequence[Box]) -> float:
@@ -127,28 +216,55 @@ def best_iou(box: Box, truth: Sequence[Box]) -> float:
     return max((box.iou(t) for t in truth), default=0.0)
 
 
-def _row(
-    i: int, pair: Pair, candidates: Sequence[Candidate], evidence: Evidence, shape: tuple[int, int]
-) -> dict[str, np.ndarray]:
-    count = len(candidates)
+_Distinct = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # codes, scale, place, entropy
+
+
+def _distinct(candidates: Sequence[Candidate], evidence: Evidence, samples: Samples) -> _Distinct:
+    """The maps of one pair, each once. Responses that begin alike look alike: a map follows from the tokens before."""
     if evidence.maps is None:
         raise ValueError("attention capture gave no maps although they were asked for")
-    return {
-        "maps": evidence.maps.astype(np.float16),
-        "entropy": evidence.entropy.astype(np.float32),
-        "iou": np.array([best_iou(c.box, pair.truth) for c in candidates], np.float32),
-        "box": np.array([c.box.as_tuple() for c in candidates], np.float64).reshape(count, 4),
-        "pair": np.full(count, i),
-        "image": np.full(count, pair.image_id),
-        "response": np.array([c.response for c in candidates], np.int64),
-        "order": np.array([c.order for c in candidates], np.int64),
-        "image_size": np.tile(np.array([shape[1], shape[0]]), (count, 1)),
-        "grid": np.tile(np.array(evidence.grid), (count, 1)),
-        "pairs": np.array([i]),
-    }
+    numbers: dict[tuple[int, ...], int] = {}
+    first: list[tuple[int, int]] = []
+    place = np.zeros((len(candidates), 4), np.int32)
+    for i, candidate in enumerate(candidates):
+        for c, token in enumerate(candidate.coordinate_tokens):
+            written = tuple(samples.response_ids[candidate.response][:token])
+            if written not in numbers:
+                numbers[written] = len(first)
+                first.append((i, c))
+            place[i, c] = numbers[written]
+    owner, coordinate = np.array(first).T
+    codes, scale = encode(evidence.maps[owner, coordinate])
+    return codes, scale, place, evidence.entropy.astype(np.float32)
 
 
-def _stack(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    if not rows:
-        raise DataError("none of a batch of pictures could be used: is the picture folder the right one?")
-    return {k: np.concatenate([r[k] for r in rows if len(r[k])] or [rows[0][k]]) for k in rows[0]}
+def _rows(i: int, pair: Pair, candidates: Sequence[Candidate], evidence: Evidence, size: tuple[int, int]) -> np.ndarray:
+    """(C, 17) of the store's ``COLUMNS`` and ``TOKENS``."""
+    rows = []
+    for c in candidates:
+        found = (best_iou(c.box, pair.truth), *c.box.as_tuple(), i, pair.image_id, c.response, c.order)
+        rows.append((*found, *size, *evidence.grid, *c.coordinate_tokens))
+    return np.array(rows, np.float64)
+
+
+def _answers(i: int, responses: Sequence[Response], samples: Samples) -> Iterator[dict[str, Any]]:
+    entropies: Iterable[Sequence[float]] = samples.token_entropy or ((),) * len(responses)
+    for r, (response, entropy) in enumerate(zip(responses, entropies, strict=True)):
+        yield {"pair": i, "response": r, **asdict(response), "token_entropy": [round(float(e), 4) for e in entropy]}
+
+
+def _joined(stacks: Sequence[_Distinct]) -> _Distinct:
+    if not stacks:
+        return (
+            np.zeros((0, 1, 1, 1, 1), np.uint8),
+            np.zeros((0, 1, 1), np.float32),
+            np.zeros((0, 4), np.int32),
+            np.zeros((0, 4, 1, 1), np.float32),
+        )
+    start = np.cumsum([0, *(len(s[0]) for s in stacks)])
+    codes, scale, entropy = (np.concatenate([s[k] for s in stacks]) for k in (0, 1, 3))
+    return codes, scale, np.concatenate([s[2] + at for s, at in zip(stacks, start, strict=False)]), entropy
+
+
+def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(rows) if rows else np.zeros((0, 17))

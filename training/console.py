@@ -6,21 +6,43 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 err = Console(stderr=True)
 
 
+class _Rate(ProgressColumn):
+    """How many a second, or a minute where they are slow."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of the last minutes."""
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{speed * 60:.1f}/min", style="progress.data.speed")
+
+
 @contextmanager
 def bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar with one line for each stage; gives the function (stage, done, total) that moves it."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=err) as progress:
-        tasks: dict[str, object] = {}
+    """A progress bar with one line for each stage, its rate and the time left; gives the function (stage, done, total)
+    that moves it. What is done at the first call was done before: it counts for neither."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
+    with Progress(*columns, console=err, speed_estimate_period=300) as progress:
+        tasks: dict[str, TaskID] = {}
 
         def move(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
+                tasks[stage] = progress.add_task(stage, total=total, completed=done)
+            progress.update(tasks[stage], completed=done, total=total)
 
         yield move

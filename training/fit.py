@@ -1,23 +1,40 @@
-"""Fits the attention-IoU regressor to collected candidates (paper equation 1, appendix A.2)."""
+"""Fits the attention-IoU regressor to collected candidates (paper equation 1, appendix A.2), with Lightning."""
 
 from __future__ import annotations
 
-import copy
+import hashlib
+import json
+import logging
+import shutil
+import sys
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
+import lightning
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, PearsonCorrCoef
 
 from acs_core.regressor import AttentionIoURegressor
+from training.batches import Batch, loader
 from training.errors import DataError
+from training.metrics import Agreement, agreement
+from training.quantise import decode_on_device
 from training.store import Collection
+
+Progress = Callable[[int, float, float], None]
+MIN_CANDIDATES, MIN_IMAGES = 100, 5
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Appendix A.2; ``validation_share`` is ours: the share of images, not of candidates, that are held out."""
+    """Appendix A.2; ``validation_share`` is ours: the share of images, not of candidates, that are held out.
+    ``input_transform`` as in :class:`acs_core.regressor.AttentionIoURegressor`."""
 
     learning_rate: float = 3e-4
     weight_decay: float = 1e-4
@@ -25,20 +42,30 @@ class FitConfig:
     epochs: int = 100
     patience: int = 15
     min_improvement: float = 0.001
+    dropout: float = 0.3
     validation_share: float = 0.2
+    input_transform: str = "log_cells"
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """``mae`` and ``pearson`` on the held-out images (table 3); ``train`` and ``validation`` index the candidates."""
+    """``held`` on the held-out images (table 3); ``train`` and ``validation`` index the candidates, ``predicted``
+    (len(validation),) is what the regressor says about the latter. ``history`` has a row for each epoch: epoch,
+    train_mse, val_mse, val_mae, val_r. ``best_epoch``'s weights are kept."""
 
     regressor: AttentionIoURegressor
-    mae: float
-    pearson: float
-    epochs: int
+    held: Agreement
+    predicted: np.ndarray
+    best_epoch: int
+    history: tuple[dict[str, float], ...]
     train: np.ndarray
     validation: np.ndarray
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs were trained."""
+        return len(self.history)
 
 
 def split_by_image(images: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -50,69 +77,208 @@ def split_by_image(images: np.ndarray, share: float, seed: int) -> tuple[np.ndar
 
 
 def fit(
-    data: Collection, config: FitConfig | None = None, progress: Callable[[int, float, float], None] | None = None
+    data: Collection,
+    config: FitConfig | None = None,
+    work: Path | None = None,
+    progress: Progress = lambda epoch, loss, held: None,
+    device: str = "auto",
+    workers: int = 0,
 ) -> FitResult:
     """Trains on ``data.maps`` (C, 4, L, K, h, w) against ``data.iou`` (C,); keeps the weights of the best epoch.
 
+    ``work`` keeps a checkpoint of the last epoch, from which a stopped run goes on, and of the best. ``device`` "auto"
+    takes all GPUs, or the CPU where there is none; ``workers`` processes read maps ahead of the training.
     ``progress`` is called with (epoch, training loss, validation loss).
 
     Raises:
-        DataError: fewer than 100 candidates, or fewer than 5 images.
+        DataError: too little data, no images for one of the two sides, or ``work`` holds a fit of something else.
     """
     config = config or FitConfig()
-    if len(data.iou) < 100 or len(np.unique(data.image)) < 5:
-        raise DataError(
-            f"{len(data.iou)} candidates of {len(np.unique(data.image))} images are too few to fit a regressor: "
-            "collect at least 100 of 5"
+    train, validation = split(data, config)
+    folder = _open(work, data, config) if work else None
+    lightning.seed_everything(config.seed, verbose=False)
+    model = Regression(data.maps.shape[2:4], config)
+    notes = _Notes(progress, [])
+    best = ModelCheckpoint(
+        folder,
+        "best",
+        monitor="val_mse",
+        save_last=True,
+        save_on_train_epoch_end=True,  # an epoch's numbers are complete only then
+        enable_version_counter=False,
+    )
+    stop = EarlyStopping("val_mse", min_delta=config.min_improvement, patience=config.patience)
+    train_batches, held_batches = (
+        loader(data, index, size, shuffle, config.seed, workers)
+        for index, size, shuffle in ((train, config.batch, True), (validation, 4 * config.batch, False))
+    )
+    with _quiet():
+        trainer = lightning.Trainer(
+            max_epochs=config.epochs,
+            accelerator="auto" if device == "auto" else {"cuda": "gpu"}.get(device.split(":")[0], device),
+            devices="auto" if ":" not in device else [int(device.split(":")[1])],
+            callbacks=[stop, notes, *([best] if folder else [_BestInMemory(model)])],
+            logger=False,
+            enable_checkpointing=folder is not None,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # the loaders give every process its own batches
         )
-    torch.manual_seed(config.seed)
-    train, validation = split_by_image(data.image, config.validation_share, config.seed)
-    regressor = AttentionIoURegressor(*data.maps.shape[2:4])
-    optimiser = torch.optim.Adam(regressor.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs)
-    rng = np.random.default_rng(config.seed)
-    best, best_state = float("inf"), copy.deepcopy(regressor.state_dict())
-    reference, waited, epoch = float("inf"), 0, 0  # the loss that the next improvement is measured from
-    for epoch in range(1, config.epochs + 1):
-        regressor.train()
-        losses = []
-        order = rng.permutation(train)
-        for start in range(0, len(order) - 1, config.batch):  # a last batch of one has no variance to normalise by
-            index = order[start : start + config.batch]
-            if len(index) < 2:
-                continue
-            loss = F.mse_loss(regressor(_maps(data, index)), torch.from_numpy(data.iou[index]))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
-        schedule.step()
-        held = float(np.mean((predict(regressor, data, validation) - data.iou[validation]) ** 2))
-        if progress:
-            progress(epoch, float(np.mean(losses)), held)
-        if held < best:
-            best, best_state = held, copy.deepcopy(regressor.state_dict())
-        if held < reference - config.min_improvement:
-            reference, waited = held, 0
-        else:
-            waited += 1
-        if waited >= config.patience:
-            break
-    regressor.load_state_dict(best_state)
+        last = folder / "last.ckpt" if folder else None
+        resume = str(last) if last and last.exists() else None
+        trainer.fit(model, train_batches, held_batches, ckpt_path=resume, weights_only=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if not trainer.is_global_zero:
+        sys.exit(0)  # the first process of several goes on alone
+    if folder:
+        state = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=False)["state_dict"]
+        model.load_state_dict(state)
+    regressor = model.regressor.cpu().eval()
     predicted = predict(regressor, data, validation)
-    truth = data.iou[validation]
-    flat = predicted.std() == 0 or truth.std() == 0
-    pearson = 0.0 if flat else float(np.corrcoef(predicted, truth)[0, 1])
-    return FitResult(regressor.eval(), float(np.abs(predicted - truth).mean()), pearson, epoch, train, validation)
+    rows = tuple(notes.rows)
+    best_epoch = int(min(rows, key=lambda r: r["val_mse"])["epoch"])
+    return FitResult(
+        regressor, agreement(predicted, data.iou[validation]), predicted, best_epoch, rows, train, validation
+    )
+
+
+def split(data: Collection, config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Candidate indices (train, validation), image by image.
+
+    Raises:
+        DataError: too few candidates or images, or one of the sides is empty.
+    """
+    images = len(np.unique(data.image))
+    if len(data.iou) < MIN_CANDIDATES or images < MIN_IMAGES:
+        raise DataError(
+            f"{len(data.iou)} candidates from {images} images are too few to fit a regressor: at least "
+            f"{MIN_CANDIDATES} from {MIN_IMAGES}; collect more pairs"
+        )
+    train, validation = split_by_image(data.image, config.validation_share, config.seed)
+    for name, side in (("training", train), ("validation", validation)):
+        if len(side) < 2:
+            raise DataError(
+                f"the {name} side of the split is empty ({config.validation_share:.0%} of {images} images are held "
+                "out): collect more pairs or hold out another share"
+            )
+    return train, validation
 
 
 def predict(regressor: AttentionIoURegressor, data: Collection, index: np.ndarray, batch: int = 256) -> np.ndarray:
     """Predicted IoU (len(index),) float32, in evaluation mode."""
     regressor.eval()
+    device = next(regressor.parameters()).device
+    chunks = []
     with torch.inference_mode():
-        chunks = [regressor(_maps(data, index[i : i + batch])).numpy() for i in range(0, len(index), batch)]
+        for start in range(0, len(index), batch):
+            codes, scale = data.maps.coded(index[start : start + batch])
+            maps = decode_on_device(torch.from_numpy(codes).to(device), torch.from_numpy(scale).to(device))
+            chunks.append(regressor(maps).cpu().numpy())
     return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
 
 
-def _maps(data: Collection, index: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(data.maps[index].astype(np.float32))
+class Regression(lightning.LightningModule):
+    """Appendix A.2 around the regressor: mean squared error, Adam, cosine schedule over the epochs."""
+
+    def __init__(self, shape: tuple[int, ...], config: FitConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.regressor = AttentionIoURegressor(*shape, input_transform=config.input_transform, dropout=config.dropout)
+        self.measures = torch.nn.ModuleDict(
+            {"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r": PearsonCorrCoef()}
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Dropout draws as it would have in an unbroken run."""
+        torch.manual_seed(self.config.seed * 100_003 + self.current_epoch)
+
+    def training_step(self, batch: Batch, number: int) -> torch.Tensor:
+        """The loss of equation 1."""
+        codes, scale, iou = batch
+        loss = F.mse_loss(self.regressor(decode_on_device(codes, scale)), iou)
+        self.log("train_mse", loss, on_step=False, on_epoch=True, batch_size=len(iou), sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Batch, number: int) -> None:
+        """Counts one batch of held-out candidates in."""
+        codes, scale, iou = batch
+        predicted = self.regressor(decode_on_device(codes, scale))
+        for name, measure in self.measures.items():
+            measure.update(predicted, iou)  # type: ignore[operator]
+            self.log(f"val_{name}", measure, on_step=False, on_epoch=True, batch_size=len(iou))  # type: ignore[arg-type]
+
+    def configure_optimizers(self) -> Any:
+        """Adam and a cosine schedule that ends with the last epoch."""
+        optimiser = torch.optim.Adam(
+            self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.config.epochs)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+
+class _Notes(Callback):
+    """Keeps a row of numbers for each epoch, over a resume too."""
+
+    def __init__(self, progress: Progress, rows: list[dict[str, float]]) -> None:
+        self.progress, self.rows = progress, rows
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        names = ("train_mse", "val_mse", "val_mae", "val_r")
+        row = {"epoch": float(trainer.current_epoch + 1), **{n: float(trainer.callback_metrics[n]) for n in names}}
+        self.rows.append(row)
+        self.progress(len(self.rows), row["train_mse"], row["val_mse"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": list(self.rows)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows[:] = state_dict["rows"]
+
+
+class _BestInMemory(Callback):
+    """What a checkpoint of the best epoch does, without a folder."""
+
+    def __init__(self, model: Regression) -> None:
+        self.best, self.state = float("inf"), model.state_dict()
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        held = float(trainer.callback_metrics["val_mse"])
+        if held < self.best:
+            self.best, self.state = held, {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        pl_module.load_state_dict(self.state)
+
+
+def _open(folder: Path, data: Collection, config: FitConfig) -> Path:
+    """The folder of checkpoints, which belongs to one collection and one configuration."""
+    told = json.dumps([data.manifest, data.maps.shape, data.iou.round(4).tolist()], sort_keys=True, default=str)
+    mine = {"config": asdict(config), "collection": hashlib.sha256(told.encode()).hexdigest()[:16]}
+    file = folder / "fit.json"
+    if file.exists():
+        try:
+            found = json.loads(file.read_text())
+        except ValueError:
+            found = {}
+        if found != mine:
+            what = "another collection" if found.get("collection") != mine["collection"] else "other settings"
+            raise DataError(f"{folder} holds a fit of {what}: delete it, or choose another folder (--work)")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        file.write_text(json.dumps(mine, indent=1) + "\n")
+    return folder
+
+
+class _quiet(warnings.catch_warnings):
+    """Lightning talks about hardware that is not there and about loaders that are meant to be as they are."""
+
+    def __enter__(self) -> Any:
+        entered = super().__enter__()
+        warnings.filterwarnings("ignore", module="lightning.*")
+        warnings.filterwarnings("ignore", module="torchmetrics.*")
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        return entered

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from acs_core.geometry import Box
-from training.errors import DataError
+from training.coco import read_coco, read_picture
 from training.scene import Scene, SceneObject
 
 BOX_COLOURS = ("#ff3b30", "#34c759", "#0a84ff", "#ffcc00", "#ff2dff", "#00e5ff", "#ff9500", "#c6ff00")
@@ -19,26 +17,12 @@ def read_scenes(file: Path, count: int = 20) -> tuple[Scene, ...]:
     """The first ``count`` pictures of a COCO-style instances.json, read from ``images/`` beside it.
 
     Raises:
-        DataError: a picture is missing or unreadable.
+        DataError: the file or a picture is missing or unreadable.
     """
-    from PIL import Image
-
-    content = json.loads(file.read_text())
-    names = {c["id"]: c["name"] for c in content["categories"]}
-    objects: dict[int, list[SceneObject]] = {entry["id"]: [] for entry in content["images"][:count]}
-    for a in content["annotations"]:
-        if a["image_id"] in objects:
-            x, y, w, h = a["bbox"]
-            objects[a["image_id"]].append(SceneObject(names[a["category_id"]], Box(x, y, x + w, y + h), a["area"]))
-    scenes = []
-    for entry in content["images"][:count]:
-        path = file.parent / "images" / entry["file_name"]
-        try:
-            with Image.open(path) as picture:
-                scenes.append(Scene(np.asarray(picture.convert("RGB")), tuple(objects[entry["id"]])))
-        except OSError as error:
-            raise DataError(f"{file} names the picture {path}, which cannot be read: {error}") from error
-    return tuple(scenes)
+    return tuple(
+        Scene(read_picture(image.file), tuple(SceneObject(o.name, o.box, o.area) for o in image.objects))
+        for image in read_coco(file).images[:count]
+    )
 
 
 def contact_sheet(scenes: Sequence[Scene], columns: int = 5, cell: int = 480) -> np.ndarray:

@@ -9,16 +9,16 @@ import pytest
 import tiny_models
 from PIL import Image
 
-import acs_core.grounder as module
-from acs_core import waves
+from acs_core import stages, waves
 from acs_core.calibration import Calibration
 from acs_core.candidates import ABSENT, UNPARSEABLE
 from acs_core.cli import main
 from acs_core.drawing import Forced
 from acs_core.errors import Cancelled, HeadFileError, ImageError, ModelError, PhraseError, SelectorError
-from acs_core.grounder import Grounder, why_no_candidates
+from acs_core.grounder import Grounder
 from acs_core.heads import Head, HeadFile
 from acs_core.identity import ModelIdentity
+from acs_core.judging import why_no_candidates
 from acs_core.regressor import AttentionIoURegressor, save_regressor
 from acs_core.sampling import sample, write
 from acs_core.types import STAGES, Outcome, Response, SamplingConfig, ScoreKind
@@ -79,7 +79,7 @@ def answers(monkeypatch):
             return draw_answers(lvlm, reading, replace(config, num_samples=len(texts)), seeds, **options)
 
         monkeypatch.setattr(waves, "draw_more", forced)
-        monkeypatch.setattr(module, "draw_answers", as_many)
+        monkeypatch.setattr(stages, "draw_answers", as_many)
 
     return force
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-import acs_core.grounder as module
+import acs_core.stages as module
 from acs_core.branches import Branches
 from acs_core.errors import Cancelled, DeviceMemoryError
 from acs_core.grounder import Grounder
@@ -61,7 +61,7 @@ def test_memory_runs_out_and_half_the_samples_are_drawn(grounder, monkeypatch):
     monkeypatch.setattr(module, "draw_answers", tight)
     result = grounder.ground(IMAGE, "key", sampling=SAMPLING)
     assert texts(result) == texts(whole)[:1]  # 6, then 3, then 1
-    assert result.skipped == ("5 of 6 responses: the device ran out of memory",)
+    assert result.skipped == ("5 of 6 responses: cpu ran out of memory",)
     monkeypatch.undo()
     assert texts(grounder.ground(IMAGE, "key", sampling=SAMPLING)) == texts(whole)
 

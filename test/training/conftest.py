@@ -5,12 +5,15 @@ import pytest
 
 from acs_core.identity import ModelIdentity
 from training.fit import FitConfig, fit
-from training.store import Collection
+from training.quantise import encode
+from training.store import Part, open_store, read_store, write_part
 
 LAYERS, HEADS, SIDE, TELLING = 3, 2, 4, (1, 0)
+IDENTITY = ModelIdentity("made-up", "internvl", LAYERS, HEADS)
 
 
-def made_up(pairs=60, per_pair=5, seed=0):
+def made_up(folder, pairs=60, per_pair=5, seed=0, temperature=1.0):
+    """Writes the collection into ``folder``, in three parts, and reads it back."""
     rng = np.random.default_rng(seed)
     count = pairs * per_pair
     iou = np.where(rng.random(count) < 0.2, 0.0, rng.random(count)).astype(np.float32)
@@ -21,34 +24,37 @@ def made_up(pairs=60, per_pair=5, seed=0):
     maps /= maps.sum(axis=(-2, -1), keepdims=True)
     entropy = -(maps * np.log(maps)).sum(axis=(-2, -1)).astype(np.float32)
     corner = rng.uniform(0, 80, (count, 2))
-    return Collection(
-        maps=maps.astype(np.float16),
-        entropy=entropy,
-        iou=iou,
-        box=np.concatenate([corner, corner + 10], axis=1),
-        pair=np.repeat(np.arange(pairs), per_pair),
-        image=np.repeat(np.arange(pairs), per_pair),
-        response=np.tile(np.arange(per_pair), pairs),
-        order=np.zeros(count, int),
-        image_size=np.full((count, 2), 100),
-        grid=np.full((count, 2), SIDE),
-        pairs=np.arange(pairs),
-    )
+    pair = np.repeat(np.arange(pairs), per_pair)
+    response = np.tile(np.arange(per_pair), pairs)
+    columns = (iou, *corner.T, *(corner + 10).T, pair, pair, response, np.zeros(count))
+    fixed = np.tile([100, 100, SIDE, SIDE, 1, 2, 3, 4], (count, 1))
+    rows = np.concatenate([np.stack(columns, axis=1), fixed], axis=1)
+    model = {**IDENTITY.to_dict(), "weights": ""}
+    kinds = ["small" if i % 2 else "large" for i in range(pairs)]
+    keys = [f"{i}:key" for i in range(pairs)]
+    manifest = {"model": model, "temperature": temperature, "pairs": keys, "kinds": kinds, "data": f"made-up {seed}"}
+    open_store(folder, manifest | {"versions": {"acs_ros": "0"}, "dtype": "float32"})
+    for number, asked in enumerate(np.array_split(np.arange(pairs), 3)):
+        here = np.flatnonzero(np.isin(pair, asked))
+        codes, scale = encode(maps[here].reshape(-1, LAYERS, HEADS, SIDE, SIDE))
+        place = np.arange(4 * len(here), dtype=np.int32).reshape(-1, 4)
+        write_part(folder, number, Part(codes, scale, place, entropy[here], rows[here], tuple(asked.tolist()), {}, ()))
+    return read_store(folder)
 
 
 @pytest.fixture(scope="session")
-def collection():
-    return made_up()
+def collection(tmp_path_factory):
+    return made_up(tmp_path_factory.mktemp("made-up"))
 
 
 @pytest.fixture(scope="session")
-def fresh_collection():
-    return made_up(seed=1)
+def fresh_collection(tmp_path_factory):
+    return made_up(tmp_path_factory.mktemp("fresh"), seed=1, temperature=0.5)
 
 
 @pytest.fixture(scope="session")
 def identity():
-    return ModelIdentity("made-up", "internvl", LAYERS, HEADS)
+    return IDENTITY
 
 
 @pytest.fixture(scope="session")

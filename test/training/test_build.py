@@ -1,18 +1,22 @@
+import json
+
+import numpy as np
 import pytest
+from PIL import Image
 from tiny_parts import some_pairs
 
-from acs_core.assets import resolve_model
+from acs_core.assets import built_for, resolve_model
 from acs_core.calibration import Calibration
+from acs_core.errors import ModelError
+from acs_core.grounder import Grounder
 from acs_core.heads import HeadFile
 from acs_core.lvlm import load_lvlm
 from acs_core.selection import make_selector
 from training.analyze import AnalysisConfig
-from training.build import BuildConfig, build, describe
-from training.coco import load_pairs
+from training.build import BuildConfig, build, describe, find_coco, name_model
 from training.collect import CollectConfig
 from training.errors import DataError
 from training.fit import FitConfig
-from training.synth import write_coco
 
 
 @pytest.fixture(scope="module")
@@ -20,30 +24,114 @@ def lvlm():
     return load_lvlm(resolve_model("tiny-internvl"), device="cpu")
 
 
-def test_a_model_gets_all_its_files_and_they_load(lvlm, tmp_path):
-    train = some_pairs(tmp_path / "train", "train", 50)
-    fresh = some_pairs(tmp_path / "val", "val", 90)
+@pytest.fixture(scope="module")
+def built(lvlm, tmp_path_factory):
+    """(folder, result, lines said, a picture) of a small build."""
+    folder = tmp_path_factory.mktemp("build")
+    train = some_pairs(folder / "train", "train", 50)
+    fresh = some_pairs(folder / "val", "val", 90)
     config = BuildConfig(
-        CollectConfig(samples=6, max_new_tokens=64), FitConfig(epochs=2), AnalysisConfig(min_group=1, heads=2)
+        CollectConfig(samples=6, max_new_tokens=64), FitConfig(epochs=2), AnalysisConfig(min_group=1, heads=2, draws=20)
     )
-    said = []
-    out = tmp_path / "files"
-    result = build(lvlm, train, fresh, tmp_path / "work", out, "test", config, say=said.append)
+    said: list[str] = []
+    out = folder / "files"
+    result = build(lvlm, train, fresh, folder / "work", out, "test", config, said.append, model="tiny-internvl")
+    return out, result, said, fresh[0]
+
+
+def test_a_model_gets_all_its_files_and_they_load(lvlm, built):
+    out, result, said, _ = built
     heads = HeadFile.load(out / "heads.json")
     assert heads == result.heads and all(len(h) == 2 for h in heads.heads)
     assert make_selector("acs-free", lvlm, heads=out / "heads.json").name == "acs-free"
     assert make_selector("acs-learned", lvlm, regressor=out / "regressor.safetensors").name == "acs-learned"
     for name in ("acs-free", "acs-learned"):
         curve = Calibration.load(out / f"calibration-{name}.json")
-        assert curve.selector == name and curve.num_samples >= 50
+        assert curve.selector == name and curve.num_samples >= 50 and curve.iou_x
     assert any("Pearson" in line for line in said)
 
 
-def test_too_many_pairs_for_the_memory_are_refused_before_sampling(lvlm, tmp_path):
-    pairs = load_pairs(write_coco(tmp_path / "train", "train", 2)) * 1_000_000
-    with pytest.raises(DataError, match="--limit"):
-        build(lvlm, pairs, [], tmp_path / "work", tmp_path / "files", "test")
-    assert not (tmp_path / "work").exists()
+@pytest.mark.parametrize("selector", ["acs-free", "acs-learned"])
+def test_the_folder_is_a_model_to_the_grounder(built, selector):
+    out, _, _, pair = built
+    grounder = Grounder.from_pretrained(out, selector=selector, device="cpu")
+    assert grounder.lvlm.name == resolve_model("tiny-internvl")
+    assert grounder.calibration == Calibration.load(out / f"calibration-{selector}.json")
+    result = grounder.ground(pair.read(), pair.category)
+    assert result.score_kind.value == "calibrated"
+    assert all(0 <= d.expected_iou <= 1 for d in result.detections)
+    points = grounder.calibration.working_points
+    assert grounder.min_score_for(0.5) == min((p.min_score for p in points), default=None)
+
+
+def test_every_step_leaves_its_numbers_and_pictures(built):
+    out, result, _, _ = built
+    fit, analysis, calibration = (
+        json.loads((out / f"{name}.json").read_text()) for name in ("fit", "analysis", "calibration")
+    )
+    wheres = [(r["where"], r["temperature"]) for r in fit["agreement"]]
+    assert ("held-out images", 1.0) in wheres and ("calibration images", 0.5) in wheres
+    assert len(fit["history"]) == 2 and fit["held_images"]
+    assert sorted(analysis["layer_ranking"]) == list(range(result.heads.identity.num_layers))
+    assert set(calibration) == {"acs-free", "acs-learned"}
+    for name in (
+        "learning_curves",
+        "predicted_iou",
+        "layer_importance",
+        "entropy_by_layer",
+        "entropy_gap",
+        "attention-good",
+        "attention-bad",
+        "reliability-acs-free",
+        "reliability-acs-learned",
+    ):
+        picture = np.asarray(Image.open(out / "figures" / f"{name}.png").convert("L"))
+        assert picture.std() > 5, f"{name} is blank"
+
+
+def test_the_model_card_says_how_good_it_is(built):
+    out, result, _, _ = built
+    card = (out / "README.md").read_text()
+    for fact in ("# ACS files for tiny-internvl", f"{result.fitted.held.pearson:.3f}", "expected calibration error"):
+        assert fact in card
+
+
+def test_a_folder_that_holds_a_model_is_not_pointed_elsewhere(tmp_path):
+    name_model(tmp_path, "some/model", "abc")
+    assert (built_for(tmp_path).model, built_for(tmp_path).revision) == ("some/model", "abc")
+    (tmp_path / "config.json").write_text("{}")
+    assert built_for(tmp_path) is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"schema_version": 1}', '{"schema_version": 1, "model": 3}'])
+def test_a_damaged_pointer_is_named(tmp_path, content):
+    (tmp_path / "acs.json").write_text(content)
+    with pytest.raises(ModelError, match=r"acs\.json"):
+        built_for(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "train", "images"),
+    [
+        (
+            ("annotations/instances_train2017.json", "annotations/instances_val2017.json"),
+            "annotations/instances_train2017.json",
+            "train2017",
+        ),
+        (("train/instances.json", "val/instances.json"), "train/instances.json", "train/images"),
+        (("zhiyuan_objv2_train.json", "zhiyuan_objv2_val.json"), "zhiyuan_objv2_train.json", "train"),
+    ],
+)
+def test_known_layouts_are_found(tmp_path, files, train, images):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_coco(tmp_path)[0] == (tmp_path / train, tmp_path / images)
+
+
+def test_an_unknown_layout_is_said(tmp_path):
+    with pytest.raises(DataError, match="--train and --calibration"):
+        find_coco(tmp_path)
 
 
 def test_the_metadata_name_data_and_thresholds():

@@ -3,7 +3,7 @@ import pytest
 
 from acs_core.heads import Head, HeadFile
 from acs_core.selection import AcsFree, make_selector
-from training.calibrate import calibrate, calibration_error
+from training.calibrate import calibrate, calibration_error, working_points
 from training.errors import DataError
 from training.offline_choice import choose_offline
 
@@ -13,13 +13,24 @@ def selector(identity, telling_head):
     return AcsFree(HeadFile(identity, "heads", ((Head(*telling_head),),) * 4))
 
 
-def test_the_curve_rises_and_predicts_fresh_choices(collection, fresh_collection, selector, identity):
-    curve = calibrate(selector, collection, identity, "test")
+def test_the_curves_rise_and_predict_fresh_choices(collection, fresh_collection, selector, identity):
+    curve, told = calibrate(selector, collection, identity, "test")
     assert curve.selector == "acs-free" and curve.num_samples == 60
     assert 0 < curve.y[0] <= curve.y[-1] < 1
     choices = choose_offline(selector, fresh_collection)
     stated = curve.apply(choices.confidence)
     assert calibration_error(stated, choices.iou >= 0.5, bins=5) < 0.2
+    expected = curve.expected_iou(choices.confidence)
+    assert np.abs(expected - choices.iou).mean() < np.abs(choices.iou.mean() - choices.iou).mean()
+    assert told.expected_iou_error < 0.2 and len(told.stated) == 60 and told.unanswered == 0
+
+
+def test_reliability_is_told_by_images_that_the_curve_did_not_see(collection, selector, identity):
+    _, told = calibrate(selector, collection, identity, "")
+    choices = choose_offline(selector, collection)
+    curve, _ = calibrate(selector, collection, identity, "")
+    assert (told.stated != curve.apply(choices.confidence)).any()
+    assert told.error == pytest.approx(calibration_error(told.stated, choices.iou >= 0.5))
 
 
 def test_what_cannot_be_calibrated_is_said(collection, identity):
@@ -36,3 +47,23 @@ def test_what_cannot_be_calibrated_is_said(collection, identity):
 )
 def test_calibration_error(probability, hit, error):
     assert calibration_error(np.array(probability), np.array(hit), bins=1) == pytest.approx(error)
+
+
+def test_working_points_keep_what_the_wanted_precision_allows():
+    stated = np.repeat([0.9, 0.6, 0.3], 100)
+    hit = np.concatenate([np.arange(100) < share for share in (95, 70, 10)]).astype(float)
+    points = {p.wanted: p for p in working_points(stated, hit)}
+    assert (
+        points[0.9].min_score == 0.9
+        and points[0.9].precision == 0.95
+        and points[0.9].kept == pytest.approx(1 / 3, abs=1e-4)
+    )
+    assert points[0.8].min_score == 0.6 and points[0.8].precision == pytest.approx(0.825)
+    assert points[0.5].min_score == 0.3 and points[0.5].kept == 1
+    assert not working_points(np.full(30, 0.4), np.zeros(30)), "no threshold makes wrong boxes right"
+
+
+def test_a_precision_measured_on_a_few_boxes_is_none():
+    stated = np.concatenate([[0.99] * 5, [0.2] * 95])
+    hit = np.concatenate([np.ones(5), np.zeros(95)])
+    assert working_points(stated, hit) == ()

@@ -48,6 +48,13 @@ def test_tiny_eval_draws_answered_scenes(tmp_path):
         (["tiny-eval", "--split", "train"], 2, "test or shifted"),
         (["synth", "--split", "dev", "--images", "3", "--out", "OUT"], 2, "train, val, test"),
         (["collect", "--model", "m", "--data", "none.json", "--out", "OUT"], 1, "cannot be read"),
+        (["collect", "--model", "m", "--data", "d", "--out", "OUT", "--size", "huge"], 2, "'small', 'medium', 'large'"),
+        (["fit", "--store", "none", "--out", "OUT"], 1, "holds no collection"),
+        (["analyze", "--store", "none", "--out", "OUT"], 1, "holds no collection"),
+        (["calibrate", "--store", "none", "--out", "OUT"], 1, "holds no collection"),
+        (["build", "--model", "m", "--out", "OUT"], 2, "--coco FOLDER, or both --train and --calibration"),
+        (["build", "--model", "m", "--coco", "none", "--train", "a", "--out", "OUT"], 2, "leave --train"),
+        (["build", "--model", "m", "--coco", "none", "--out", "OUT"], 1, "laid out neither as COCO"),
         (["tiny-eval", "--model", "no-such-model", "--cases", "2", "--work", "OUT"], 1, "no-such-model"),
     ],
 )

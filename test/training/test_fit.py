@@ -3,14 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from training import fit as fitting
 from training.errors import DataError
-from training.fit import FitConfig, fit, predict, split_by_image
-from training.store import Collection
-
-
-def first(data: Collection, count: int) -> Collection:
-    arrays = {k: v[:count] for k, v in vars(data).items() if isinstance(v, np.ndarray)}
-    return replace(data, **arrays)
+from training.fit import FitConfig, fit, predict, split, split_by_image
 
 
 def test_no_image_is_on_both_sides():
@@ -20,33 +15,73 @@ def test_no_image_is_on_both_sides():
     assert not set(images[train]) & set(images[validation]) and len(set(images[validation])) == 10
 
 
+def test_appendix_a_is_the_default():
+    model = fitting.Regression((28, 28), FitConfig())
+    chosen = model.configure_optimizers()
+    optimiser, schedule = chosen["optimizer"], chosen["lr_scheduler"]["scheduler"]
+    assert type(optimiser).__name__ == "Adam" and type(schedule).__name__ == "CosineAnnealingLR"
+    assert (optimiser.defaults["lr"], optimiser.defaults["weight_decay"]) == (3e-4, 1e-4)
+    assert schedule.T_max == 100
+    assert sum(p.numel() for p in model.regressor.parameters()) == 3_582_721  # table 8
+    assert {m.p for m in model.modules() if "Dropout" in type(m).__name__} == {0.3}
+    config = FitConfig()
+    assert (config.batch, config.patience, config.min_improvement) == (64, 15, 0.001)
+
+
 def test_the_regressor_learns_what_attention_shows(fitted, fresh_collection):
-    assert fitted.pearson > 0.8
+    assert fitted.held.pearson > 0.8
     guess = predict(fitted.regressor, fresh_collection, np.arange(len(fresh_collection.iou)))
     assert np.corrcoef(guess, fresh_collection.iou)[0, 1] > 0.8
     assert ((guess >= 0) & (guess <= 1)).all()
 
 
+def test_the_best_epoch_is_kept(fitted):
+    best = min(fitted.history, key=lambda row: row["val_mse"])
+    assert fitted.best_epoch == best["epoch"]
+    assert fitted.held.mse == pytest.approx(best["val_mse"], abs=1e-5)
+    assert fitted.held.pearson == pytest.approx(best["val_r"], abs=1e-4)
+
+
 def test_it_stops_when_nothing_improves(collection):
     noise = replace(collection, iou=np.random.default_rng(5).random(len(collection.iou)).astype(np.float32))
     seen = []
-    result = fit(noise, FitConfig(epochs=20, patience=2), lambda epoch, loss, held: seen.append(epoch))
+    result = fit(noise, FitConfig(epochs=20, patience=2), progress=lambda epoch, loss, held: seen.append(epoch))
     assert result.epochs < 20
     assert seen == list(range(1, result.epochs + 1))
 
 
-def test_small_steps_add_up_to_an_improvement(collection, monkeypatch):
-    losses = iter(0.2 - 0.0004 * k for k in range(100))
-    truth = collection.iou
+def test_a_stopped_fit_goes_on_to_the_same_end(collection, tmp_path):
+    class Stop(Exception):
+        pass
 
-    def falling(regressor, data, index, batch=256):
-        return truth[index] + np.sqrt(next(losses))
+    def stop_at_three(epoch, loss, held):
+        if epoch == 3:
+            raise Stop
 
-    monkeypatch.setattr("training.fit.predict", falling)
-    tiny_steps = FitConfig(epochs=8, patience=3, batch=256)
-    assert fit(collection, tiny_steps).epochs == 8, "0.0004 an epoch is 0.001 every third epoch: it goes on"
+    config = FitConfig(epochs=5)
+    unbroken = fit(collection, config, tmp_path / "unbroken")
+    with pytest.raises(Stop):
+        fit(collection, config, tmp_path / "broken", stop_at_three)
+    seen = []
+    resumed = fit(collection, config, tmp_path / "broken", lambda epoch, loss, held: seen.append(epoch))
+    assert 1 not in seen and seen[-1] == 5, "it does not begin again"
+    assert [row["epoch"] for row in resumed.history] == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(resumed.predicted, unbroken.predicted, atol=1e-5)
+
+
+def test_checkpoints_of_another_fit_are_not_mixed_in(collection, fresh_collection, tmp_path):
+    fit(collection, FitConfig(epochs=1), tmp_path / "fit")
+    with pytest.raises(DataError, match="other settings"):
+        fit(collection, FitConfig(epochs=2), tmp_path / "fit")
+    with pytest.raises(DataError, match="another collection"):
+        fit(fresh_collection, FitConfig(epochs=1), tmp_path / "fit")
 
 
 def test_too_little_data_is_said(collection):
     with pytest.raises(DataError, match="too few"):
-        fit(first(collection, 30))
+        split(replace(collection, iou=collection.iou[:30], image=collection.image[:30]), FitConfig())
+
+
+def test_an_empty_side_is_said(collection):
+    with pytest.raises(DataError, match="training side of the split is empty"):
+        split(collection, FitConfig(validation_share=1.0))

@@ -4,7 +4,7 @@ import numpy as np
 
 from acs_core.heads import Head, HeadFile
 from acs_core.selection import AcsFree
-from training.offline_choice import choose_offline
+from training.offline_choice import choose_offline, drawn_by_auto
 
 
 def test_a_head_that_knows_picks_almost_the_best(collection, identity, telling_head):
@@ -18,3 +18,35 @@ def test_a_pair_without_candidates_counts_as_zero(collection, identity, telling_
     more = replace(collection, pairs=np.append(collection.pairs, 99))
     choices = choose_offline(AcsFree(HeadFile(identity, "heads", ((Head(*telling_head),),) * 4)), more)
     assert choices.iou[-1] == 0 and np.isnan(choices.confidence[-1]) and choices.candidates[-1] == 0
+
+
+def test_auto_stops_where_the_first_responses_agree(collection):
+    index = np.flatnonzero(np.isin(collection.pair, collection.pairs[:2]))
+    first, second = collection.pairs[:2]
+    apart = 50.0 * np.arange(len(index))[:, None] + np.array([0.0, 0.0, 10.0, 10.0])
+    here = collection.pair[index] == first
+    data = replace(
+        collection,
+        pair=collection.pair[index],
+        pairs=collection.pairs[:2],
+        box=np.where(here[:, None], np.array([0.0, 0.0, 10.0, 10.0]), apart),
+        response=np.concatenate([np.arange(np.sum(here)), np.arange(np.sum(~here))]),
+        order=collection.order[index],
+        tokens=collection.tokens[index],
+        entropy=collection.entropy[index],
+        grid=collection.grid[index],
+    )
+    answers = [
+        {"pair": int(p), "response": r, "num_boxes": int(r < np.sum(data.pair == p))}
+        for p in (first, second)
+        for r in range(10)
+    ]
+    assert drawn_by_auto(data, answers, 10).tolist() == [4, 10]
+
+
+def test_responses_that_were_not_drawn_are_not_chosen(collection, identity, telling_head):
+    selector = AcsFree(HeadFile(identity, "heads", ((Head(*telling_head),),) * 4))
+    none = choose_offline(selector, collection, np.zeros(len(collection.pairs), int))
+    assert (none.candidates == 0).all() and (none.iou == 0).all()
+    every = choose_offline(selector, collection, np.full(len(collection.pairs), 99))
+    np.testing.assert_array_equal(every.iou, choose_offline(selector, collection).iou)

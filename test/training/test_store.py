@@ -1,60 +1,111 @@
+import errno
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from training import store
 from training.errors import DataError
-from training.store import open_store, read_responses, read_store, shard_file, write_shard
+from training.maps import StoredMaps
+from training.quantise import decode, encode
+from training.store import (
+    Part,
+    open_store,
+    part_folder,
+    read_responses,
+    read_skipped,
+    read_store,
+    sole_writer,
+    write_part,
+)
+
+SHAPE = (2, 3, 4, 4)
 
 
-def arrays(first, count):
-    return {
-        "maps": np.full((count, 4, 1, 1, 2, 2), 0.25, np.float16),
-        "entropy": np.ones((count, 4, 1, 1), np.float32),
-        "iou": np.linspace(0, 1, count).astype(np.float32),
-        "box": np.ones((count, 4)),
-        **{k: np.full(count, first) for k in ("pair", "image", "response", "order")},
-        **{k: np.ones((count, 2), int) for k in ("image_size", "grid")},
-        "pairs": np.array([first]),
-    }
+def part(first, count, skipped=None):
+    rng = np.random.default_rng(first)
+    maps = rng.random((2 * count, *SHAPE)).astype(np.float32)
+    codes, scale = encode(maps)
+    place = rng.integers(0, max(1, 2 * count), (count, 4)).astype(np.int32)
+    rows = np.full((count, 17), float(first))
+    entropy = np.ones((count, 4, *SHAPE[:2]), np.float32)
+    return Part(codes, scale, place, entropy, rows, (first,), skipped or {}, ({"pair": first},))
 
 
-def test_shards_read_back_as_one_and_pairs_without_candidates_are_kept(tmp_path):
+def test_parts_read_back_as_one_and_pairs_without_candidates_are_kept(tmp_path):
     open_store(tmp_path, {"model": "m"})
-    for number, count in enumerate((3, 0, 2)):
-        write_shard(tmp_path, number, arrays(number, count), [{"text": "[]"}])
+    parts = [part(0, 3), part(1, 0, {7: "no picture"}), part(2, 2)]
+    for number, written in enumerate(parts):
+        write_part(tmp_path, number, written)
     data = read_store(tmp_path)
-    assert data.maps.shape == (5, 4, 1, 1, 2, 2)
+    assert data.maps.shape == (5, 4, *SHAPE)
     assert data.pair.tolist() == [0, 0, 0, 2, 2] and data.pairs.tolist() == [0, 1, 2]
-    assert data.manifest == {"model": "m"}
-    assert read_responses(tmp_path) == [{"text": "[]"}] * 3
+    assert data.manifest["model"] == "m"
+    assert [r["pair"] for r in read_responses(tmp_path)] == [0, 1, 2]
+    assert read_skipped(tmp_path) == {7: "no picture"}
+    for number, start, count in ((0, 0, 3), (2, 3, 2)):
+        expected = decode(parts[number].codes[parts[number].place], parts[number].scale[parts[number].place])
+        np.testing.assert_array_equal(data.maps[np.arange(start, start + count)], expected)
+
+
+def test_maps_are_the_same_from_disk_and_from_memory(tmp_path):
+    open_store(tmp_path, {})
+    for number in range(3):
+        write_part(tmp_path, number, part(number, 4))
+    kept = read_store(tmp_path).maps
+    on_disk = StoredMaps(kept._files, tuple(np.split(kept._place, 3)), memory=0)
+    index = np.array([11, 0, 5, 5, 8])
+    np.testing.assert_array_equal(kept[index], on_disk[index])
 
 
 def test_a_store_of_other_settings_is_not_mixed_in(tmp_path):
-    open_store(tmp_path, {"model": "m", "seed": 1})
-    open_store(tmp_path, {"model": "m", "seed": 1})
+    open_store(tmp_path, {"model": "m", "seed": 1, "versions": {"torch": "1"}})
+    open_store(tmp_path, {"model": "m", "seed": 1, "versions": {"torch": "2"}})
     with pytest.raises(DataError, match="seed 1, not 2"):
         open_store(tmp_path, {"model": "m", "seed": 2})
 
 
-def test_an_interrupted_write_leaves_no_shard(tmp_path):
-    class Broken:
-        def __array__(self, *args, **kwargs):
-            raise KeyboardInterrupt
+def test_a_part_is_whole_or_not_there(tmp_path, monkeypatch):
+    def full(place, written):
+        place.mkdir()
+        (place / "half").write_text("...")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     open_store(tmp_path, {})
-    with pytest.raises(KeyboardInterrupt):
-        write_shard(tmp_path, 0, {**arrays(0, 1), "iou": Broken()}, [])
-    assert not shard_file(tmp_path, 0).exists()
-    with pytest.raises(DataError, match="no collected candidates"):
-        read_store(tmp_path)
+    write_part(tmp_path, 0, part(0, 2))
+    monkeypatch.setattr(store, "_write", full)
+    with pytest.raises(DataError, match="disk is full"):
+        write_part(tmp_path, 1, part(1, 2))
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["part_00000"]
+    assert read_store(tmp_path).pairs.tolist() == [0], "what was written before is kept"
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip"])
-def test_a_damaged_shard_is_named(tmp_path, content):
+def test_what_a_killed_run_left_is_removed_and_a_part_that_is_there_stays(tmp_path):
     open_store(tmp_path, {})
-    shard_file(tmp_path, 0).write_bytes(content)
-    with pytest.raises(DataError, match="shard_00000"):
+    write_part(tmp_path, 0, part(0, 2))
+    (tmp_path / "part_00001.partial-1").mkdir()
+    open_store(tmp_path, {})
+    write_part(tmp_path, 0, part(5, 2))
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["part_00000"]
+    assert read_store(tmp_path).pairs.tolist() == [0]
+
+
+def test_two_runs_do_not_write_into_one_store(tmp_path):
+    with sole_writer(tmp_path), pytest.raises(DataError, match="another run"), sole_writer(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("broken", ["rows", "codes", "zarr.json"])
+def test_a_damaged_part_is_named(tmp_path, broken):
+    open_store(tmp_path, {})
+    write_part(tmp_path, 0, part(0, 2))
+    target = part_folder(tmp_path, 0) / broken
+    if target.is_dir():
+        shutil.rmtree(target)
+    else:
+        target.write_text("{")
+    with pytest.raises(DataError, match="part_00000 is damaged"):
         read_store(tmp_path)
 
 
@@ -63,4 +114,14 @@ def test_a_folder_without_a_collection(tmp_path):
         read_store(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps([1]))
     with pytest.raises(DataError, match="damaged"):
+        read_store(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": 1}))
+    with pytest.raises(DataError, match="another version"):
+        read_store(tmp_path)
+
+
+def test_a_collection_without_one_box_is_said(tmp_path):
+    open_store(tmp_path, {})
+    write_part(tmp_path, 0, part(0, 0))
+    with pytest.raises(DataError, match="not one box"):
         read_store(tmp_path)

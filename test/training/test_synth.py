@@ -3,7 +3,7 @@ import json
 import pytest
 from PIL import Image
 
-from training.coco import load_pairs
+from training.pairs import load_pairs
 from training.scene import SPLIT_SEEDS
 from training.sprites import category_names
 from training.synth import write_coco

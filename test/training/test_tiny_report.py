@@ -7,7 +7,7 @@ from tiny_parts import small_arch, small_model
 from acs_core.geometry import Box
 from acs_core.lvlm import load_lvlm
 from acs_core.selection import make_selector
-from training.coco import Pair, load_absent, load_pairs
+from training.pairs import Pair, load_absent, load_pairs
 from training.synth import write_coco
 from training.tiny.arch import save
 from training.tiny.report import count_found, tiny_report, write_report

@@ -62,7 +62,7 @@ def test_other_pictures_lie_elsewhere(folder):
 def test_what_is_damaged_is_named(tmp_path):
     shelf = stock(tmp_path, KEPT, 2, (3, 5))[0]
     shelf.files[0].write_bytes(b"no picture")
-    with pytest.raises(DataError, match=f"{shelf.files[0].name} is missing or no picture: delete its folder"):
+    with pytest.raises(DataError, match=f"{shelf.files[0].name} is missing or no readable picture: delete its folder"):
         shelf.read([0])
     (file,) = tmp_path.glob("*/instances.json")
     file.write_text(json.dumps({"images": []}))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from acs_core.geometry import Box
-from training.coco import load_pairs
+from training.pairs import load_pairs
 from training.synth import write_coco
 from training.tiny.arch import TinyConfig, make_arch
 from training.world import SceneObject

@@ -22,11 +22,12 @@ from acs_core.lvlm.base import LVLM
 from acs_core.overlay import draw_result
 from acs_core.sampling import greedy
 from acs_core.selection import Selector
+from acs_core.types import ScoreKind
 from training.calibrate import calibration_error
-from training.coco import Pair
 from training.collect import CollectConfig, collect
 from training.errors import DataError
-from training.offline_choice import choose_offline
+from training.offline_choice import choose_offline, drawn_by_auto
+from training.pairs import Pair
 from training.store import Collection, read_responses, read_store
 
 TIMED_ANSWERS = 20
@@ -35,12 +36,14 @@ TIMED_ANSWERS = 20
 @dataclass(frozen=True)
 class Row:
     """One line of the table: Acc@0.5 and mIoU in percent; ``calibration_error`` in percent is the mean gap between the
-    published probability of IoU >= 0.5 and its observed share (None where no probability is published)."""
+    published probability of IoU >= 0.5 and its observed share (None where no probability is published); ``samples`` is
+    how many responses it took on average."""
 
     method: str
     accuracy: float
     miou: float
     calibration_error: float | None = None
+    samples: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,14 @@ def tiny_report(
     ask("several", several, config)
     ask("samples", pairs, replace(config, greedy=False, temperature=temperature))
     first, data = read_store(work / "greedy"), read_store(work / "samples")
-    rows = [_row_of(lvlm, s, first if s.greedy_decoding else data) for s in selectors]
-    rows.append(_row("best of N", choose_offline(selectors[0], data).oracle))
+    rows = []
+    few = drawn_by_auto(data, read_responses(work / "samples"), config.samples)
+    for selector in selectors:
+        rows.append(_row_of(lvlm, selector, first if selector.greedy_decoding else data, config.samples))
+        if selector.score_kind is not ScoreKind.NONE:
+            chosen = choose_offline(selector, data, few)
+            rows.append(_row(f"{selector.name}, auto", chosen.iou, samples=float(few.mean())))
+    rows.append(_row("best of N", choose_offline(selectors[0], data).oracle, samples=config.samples))
     problems = [r["problem"] for name in ("greedy", "samples") for r in read_responses(work / name)]
     refused = [r["problem"] == ABSENT for r in read_responses(work / "absent")]
     listed = read_store(work / "several")
@@ -139,7 +148,7 @@ def draw_scenes(model: str, pairs: Sequence[Pair], folder: Path) -> None:
         Image.fromarray(drawn).save(file)
 
 
-def _row_of(lvlm: LVLM, selector: Selector, data: Collection) -> Row:
+def _row_of(lvlm: LVLM, selector: Selector, data: Collection, samples: int) -> Row:
     chosen = choose_offline(selector, data)
     curve = asset_for(lvlm, f"calibration-{selector.name}.json")
     error = None
@@ -147,11 +156,11 @@ def _row_of(lvlm: LVLM, selector: Selector, data: Collection) -> Row:
         known = np.isfinite(chosen.confidence)
         stated = Calibration.load(curve).apply(chosen.confidence[known])
         error = 100 * calibration_error(stated, chosen.iou[known] >= 0.5)
-    return _row(selector.name, chosen.iou, error)
+    return _row(selector.name, chosen.iou, error, 1.0 if selector.greedy_decoding else samples)
 
 
-def _row(method: str, iou: np.ndarray, error: float | None = None) -> Row:
-    return Row(method, 100 * float((iou >= 0.5).mean()), 100 * float(iou.mean()), error)
+def _row(method: str, iou: np.ndarray, error: float | None = None, samples: float = 1.0) -> Row:
+    return Row(method, 100 * float((iou >= 0.5).mean()), 100 * float(iou.mean()), error, samples)
 
 
 def _answer_ms(lvlm: LVLM, pairs: Sequence[Pair], max_new_tokens: int) -> float:

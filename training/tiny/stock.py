@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from acs_core.geometry import Box
+from training.coco import CocoImage, read_coco, read_picture
 from training.errors import DataError
 from training.scene import WORLD_VERSION, SceneObject, WorldConfig
 from training.synth import write_coco
@@ -33,12 +31,10 @@ class Shelf:
         Raises:
             DataError: a file is missing or no picture.
         """
-        pixels = []
-        for i in index:
-            read = cv2.imread(str(self.files[i]), cv2.IMREAD_COLOR)
-            if read is None:
-                raise DataError(f"{self.files[i]} is missing or no picture: delete its folder, it is rendered again")
-            pixels.append(cv2.cvtColor(read, cv2.COLOR_BGR2RGB))
+        try:
+            pixels = [read_picture(self.files[i]) for i in index]
+        except DataError as error:
+            raise DataError(f"{error}: delete its folder, it is rendered again") from error
         return Pictures(np.stack(pixels), tuple(self.objects[i] for i in index))
 
 
@@ -70,23 +66,17 @@ def stock(
         if not file.exists():
             config = WorldConfig(min_objects=objects[0], max_objects=objects[1])
             write_coco(place, "train", count, config, workers, progress, stream)
-    try:
-        content = json.loads(file.read_text())
-        names = {c["id"]: str(c["name"]) for c in content["categories"]}
-        shown: dict[int, list[SceneObject]] = defaultdict(list)
-        for a in content["annotations"]:
-            x, y, w, h = a["bbox"]
-            shown[a["image_id"]].append(SceneObject(names[a["category_id"]], Box(x, y, x + w, y + h), a["area"]))
-        by_size = defaultdict(list)
-        for image in content["images"]:
-            by_size[image["width"], image["height"]].append(image)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file} is damaged ({type(error).__name__} {error}): delete its folder") from error
+    by_size: dict[tuple[int, int], list[CocoImage]] = defaultdict(list)
+    data = read_coco(file)
+    if data.problems.counts:
+        raise DataError(f"{file} is damaged ({data.problems.lines()[0]}): delete its folder")
+    for image in data.images:
+        by_size[image.size].append(image)
     shelves = [
         Shelf(
             size,
-            tuple(place / "images" / image["file_name"] for image in images),
-            tuple(tuple(shown[image["id"]]) for image in images),
+            tuple(image.file for image in images),
+            tuple(tuple(SceneObject(o.name, o.box, o.area) for o in image.objects) for image in images),
         )
         for size, images in by_size.items()
     ]

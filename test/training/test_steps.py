@@ -1,0 +1,74 @@
+"""The steps as their commands run them: from files to files."""
+
+import json
+
+import pytest
+
+from acs_core.heads import HeadFile
+from acs_core.identity import ModelIdentity
+from training.analyze import AnalysisConfig
+from training.errors import DataError
+from training.fit import FitConfig
+from training.steps import analyze_step, calibrate_step, fit_step, held_candidates, made_selectors, read_regressor
+
+
+@pytest.fixture(scope="module")
+def files(collection, fresh_collection, tmp_path_factory):
+    out = tmp_path_factory.mktemp("files")
+    fitted = fit_step(collection, out, FitConfig(epochs=3), "test", {"fresh": fresh_collection}, say=lambda text: None)
+    return out, fitted
+
+
+def test_each_kind_and_temperature_is_judged(files):
+    rows = json.loads((files[0] / "fit.json").read_text())["agreement"]
+    assert next((r["where"], r["temperature"], r["kind"]) for r in rows) == ("held-out images", 1.0, "all")
+    assert ("fresh", 0.5, "all") in [(r["where"], r["temperature"], r["kind"]) for r in rows]
+
+
+def test_images_that_were_trained_on_judge_nothing(collection, files, tmp_path):
+    rows = []
+    fit_step(collection, tmp_path, FitConfig(epochs=1), "", {"again": collection}, say=rows.append)
+    held = next(r for r in rows if r.startswith("held-out"))
+    again = next(r for r in rows if r.startswith("again"))
+    assert held.split(":")[1] == again.split(":")[1], "only the held-out images are left of the same collection"
+
+
+def test_the_held_out_images_are_found_again(collection, fresh_collection, files, tmp_path):
+    out, fitted = files
+    assert held_candidates(out, collection).tolist() == fitted.validation.tolist()
+    with pytest.raises(DataError, match="acs-train fit"):
+        held_candidates(tmp_path, collection)
+
+
+def test_heads_and_calibrations_follow_from_the_files(collection, fresh_collection, files):
+    out, fitted = files
+    regressor, _ = read_regressor(out, collection)
+    said = []
+    analyze_step(
+        collection, regressor, fitted.validation, out, AnalysisConfig(min_group=5, draws=20), "test", say=said.append
+    )
+    assert HeadFile.load(out / "heads.json").made_by == "test"
+    assert any("of 20 draws" in line for line in said)
+    selectors = made_selectors(out, fresh_collection)
+    assert [s.name for s in selectors] == ["acs-learned", "acs-free"]
+    told = calibrate_step(fresh_collection, selectors, out, "test", said.append)
+    assert set(told) == {"acs-learned", "acs-free"}
+
+
+def test_a_collection_of_another_model_is_refused(collection, files, tmp_path):
+    other = ModelIdentity("other", "internvl", 3, 2).to_dict()
+    from dataclasses import replace
+
+    strange = replace(collection, manifest=collection.manifest | {"model": other})
+    for use in (
+        lambda: read_regressor(files[0], strange),
+        lambda: made_selectors(files[0], strange),
+        lambda: fit_step(collection, tmp_path, FitConfig(epochs=1), "", {"x": strange}, say=lambda text: None),
+    ):
+        with pytest.raises(DataError, match="both must be of one model"):
+            use()
+
+
+def test_nothing_to_calibrate_is_said(collection, tmp_path):
+    with pytest.raises(DataError, match="run `acs-train fit`"):
+        made_selectors(tmp_path, collection)

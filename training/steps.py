@@ -1,0 +1,273 @@
+"""The steps behind a collection, each from files to files: fit, analyse, calibrate. ``build`` is all in a row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acs_core.geometry import Box
+from acs_core.heads import HeadFile
+from acs_core.identity import ModelIdentity
+from acs_core.regressor import AttentionIoURegressor, RegressorInfo, load_regressor, save_regressor
+from acs_core.selection import AcsFree, AcsLearned, Selector
+from training import figures
+from training.analyze import Analysis, AnalysisConfig, analyze, head_file
+from training.calibrate import Reliability, calibrate
+from training.errors import DataError
+from training.fit import FitConfig, FitResult, Progress, fit, predict
+from training.metrics import Agreement, agreement
+from training.pairs import Pair
+from training.store import Collection
+
+REGRESSOR, HEADS, FIT, ANALYSIS, CALIBRATION = (
+    "regressor.safetensors",
+    "heads.json",
+    "fit.json",
+    "analysis.json",
+    "calibration.json",
+)
+MIN_KIND = 50  # candidates that an agreement of one kind is told for
+Say = Callable[[str], None]
+
+
+def identity_of(data: Collection) -> ModelIdentity:
+    """The LVLM whose attention ``data`` holds."""
+    return ModelIdentity.from_dict(data.manifest["model"])
+
+
+def check_same_model(data: Collection, folder: str | Path, found: ModelIdentity, what: str) -> None:
+    """Raises DataError unless ``found``, the model of ``what``, is the one whose attention the store holds."""
+    mine = identity_of(data)
+    if mine != found:
+        raise DataError(
+            f"{folder} holds attention of {_named(mine)}, but {what} was made for {_named(found)}: both must be of one "
+            "model"
+        )
+
+
+def fit_step(
+    data: Collection,
+    out: Path,
+    config: FitConfig,
+    made_by: str,
+    evaluate: Mapping[str, Collection] | None = None,
+    work: Path | None = None,
+    say: Say = print,
+    progress: Progress = lambda epoch, loss, held: None,
+    device: str = "auto",
+    workers: int = 0,
+) -> FitResult:
+    """Writes the regressor, ``fit.json`` and its figures into ``out``. ``evaluate`` names further collections to judge
+    it on (other temperatures, table 3); their candidates from images it was trained on are left out.
+
+    Raises:
+        DataError: see :func:`training.fit.fit`; or a collection of another model.
+    """
+    for name, other in (evaluate or {}).items():
+        check_same_model(other, name, identity_of(data), "the collection to fit")
+    fitted = fit(data, config, work, progress, device, workers)
+    size = int(data.maps.shape[-2]), int(data.maps.shape[-1])
+    out.mkdir(parents=True, exist_ok=True)
+    save_regressor(out / REGRESSOR, fitted.regressor, identity_of(data), size, made_by)
+    rows = agreements(fitted, data)
+    for name, other in (evaluate or {}).items():
+        rows.append(_judged(name, fitted, data, other))
+    for row in rows:
+        say(_told(row))
+    content = {
+        "config": asdict(config),
+        "epochs": fitted.epochs,
+        "best_epoch": fitted.best_epoch,
+        "candidates": {"train": len(fitted.train), "validation": len(fitted.validation)},
+        "held_images": np.unique(data.image[fitted.validation]).tolist(),
+        "agreement": rows,
+        "history": list(fitted.history),
+    }
+    (out / FIT).write_text(json.dumps(content, indent=1) + "\n")
+    figures.learning_curves(fitted, out / "figures" / "learning_curves.png")
+    title = f"held-out images, Pearson r {fitted.held.pearson:.3f}, MAE {fitted.held.mae:.3f}"
+    figures.scatter(fitted.predicted, data.iou[fitted.validation], title, out / "figures" / "predicted_iou.png")
+    return fitted
+
+
+def agreements(fitted: FitResult, data: Collection) -> list[dict[str, Any]]:
+    """On the held-out images: all candidates, and each kind of pair of which there are enough."""
+    index, kinds = fitted.validation, data.kinds[fitted.validation]
+    temperature = data.manifest.get("temperature")
+    rows = [_row("held-out images", temperature, "all", fitted.held)]
+    for kind in sorted(set(kinds.tolist()) - {""}):
+        here = kinds == kind
+        if MIN_KIND <= here.sum() < len(index):
+            held = agreement(fitted.predicted[here], data.iou[index][here])
+            rows.append(_row("held-out images", temperature, kind, held))
+    return rows
+
+
+def analyze_step(
+    data: Collection,
+    regressor: AttentionIoURegressor,
+    index: np.ndarray,
+    out: Path,
+    config: AnalysisConfig,
+    made_by: str,
+    pairs: Sequence[Pair] = (),
+    say: Say = print,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Analysis, HeadFile]:
+    """Writes the head file, ``analysis.json`` and the figures of the candidates ``index`` into ``out``. With the
+    ``pairs`` of the collection it also draws attention over two pictures.
+
+    Raises:
+        DataError: see :func:`training.analyze.analyze`.
+    """
+    analysis = analyze(regressor, data, index, config, progress)
+    heads = head_file(analysis, identity_of(data), made_by, config)
+    out.mkdir(parents=True, exist_ok=True)
+    heads.save(out / HEADS)
+    (out / ANALYSIS).write_text(json.dumps(analysis.to_dict(config), indent=1) + "\n")
+    drawn = out / "figures"
+    figures.layer_importance(analysis, drawn / "layer_importance.png")
+    figures.entropy_by_layer(analysis, config, drawn / "entropy_by_layer.png")
+    figures.head_heat_map(analysis, config, drawn / "entropy_gap.png")
+    _draw_examples(data, index, {p.key: p for p in pairs}, drawn)
+    say(f"layers, the most important first: {', '.join(map(str, analysis.layer_ranking))}")
+    sizes = "/".join(map(str, analysis.group_sizes))
+    say(f"critical layers {', '.join(map(str, heads.layers))}; IoU groups high/low/zero {sizes}")
+    share = analysis.chosen_share if config.restrict else analysis.chosen_share_anywhere
+    for name, c in (("x1", 0), ("y1", 1), ("x2", 2), ("y2", 3)):
+        told = (f"{h.layer}.{h.head} ({share[c, h.layer, h.head]:.0%})" for h in heads.heads[c])
+        say(f"heads for {name}, layer.head (chosen in so many of {config.draws} draws): {', '.join(told)}")
+    return analysis, heads
+
+
+def calibrate_step(
+    data: Collection, selectors: Sequence[Selector], out: Path, made_by: str, say: Say = print
+) -> dict[str, Reliability]:
+    """Writes a calibration for each selector, ``calibration.json`` and the reliability diagrams into ``out``.
+
+    Raises:
+        DataError: see :func:`training.calibrate.calibrate`.
+    """
+    identity, told, content = identity_of(data), {}, {}
+    out.mkdir(parents=True, exist_ok=True)
+    for selector in selectors:
+        curve, held = calibrate(selector, data, identity, made_by)
+        curve.save(out / f"calibration-{selector.name}.json")
+        title = f"{selector.name}, tau = {data.manifest.get('temperature')}"
+        figures.reliability_diagram(held, title, out / "figures" / f"reliability-{selector.name}.png")
+        told[selector.name] = held
+        content[selector.name] = {
+            "answered": len(held.hit),
+            "unanswered": held.unanswered,
+            "right": round(float(held.hit.mean()), 4),
+            "expected_calibration_error": round(held.error, 4),
+            "expected_iou_error": round(held.expected_iou_error, 4),
+            "working_points": [asdict(p) for p in curve.working_points],
+        }
+        say(
+            f"calibration of {selector.name} from {curve.num_samples} answers: expected calibration error "
+            f"{held.error:.3f} on images it was not fitted on"
+        )
+        for p in curve.working_points:
+            say(f"  min_score {p.min_score:.2f}: precision {p.precision:.2f}, {p.kept:.0%} of the answers kept")
+    (out / CALIBRATION).write_text(json.dumps(content, indent=1) + "\n")
+    return told
+
+
+def made_selectors(out: Path, data: Collection) -> list[Selector]:
+    """The selectors whose files lie in ``out``.
+
+    Raises:
+        DataError: there is none, or one was made for another model than ``data``.
+        RegressorError, HeadFileError: a file is damaged.
+    """
+    found: list[Selector] = []
+    if (out / REGRESSOR).is_file():
+        model, info = read_regressor(out, data)
+        found.append(AcsLearned(model, info.map_size))
+    if (out / HEADS).is_file():
+        heads = HeadFile.load(out / HEADS)
+        check_same_model(data, "the collection", heads.identity, str(out / HEADS))
+        found.append(AcsFree(heads))
+    if not found:
+        raise DataError(f"{out} holds neither {REGRESSOR} nor {HEADS}: run `acs-train fit` and `analyze` first")
+    return found
+
+
+def read_regressor(out: Path, data: Collection) -> tuple[AttentionIoURegressor, RegressorInfo]:
+    """The regressor in ``out``, which must fit ``data``.
+
+    Raises:
+        DataError: it was made for another model or map size.
+        RegressorError: it is missing or damaged.
+    """
+    model, info = load_regressor(out / REGRESSOR)
+    check_same_model(data, "the collection", info.identity, str(out / REGRESSOR))
+    if tuple(data.maps.shape[-2:]) != info.map_size:
+        raise DataError(
+            f"the collection's maps are {data.maps.shape[-2]} x {data.maps.shape[-1]}, {out / REGRESSOR} reads "
+            f"{info.map_size[0]} x {info.map_size[1]}: collect with --map-side {info.map_size[0]}"
+        )
+    return model, info
+
+
+def held_candidates(out: Path, data: Collection) -> np.ndarray:
+    """The candidates of the images that ``acs-train fit`` held out.
+
+    Raises:
+        DataError: ``fit.json`` is missing or damaged, or names none of the collection's images.
+    """
+    try:
+        held = json.loads((out / FIT).read_text())["held_images"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{out / FIT} is missing or damaged ({error}): run `acs-train fit` into {out} first") from error
+    index = np.flatnonzero(np.isin(data.image, held))
+    if not len(index):
+        raise DataError(f"{out / FIT} belongs to another collection: none of its held-out images is in this one")
+    return index
+
+
+def _judged(name: str, fitted: FitResult, data: Collection, other: Collection) -> dict[str, Any]:
+    index = np.arange(len(other.iou))
+    if other.manifest.get("data") == data.manifest.get("data"):
+        index = np.flatnonzero(~np.isin(other.image, data.image[fitted.train]))
+    if not len(index):
+        raise DataError(f"all images of {name} were trained on: evaluate on other ones")
+    told = agreement(predict(fitted.regressor, other, index), other.iou[index])
+    return _row(name, other.manifest.get("temperature"), "all", told)
+
+
+def _row(where: str, temperature: Any, kind: str, told: Agreement) -> dict[str, Any]:
+    numbers = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(told).items()}
+    return {"where": where, "temperature": temperature, "kind": kind, **numbers}
+
+
+def _told(row: dict[str, Any]) -> str:
+    information = f"{row['information']:.2f} nats by section 4.2, {row['information_knn']:.2f} by nearest neighbours"
+    return (
+        f"{row['where']}, tau {row['temperature']}, {row['kind']}: MAE {row['mae']:.3f}, "
+        f"Pearson r {row['pearson']:.3f}, mutual information {information}; {row['count']} candidates"
+    )
+
+
+def _draw_examples(data: Collection, index: np.ndarray, pairs: Mapping[str, Pair], folder: Path) -> None:
+    """Attention over a picture with a good box and over one with a bad one, if the pictures can be read."""
+    keys = data.manifest.get("pairs", [])
+    order = index[np.argsort(-data.iou[index], kind="stable")]
+    for name, i in (("good", order[0]), ("bad", order[-1])):
+        pair = pairs.get(keys[data.pair[i]]) if data.pair[i] < len(keys) else None
+        if pair is None:
+            continue
+        box, title = Box(*data.box[i]), f'"{pair.category}", IoU {data.iou[i]:.2f}: mean attention of each layer'
+        maps = data.maps[np.array([i])][0]
+        figures.attention_over_picture(pair.read(), maps, box, pair.truth, title, folder / f"attention-{name}.png")
+
+
+def _named(identity: ModelIdentity) -> str:
+    commit = f" at {identity.revision}" if identity.revision else ""
+    return f"{identity.model}{commit} ({identity.num_layers} x {identity.num_heads} heads)"
