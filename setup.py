@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent
 SHARE = Path("share") / NAME
 
 # What `ros2 run` and launch files may start; each is a module of acs_ros with a main().
-ROS_EXECUTABLES = {"grounding_node": "grounding_node", "grounding_demo": "demo", "bag_player": "bag_player"}
+ROS_EXECUTABLES = {"grounding_node": "main", "grounding_demo": "demo", "bag_player": "bag_player"}
 
 
 def tree(folder: str, pattern: str) -> list[tuple[str, list[str]]]:

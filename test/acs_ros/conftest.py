@@ -89,7 +89,11 @@ class FakeGrounder:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def ground(self, image: np.ndarray, phrase: str, *, should_stop: Any = None, **options: Any) -> GroundingResult:
+    def ground(
+        self, image: np.ndarray, phrase: str, *, should_stop: Any = None, on_stage: Any = None, **options: Any
+    ) -> GroundingResult:
+        for stage in ("prompt", "sampling") if on_stage else ():
+            on_stage(stage)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
@@ -118,7 +122,9 @@ class Rig:
         self.context = Context()
         self.domain = 1 + next(_domains) % 100
         rclpy.init(context=self.context, domain_id=self.domain)
-        overrides = [Parameter(k, value=v) for k, v in ({"diagnostics_period": 0.1} | parameters).items()]
+        overrides = [
+            Parameter(k, value=v) for k, v in ({"diagnostics_period": 0.1, "stale_after": 0.0} | parameters).items()
+        ]
         self.node = GroundingNode(load=load, context=self.context, parameter_overrides=overrides)
         self.peer = Node("peer", context=self.context)
         self.detections: list[Detection2DArray] = []
@@ -159,10 +165,11 @@ class Rig:
         wait_until(lambda: all(self.peer.count_publishers(t) == 1 for t in outputs), "the node's publishers")
         wait_until(lambda: self.diagnostics, "a first diagnostic")
 
-    def ask(self, phrase: str) -> None:
+    def ask(self, *phrases: str) -> None:
         """Publish a query and wait until it is in force."""
-        self.queries.publish(String(data=phrase))
-        wait_until(lambda: self.node.asker.query == phrase, f"the query {phrase!r}")
+        self.queries.publish(String(data="; ".join(phrases)))
+        wanted = tuple(p for p in phrases if p)
+        wait_until(lambda: self.node.asker.queries == wanted, f"the query {phrases!r}")
 
     def status(self) -> tuple[int, str, dict[str, str]]:
         """Level, message and values of a diagnostic that is made now."""

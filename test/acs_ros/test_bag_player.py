@@ -27,7 +27,7 @@ def test_frames_and_phrases_reach_the_node_in_order(rig, grounder, until, hz, pa
     until(lambda: len(rig.detections) == 3, "three answers")
     assert waits == pauses
     assert [d.header.stamp.nanosec for d in rig.detections] == [f.stamp_ns for f in FRAMES]
-    until(lambda: rig.node.asker.query == "thing 2", "the last phrase")
+    until(lambda: rig.node.asker.queries == ("thing 2",), "the last phrase")
 
 
 def test_without_a_listener_it_gives_up(rig):

@@ -305,7 +305,7 @@ def test_initial_query_is_asked_until_the_topic_speaks(make_rig, grounder, image
     rig.ask("")
     assert rig.node.trigger_deactivate().name == rig.node.trigger_cleanup().name == "SUCCESS"
     rig.activate()
-    assert rig.node.asker.query == ""
+    assert rig.node.asker.queries == ()
 
 
 def test_autostart_reaches_active_by_itself(make_rig, grounder, until):
@@ -319,7 +319,10 @@ def test_debug_image_is_drawn_only_for_a_listener(rig, image, until):
     until(lambda: rig.detections, "an answer")
     pictures = []
     rig.peer.create_subscription(Image, "/grounding/debug_image", pictures.append, 10)
-    until(lambda: rig.node._debug.get_subscription_count() == 1, "the listener")
+    until(
+        lambda: rig.node.cameras._cameras[""].outputs.pictures["debug_image", Image].get_subscription_count() == 1,
+        "the listener",
+    )
     rig.images.publish(image(stamp=2))
     until(lambda: pictures, "a picture")
     assert pictures[0].header.stamp.sec == 2 and pictures[0].encoding == "rgb8"
