@@ -15,10 +15,10 @@ from typing import Literal
 import numpy as np
 
 from acs_core.assets import asset_for, resolve_model
-from acs_core.attention import Evidence, capture
+from acs_core.attention import AttentionNeeds, Evidence, capture
 from acs_core.calibration import Calibration
 from acs_core.candidates import find_candidates
-from acs_core.choice import choose
+from acs_core.choice import Choice, choose
 from acs_core.errors import Cancelled
 from acs_core.heads import HeadFile
 from acs_core.image import check_image
@@ -130,6 +130,7 @@ class Grounder:
         min_score: float = 0.0,
         min_votes: int = 2,
         should_stop: ShouldStop | None = None,
+        with_attention: bool = False,
     ) -> GroundingResult:
         """Finds ``phrase`` in ``image``.
 
@@ -143,6 +144,7 @@ class Grounder:
                 ``score_kind`` is calibrated; a selector without a score (greedy) never gets above 0.
             min_votes: with ``multiple``, how many responses must contain an object; see :func:`acs_core.choice.choose`.
             should_stop: asked between tokens and stages; when it returns True the call ends.
+            with_attention: fill in ``attention`` of the result, at the price of a second look at one candidate.
 
         Returns:
             Every candidate with its verdict. No detections means abstained, and ``reason`` says why.
@@ -181,6 +183,7 @@ class Grounder:
                 min_votes=min_votes,
             )
             clock.lap("selection")
+            attention = self._attention(prompt, samples, choice) if with_attention else None
         return GroundingResult(
             phrase=phrase,
             image_size=prompt.image_size,
@@ -194,6 +197,7 @@ class Grounder:
             seed=samples.seed,
             reason=self._reason(choice.reason, bool(candidates), responses),
             timing_ms=clock.laps_ms(),
+            attention=attention,
         )
 
     @contextmanager
@@ -226,6 +230,21 @@ class Grounder:
         if self.selector.score_kind is ScoreKind.NONE:
             return qualities, np.zeros(len(candidates))
         return qualities, np.clip(qualities, 0.0, 1.0)
+
+    def _attention(self, prompt: Prompt, samples: Samples, choice: Choice) -> np.ndarray | None:
+        """(Hv, Wv): the mean map of the heads that the selector reads (of all, where it names none) at the coordinates
+        of the best detection or, without one, of the best candidate."""
+        if not choice.candidates:
+            return None
+        best = max(choice.candidates, key=lambda c: c.quality)
+        shown = choice.candidates[choice.detections[0].candidate] if choice.detections else best
+        maps = capture(self.lvlm, prompt, samples, [shown], AttentionNeeds(maps=True)).maps  # (1, 4, L, K, Hv, Wv)
+        if maps is None:
+            return None
+        pairs = self.selector.needs.heads
+        if pairs is None:
+            return np.asarray(maps[0].mean(axis=(0, 1, 2)))
+        return np.mean([maps[0, c, layer, head] for c, found in enumerate(pairs) for layer, head in found], axis=0)
 
     def _reason(self, reason: str, any_candidates: bool, responses: Sequence[Response]) -> str:
         if not any_candidates:

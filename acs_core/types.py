@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import numpy as np
+
 from acs_core.geometry import Box
 
 COORDINATES = ("x1", "y1", "x2", "y2")
@@ -109,7 +111,8 @@ class GroundingResult:
     why ("no box in all 10 responses: the model says the object is not there", "best score 0.12 is below 0.30").
 
     ``image_size`` is (width, height) in pixels. ``timing_ms`` maps a stage (prompt, sampling with its
-    prefill, attention, selection, total) to wall milliseconds.
+    prefill, attention, selection, total) to wall milliseconds. ``attention`` (Hv, Wv) float32, where it was asked
+    for: how much the heads that the selector reads looked at each cell of the image for the best box, raw weights.
     """
 
     phrase: str
@@ -124,6 +127,7 @@ class GroundingResult:
     seed: int
     reason: str = ""
     timing_ms: Mapping[str, float] = field(default_factory=dict)
+    attention: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def best(self) -> Detection | None:
