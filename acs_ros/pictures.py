@@ -37,7 +37,7 @@ def _heat(image: np.ndarray, result: GroundingResult) -> np.ndarray:
     picture = base
     if attention is not None and float(attention.max()) > 0:
         share = (attention / attention.max()).astype(np.float32)  # (Hv, Wv) in [0, 1]
-        share = np.clip(cv2.resize(share, size, interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
+        share = np.clip(cv2.resize(share, size, interpolation=cv2.INTER_CUBIC), 0.0, 1.0)
         heat = cv2.applyColorMap((share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
         opacity = OPAQUE * np.sqrt(share)[:, :, None]  # faint attention is still to be seen
         picture = base * (1 - opacity) + heat * opacity
