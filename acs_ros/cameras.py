@@ -15,7 +15,8 @@ from acs_core.errors import ImageError
 from acs_ros.bags import stamp_ns
 from acs_ros.frames import Frame
 from acs_ros.ledger import Ledger
-from acs_ros.outputs import CameraOutputs
+from acs_ros.messages import box_from_message
+from acs_ros.outputs import CameraOutputs, Composed
 from acs_ros.parameter_table import COMPRESSED
 from acs_ros.parameters import Settings
 from acs_ros.qos import NEWEST, OVERRIDABLE, sensor
@@ -111,12 +112,10 @@ class Camera:
             near = None
         return frame.with_depth(frame.depth if frame.depth is not None else near, info)
 
-    def identify(self, frame: Frame, answer: Any, phrases: tuple[str, ...]) -> None:
+    def identify(self, frame: Frame, answer: Composed, phrases: tuple[str, ...]) -> None:
         """Give the detections of an answer their ids, and follow them from now on."""
         if self.tracker is None:
             return
-        from acs_ros.messages import box_from_message
-
         found = answer.detections.detections
         seen = [
             Seen(d.results[0].hypothesis.class_id, box_from_message(d.bbox), d.results[0].hypothesis.score)
@@ -155,9 +154,9 @@ class Camera:
         if problem:
             logger.warning(problem, throttle_duration_sec=LOG_PERIOD_S)
         try:
-            self._take(frame)
-            if self.tracker is not None:
+            if self.tracker is not None:  # first: an answer must find its frame there
                 self._track(frame, self.tracker)
+            self._take(frame)
         except ImageError as error:
             self._ledger.image_came(str(error), self.name)
             # One call per kind of complaint: rclpy throttles by the place of the call.

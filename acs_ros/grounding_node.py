@@ -80,9 +80,7 @@ class GroundingNode(LifecycleNodeMixin, Node):
         self.cameras = CameraSet(self, lambda: self.settings, self.ledger, self.reporter)
         self.asker = self.cameras.asker = Asker(lambda: self.settings, self.ledger, self.cameras)
         self.goals = GroundServer(self, self.asker, self.cameras, self.ledger, lambda: self.settings)
-        QueryServices(
-            self, self.asker, lambda: self.settings, lambda: self.goals.count, self._set_queries, self.reporter.publish
-        )
+        QueryServices(self, self.asker, lambda: self.settings, lambda: self.goals.count, self._set_queries, self._hold)
         # Volatile by default: it hears every reliable publisher. To hear also a phrase latched before the node came,
         # set the parameter qos_overrides./grounding/query.subscription.durability to transient_local.
         self._query_subscription = self.create_subscription(
@@ -231,6 +229,12 @@ class GroundingNode(LifecycleNodeMixin, Node):
                 self.get_logger().info(f"asking for {asked}" if asked else "the query was emptied")
         finally:
             self.reporter.publish()
+
+    def _hold(self, on: bool) -> None:
+        self.asker.hold(on)
+        if on:
+            self.goals.close("the node is paused")
+        self.reporter.publish()
 
     def _on_jump(self, jump: TimeJump) -> None:
         self.cameras.forget()

@@ -19,9 +19,9 @@ from acs_ros.depth import DepthError, Pinhole, box_in_space, depth_in_metres
 from acs_ros.frames import Frame, encode_jpeg
 from acs_ros.image_conversion import fill_image
 from acs_ros.ledger import Ledger
-from acs_ros.messages import candidates_to_message, detections_to_message
+from acs_ros.messages import candidates_to_message, detection_to_message, detections_to_message
 from acs_ros.parameters import Settings
-from acs_ros.qos import OVERRIDABLE, reliable, sensor
+from acs_ros.qos import OVERRIDABLE, reliable
 from acs_ros.reporter import Reporter
 from acs_ros.space_messages import Found, detections_3d, markers
 from acs_ros.tracking import Track
@@ -61,7 +61,7 @@ class CameraOutputs:
             for kind in (Image, CompressedImage)
         }
         self.detections_3d = make(Detection3DArray, "detections_3d", reliable(10)) if settings.use_depth else None
-        self.tracks = make(Detection2DArray, "tracks", sensor(5)) if settings.tracking else None
+        self.tracks = make(Detection2DArray, "tracks", reliable(5)) if settings.tracking else None
 
     def destroy(self) -> None:
         """Take the topics away."""
@@ -111,8 +111,6 @@ class CameraOutputs:
 
     def tracks_message(self, header: Header, tracks: Sequence[Track]) -> Detection2DArray:
         """The tracks at the frame of ``header``."""
-        from acs_ros.messages import detection_to_message
-
         made = Detection2DArray(header=header)
         for track in tracks:
             one = detection_to_message(header, track.phrase, track.box, track.score)

@@ -19,7 +19,7 @@ from acs_ros.queries import show_queries
 class QueryServices:
     """``~/set_queries``, ``~/list_queries``, ``~/clear_queries`` and ``~/pause`` of ``node``.
 
-    ``set_queries`` sets them the way ~/query does; ``changed`` is called after whatever was changed.
+    ``set_queries`` sets them the way ~/query does, ``hold`` pauses and goes on.
     """
 
     def __init__(
@@ -29,10 +29,10 @@ class QueryServices:
         settings: Callable[[], Settings],
         goals: Callable[[], int],
         set_queries: Callable[[list[str]], None],
-        changed: Callable[[], None],
+        hold: Callable[[bool], None],
     ) -> None:
         self._node, self._asker, self._settings, self._goals = node, asker, settings, goals
-        self._set_queries, self._changed = set_queries, changed
+        self._set_queries, self._hold = set_queries, hold
         group = MutuallyExclusiveCallbackGroup()
 
         def serve(kind: Any, name: str, callback: Any) -> None:
@@ -69,10 +69,9 @@ class QueryServices:
 
     def _pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         was = self._asker.held
-        self._asker.hold(bool(request.data))
+        self._hold(bool(request.data))
         state = "paused" if request.data else "going on"
         response.success = True
         response.message = f"{state}{' already' if was == request.data else ''}"
         self._node.get_logger().info(f"~/pause: {response.message}")
-        self._changed()
         return response

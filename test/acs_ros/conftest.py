@@ -68,6 +68,7 @@ def make_result(phrase: str, size: tuple[int, int] = (8, 6), *, reason: str = ""
         seed=7,
         reason=reason,
         timing_ms={"total": 3.5, "sampling": 2.0},
+        attention=None if reason else np.eye(3, 4, dtype=np.float32),
     )
 
 
@@ -137,7 +138,7 @@ class Rig:
         subscribe(DiagnosticArray, "/diagnostics", self.diagnostics.append, reliable)
         self.images = self.peer.create_publisher(Image, "/grounding/image", reliable)
         self.queries = self.peer.create_publisher(String, "/grounding/query", reliable)
-        self.executor = MultiThreadedExecutor(num_threads=4, context=self.context)
+        self.executor = MultiThreadedExecutor(num_threads=6, context=self.context)
         for node in (self.node, self.peer):
             self.executor.add_node(node)
         self._done = threading.Event()
@@ -179,6 +180,21 @@ class Rig:
         wait_until(lambda: self.diagnostics and stamp_ns(self.diagnostics[-1].header) >= asked, "a diagnostic")
         status = self.diagnostics[-1].status[0]
         return status.level[0], status.message, {v.key: v.value for v in status.values}
+
+    def call(self, kind: Any, name: str, **fields: Any) -> Any:
+        """The response of the node's service ``name``."""
+        client = self.peer.create_client(kind, f"/grounding/{name}")
+        wait_until(client.service_is_ready, f"the service {name}")
+        future = client.call_async(kind.Request(**fields))
+        wait_until(future.done, f"the response of {name}")
+        return future.result()
+
+    def listen(self, kind: Any, topic: str, qos: Any = 10) -> list[Any]:
+        """What comes on ``topic`` from now on, once it is matched."""
+        got: list[Any] = []
+        self.peer.create_subscription(kind, topic, got.append, qos)
+        wait_until(lambda: self.peer.count_publishers(topic) == self.node.count_subscribers(topic) == 1, topic)
+        return got
 
     def close(self) -> None:
         self.node.close()
