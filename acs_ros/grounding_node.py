@@ -170,9 +170,16 @@ class GroundingNode(LifecycleNodeMixin, Node):
 
     @_never_silent
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to unconfigured, with nothing left behind."""
-        self._free_model()
-        return super().on_error(state)
+        """Back to unconfigured, with nothing left behind, whatever still fails: anything but SUCCESS here would end in
+        *finalized*, from where only a restart of the process helps."""
+        steps = (self._free_model, lambda: self.asker.release(0.0), self.cameras.destroy)
+        for step in steps:
+            try:
+                step()
+            except Exception as error:
+                self.get_logger().error(f"while cleaning up after an error: {describe(error)}")
+        self.get_logger().warning("an error ended the transition: the node is unconfigured, configure it again")
+        return TransitionCallbackReturn.SUCCESS
 
     def close(self) -> bool:
         """Stop for good: give up a model that loads, stop the model's thread, let go of the model, take no other.

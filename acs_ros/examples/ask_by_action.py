@@ -18,6 +18,7 @@ from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CompressedImage
 
 
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--min-score", type=float, default=-1.0, help="threshold (the node's parameter)")
     parser.add_argument("--multiple", action="store_true", help="every object, not only the best one")
     parser.add_argument("--timeout", type=float, default=60.0, help="longest wait in seconds (60)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(remove_ros_args(sys.argv)[1:] if arguments is None else arguments)
     goal = Ground.Goal(
         phrase=options.phrase,
         samples=options.samples,

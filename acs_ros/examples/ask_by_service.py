@@ -13,6 +13,7 @@ from typing import Any
 import rclpy
 from acs_msgs.srv import ListQueries, SetQueries
 from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
 from std_srvs.srv import SetBool, Trigger
 
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     other.add_argument("--clear", action="store_true", help="ask for nothing")
     other.add_argument("--pause", action="store_true", help="leave camera and model alone")
     other.add_argument("--resume", action="store_true", help="go on after a pause")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(remove_ros_args(sys.argv)[1:] if arguments is None else arguments)
     with rclpy.init():
         client = ServiceClient(options.node, options.timeout)
         try:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import rclpy
 from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
 from std_msgs.msg import String
 from vision_msgs.msg import Detection2DArray
 
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--node", default="/grounding", help="the node's full name (/grounding)")
     parser.add_argument("--answers", type=int, default=3, help="how many to wait for (3)")
     parser.add_argument("--timeout", type=float, default=30.0, help="longest wait in seconds (30)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(remove_ros_args(sys.argv)[1:] if arguments is None else arguments)
     with rclpy.init():
         client = TopicClient(options.node)
         until = client.get_clock().now().nanoseconds + options.timeout * 1e9

@@ -122,3 +122,25 @@ def test_integers_widen_only_where_a_float_is_wanted():
     widened = widen_integers(given)
     assert [p.value for p in widened] == [1.0, 1, True]
     assert [p.type_.name for p in widened] == ["DOUBLE", "INTEGER", "BOOL"]
+
+
+@pytest.mark.parametrize("value", ["left right", "", "a_1"])
+def test_camera_names_become_topics(make_node, value):
+    assert read_settings(make_node(cameras=value)).camera_names == (tuple(value.split()) or ("",))
+
+
+@pytest.mark.parametrize("value", ["left/eye", "1st", "kamera-ä", "left,right"])
+def test_camera_names_that_are_no_topics_are_refused(make_node, value):
+    with pytest.raises(ValueError, match="is no name for a topic"):
+        make_node(cameras=value)
+
+
+def test_every_shipped_file_sets_known_parameters_to_good_values(repo):
+    import ruamel.yaml
+
+    known = {spec.name: spec for spec in SPECS}
+    files = sorted((repo / "config").glob("*.yaml"))
+    assert len(files) == 4
+    for file in files:
+        given = ruamel.yaml.YAML(typ="safe").load(file.read_text())["/**"]["ros__parameters"]
+        assert {name: known[name].problem(value) for name, value in given.items()} == dict.fromkeys(given, "")

@@ -31,7 +31,8 @@ def in_graph(rig, kind: str) -> set[str]:
 def policy(repo) -> dict[tuple[str, str], set[str]]:
     """(element, permission) -> full names."""
     found: dict[tuple[str, str], set[str]] = {}
-    (profile,) = ET.parse(repo / "config" / "sros2" / "policy.xml").getroot().iter("profile")
+    profiles = ET.parse(repo / "config" / "sros2" / "policy.xml").getroot().iter("profile")
+    (profile,) = [p for p in profiles if p.get("node") == "grounding"]
     for group in profile:
         ((permission, allowed),) = group.attrib.items()
         assert allowed == "ALLOW"
