@@ -6,7 +6,7 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -53,6 +53,8 @@ def load_grounder(settings: Settings) -> GrounderLike:
     """
     from acs_core.grounder import Grounder  # late: torch takes seconds, and the node should appear at once
 
+    # Named only where wanted, so that an engine without the option still loads.
+    options: dict[str, Any] = {} if settings.quantization == "none" else {"quantization": settings.quantization}
     return Grounder.from_pretrained(
         settings.model,
         selector=settings.selector,
@@ -62,6 +64,7 @@ def load_grounder(settings: Settings) -> GrounderLike:
         revision=settings.revision or None,
         device=settings.device,
         dtype=settings.dtype,
+        **options,
     )
 
 

@@ -25,6 +25,13 @@ MODEL = (
         live=False,
         choices=("auto", "float32", "float16", "bfloat16"),
     ),
+    Spec(
+        "quantization",
+        "none",
+        "Weights of the linear layers in 8 or 4 bits, by bitsandbytes, for GPUs with little memory.",
+        live=False,
+        choices=("none", "8bit", "4bit"),
+    ),
 )
 ASKING = (
     Spec("initial_query", "", "Phrases asked from the start, until ~/query or a service says otherwise.", live=False),

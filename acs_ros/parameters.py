@@ -28,6 +28,7 @@ class Settings:
     calibration: str
     device: str
     dtype: str
+    quantization: str
     initial_query: str
     mode: str
     max_rate: float

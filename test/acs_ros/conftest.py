@@ -17,8 +17,10 @@ pytest.importorskip("rclpy", reason="needs ROS 2: make test builds the environme
 pytest.importorskip("acs_msgs", reason="needs the built interfaces: make test builds them")
 
 import rclpy
+from acs_msgs.action import Ground
 from acs_msgs.msg import CandidateArray
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
@@ -138,6 +140,8 @@ class Rig:
         subscribe(DiagnosticArray, "/diagnostics", self.diagnostics.append, reliable)
         self.images = self.peer.create_publisher(Image, "/grounding/image", reliable)
         self.queries = self.peer.create_publisher(String, "/grounding/query", reliable)
+        # Before the executor knows the peer: rclpy adds an action client to its node before the client is complete.
+        self.ground = ActionClient(self.peer, Ground, "/grounding/ground")
         self.executor = MultiThreadedExecutor(num_threads=6, context=self.context)
         for node in (self.node, self.peer):
             self.executor.add_node(node)

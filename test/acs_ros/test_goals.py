@@ -7,7 +7,6 @@ import pytest
 from acs_msgs.action import Ground
 from acs_msgs.srv import ListQueries
 from action_msgs.msg import GoalStatus
-from rclpy.action import ActionClient
 from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import SetBool
 
@@ -17,7 +16,7 @@ from acs_ros.frames import encode_jpeg
 class Asking:
     """A goal that was sent: its feedback so far, its result when there is one."""
 
-    def __init__(self, rig, client, until, **fields):
+    def __init__(self, client, until, **fields):
         self.stages, self.until = [], until
         goal = Ground.Goal(**fields)
         sent = client.send_goal_async(goal, feedback_callback=lambda m: self.stages.append(m.feedback.stage))
@@ -39,15 +38,11 @@ class Asking:
 
 @pytest.fixture
 def ask_in(until):
-    clients = []
-
     def begin(rig):
-        client = ActionClient(rig.peer, Ground, "/grounding/ground")
-        clients.append(client)
-        until(client.server_is_ready, "the action")
-        return lambda **fields: Asking(rig, client, until, **fields)
+        until(rig.ground.server_is_ready, "the action")
+        return lambda **fields: Asking(rig.ground, until, **fields)
 
-    yield begin
+    return begin
 
 
 @pytest.fixture
