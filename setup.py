@@ -12,7 +12,14 @@ ROOT = Path(__file__).resolve().parent
 SHARE = Path("share") / NAME
 
 # What `ros2 run` and launch files may start; each is a module of acs_ros with a main().
-ROS_EXECUTABLES = {"grounding_node": "grounding_node", "grounding_demo": "demo", "bag_player": "bag_player"}
+ROS_EXECUTABLES = {
+    "grounding_node": "main",
+    "grounding_demo": "demo",
+    "bag_player": "bag_player",
+    "ask_by_topic": "examples.ask_by_topic",
+    "ask_by_service": "examples.ask_by_service",
+    "ask_by_action": "examples.ask_by_action",
+}
 
 
 def tree(folder: str, pattern: str) -> list[tuple[str, list[str]]]:

@@ -1,8 +1,8 @@
-"""What is asked about which frame: the query in force, the newest frame, the model's thread. No ROS node in here.
+"""What is asked about which frame: the standing queries, goals, the newest frames, the model's thread. No ROS node.
 
-A query stays until it is replaced or emptied; one that is rejected changes nothing. When the phrase changes while the
-model works, the frame is begun again with the new phrase, so no answer leaves for a phrase that was already replaced;
-every answer names its phrase.
+Queries stay until they are replaced or emptied; one that is rejected changes nothing. When they change while the model
+works, the frame is begun again with the new ones, so no answer leaves for a query that was already replaced; every
+answer names its phrase. Goals are asked once, before any waiting frame, and never interrupt the frame at work.
 """
 
 from __future__ import annotations
@@ -11,44 +11,67 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from acs_msgs.msg import CandidateArray
-from sensor_msgs.msg import Image
-from vision_msgs.msg import Detection2DArray
+import numpy as np
 
 from acs_core.errors import AcsError, Cancelled
-from acs_core.phrase import clean_phrase
 from acs_core.types import GroundingResult, ShouldStop
-from acs_ros.diagnostics import Ledger
+from acs_ros.engine import OnStage, Question, ask, question_of
+from acs_ros.frames import Frame
 from acs_ros.grounder_source import GrounderLike, free_memory
-from acs_ros.image_conversion import check_image, fill_image, image_to_rgb
-from acs_ros.messages import candidates_to_message, detections_to_message
+from acs_ros.ledger import Ledger
+from acs_ros.parameter_table import ON_DEMAND
 from acs_ros.parameters import Settings
-from acs_ros.worker import NewestJobWorker
+from acs_ros.queries import clean_queries, split_text
+from acs_ros.worker import NewestJobWorker, Task
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A result as the messages that carry it; ``debug`` only where somebody looks."""
+    """Results about one frame, one per phrase; ``messages`` is what the outlet made of them, ready to be sent."""
 
-    result: GroundingResult
-    detections: Detection2DArray
-    candidates: CandidateArray
-    debug: Image | None
+    frame: Frame
+    results: tuple[GroundingResult, ...]
+    messages: Any
     began: float
 
 
-@dataclass(frozen=True)
-class Outlet:
-    """Where answers and complaints go. ``publish`` runs on the model's thread and must be short."""
+class Outlet(Protocol):
+    """Where answers and complaints go."""
 
-    publish: Callable[[Answer], None]
-    complain: Callable[[str], None]
-    debug_wanted: Callable[[], bool]
+    def attention_wanted(self, camera: str) -> bool:
+        """Whether somebody looks at the attention."""
+
+    def complete(self, frame: Frame) -> Frame:
+        """The frame with its depth image and camera info, where there are some."""
+
+    def compose(self, frame: Frame, image: np.ndarray, results: tuple[GroundingResult, ...]) -> Any:
+        """Make the messages of an answer; on the model's thread, and it may take its time."""
+
+    def publish(self, answer: Answer) -> None:
+        """Send an answer; on the model's thread, and it must be short."""
+
+    def complain(self, problem: str) -> None:
+        """Tell a person that a frame has no answer."""
+
+    def demand_changed(self) -> None:
+        """:meth:`Asker.wants_frames` may say something else now; on any thread, and it must be short."""
+
+
+class Goal(Task, Protocol):
+    """A single question that may still need a frame."""
+
+    @property
+    def camera(self) -> str:
+        """Which camera's next frame it waits for."""
+
+    def take_frame(self, frame: Frame) -> None:
+        """Here it is."""
 
 
 class Asker:
-    """Asks one grounder about the newest frame. Every method but :meth:`release` and :meth:`close` returns at once.
+    """Asks one grounder. Every method but :meth:`release` and :meth:`close` returns at once.
 
     ``settings`` is called for every frame, so that changed parameters count from the next one.
     """
@@ -59,9 +82,12 @@ class Asker:
         self._listening = False
         self._closed = False
         self._heard = False  # whether a query ever came: then initial_query is history
-        self._worker: NewestJobWorker[Image, Answer] | None = None
+        self._due: set[str] = set()  # on demand: cameras whose next frame is to be asked about
+        self._hungry: list[Goal] = []  # goals that wait for a frame
+        self._worker: NewestJobWorker[Frame, Answer] | None = None
         self.grounder: GrounderLike | None = None
-        self.query = ""
+        self.queries: tuple[str, ...] = ()
+        self.held = False  # by ~/pause
 
     def adopt(self, grounder: GrounderLike) -> bool:
         """Take a loaded model; its thread starts, nothing is asked before :meth:`listen`. False after :meth:`close`:
@@ -73,31 +99,50 @@ class Asker:
             self._worker = NewestJobWorker(self._answer, self._deliver, self._could_not_answer, self._interval)
             return True
 
-    def start_with(self, phrase: str) -> None:
-        """Ask for ``phrase`` from the start, unless a query came before; empty: nothing.
+    def start_with(self, text: str) -> None:
+        """Ask for the phrases of ``text`` from the start, unless a query came before; empty: nothing.
 
         Raises:
-            PhraseError: the phrase cannot be asked.
+            PhraseError: a phrase cannot be asked.
         """
-        if phrase.strip() and not self._heard:
-            self.query = clean_phrase(phrase, self._settings().max_phrase_chars)
+        if text.strip() and not self._heard:
+            self.queries = clean_queries(split_text(text), self._settings())
 
     def listen(self) -> None:
-        """Take frames from now on."""
+        """Take frames and goals from now on."""
         with self._lock:
             self._listening = True
+            self._due = set(self._settings().camera_names) if self.queries else set()
+        self._outlet.demand_changed()
 
-    def pause(self) -> None:
-        """Take no more frames and ask the model to stop; nothing is published once this has returned."""
+    def pause(self, reason: str) -> None:
+        """Take no more frames and goals and ask the model to stop; nothing is published once this has returned."""
         with self._lock:
             self._listening = False
-            if self._worker is not None:
-                self._worker.drop()
+            self._stop(reason)
+
+    def hold(self, on: bool) -> None:
+        """:meth:`pause` by the operator's wish (``~/pause``) until called with False; lifecycle states come and go."""
+        with self._lock:
+            self.held = on
+            if on:
+                self._stop("the node is paused")
+            elif self.queries:
+                self._due = set(self._settings().camera_names)
+        self._outlet.demand_changed()
+
+    def _stop(self, reason: str) -> None:
+        hungry, self._hungry = self._hungry, []
+        if self._worker is not None:
+            self._worker.drop()
+            self._worker.drop_tasks(reason)
+        for goal in hungry:
+            goal.abandon(reason)
 
     def release(self, timeout: float) -> bool:
         """Let go of the model. False: a call still ran after ``timeout`` seconds; the model is freed when it ends."""
         with self._lock:
-            self.pause()
+            self.pause("the model is freed")
             worker, self._worker = self._worker, None
         if worker is None:
             return True
@@ -112,83 +157,141 @@ class Asker:
             self._closed = True
         return self.release(timeout)
 
-    def take_frame(self, msg: Image) -> None:
-        """Hand in a frame: it is asked about as soon as the model is free and ``max_rate`` allows, unless a newer one
-        comes.
+    # --- what is asked -----------------------------------------------------------------------------------------------
+
+    def set_queries(self, phrases: list[str]) -> bool:
+        """Ask for ``phrases`` from now on; none: for nothing. True when that changed anything.
+
+        Raises:
+            PhraseError: a phrase cannot be asked; the queries in force stay.
+        """
+        cleaned = clean_queries(phrases, self._settings())
+        with self._lock:
+            self._heard = True
+            self._due = set(self._settings().camera_names) if cleaned else set()
+            changed, self.queries = cleaned != self.queries, cleaned
+            if changed:
+                self._ledger.note(last_failure="", last_abstention="")
+                if self._worker is not None and not cleaned:
+                    self._worker.drop()
+                elif self._worker is not None and self._worker.restart():
+                    self._ledger.count("restarted")
+        self._outlet.demand_changed()
+        return changed
+
+    def take_goal(self, goal: Goal, has_picture: bool) -> str:
+        """Take a single question; why not, or an empty string. The goal itself tells what becomes of it."""
+        with self._lock:
+            if self._worker is None or not self._listening:
+                return "the node is not active: configure and activate it first"
+            if self.held:
+                return "the node is paused: call ~/pause with data: false"
+            if has_picture:
+                self._worker.enqueue(goal)
+            else:
+                self._hungry.append(goal)
+        if not has_picture:
+            self._outlet.demand_changed()
+        return ""
+
+    def withdraw(self, goal: Goal, stop: bool = True) -> bool:
+        """Take back a goal: True when it will never be begun; with ``stop``, one that runs is asked to stop."""
+        with self._lock:
+            if goal in self._hungry:
+                self._hungry.remove(goal)
+                waited = True
+            else:
+                waited = self._worker is not None and self._worker.withdraw(goal, stop)
+        self._outlet.demand_changed()
+        return waited
+
+    # --- frames ------------------------------------------------------------------------------------------------------
+
+    def wants_frames(self, camera: str) -> bool:
+        """Whether a frame of this camera would be used; on demand nobody listens to a camera that is not wanted."""
+        with self._lock:
+            if not self._listening or self.held:
+                return False
+            return (
+                self._settings().mode != ON_DEMAND
+                or camera in self._due
+                or any(goal.camera == camera for goal in self._hungry)
+            )
+
+    def take_frame(self, frame: Frame) -> None:
+        """Hand in a frame. Goals that wait for one of this camera get it; else it is asked about as soon as the model
+        is free and ``max_rate`` allows, unless a newer one comes.
 
         Raises:
             ImageError: the frame cannot be used; a frame that waits keeps its place.
         """
-        check_image(msg, self._settings().max_image_pixels)
+        settings = self._settings()
+        frame.check(settings.max_image_pixels)
         with self._lock:
-            if not self._listening or self._worker is None:
+            if not self._listening or self._worker is None or self.held:
                 return
-            if not self.query:
+            fed = [goal for goal in self._hungry if goal.camera == frame.camera]
+            for goal in fed:
+                self._hungry.remove(goal)
+                goal.take_frame(frame)
+                self._worker.enqueue(goal)
+            due = settings.mode != ON_DEMAND or frame.camera in self._due
+            self._due.discard(frame.camera)
+            if not self.queries:
                 self._ledger.count("images_without_query")
-            elif self._worker.submit(msg):
+            elif due and self._worker.submit(frame, frame.camera):
                 self._ledger.count("replaced")
-
-    def take_query(self, text: str) -> bool:
-        """Ask for ``text`` from now on; blank text empties the query. True when that changed anything.
-
-        Raises:
-            PhraseError: the text cannot be asked; the query in force stays.
-        """
-        phrase = clean_phrase(text, self._settings().max_phrase_chars) if text.strip() else ""
-        with self._lock:
-            self._heard = True
-            if phrase == self.query:
-                return False
-            self.query = phrase
-            self._ledger.note(last_failure="", last_abstention="")
-            if self._worker is None:
-                return True
-            if not phrase:
-                self._worker.drop()
-            elif self._worker.restart():
-                self._ledger.count("restarted")
-            return True
+        if settings.mode == ON_DEMAND:
+            self._outlet.demand_changed()
 
     def _interval(self) -> float:
         rate = self._settings().max_rate
         return 1 / rate if rate > 0 else 0.0
 
-    def _answer(self, msg: Image, should_stop: ShouldStop) -> Answer:
-        grounder, phrase, settings, began = self.grounder, self.query, self._settings(), time.monotonic()
-        if grounder is None or not phrase:
-            raise Cancelled("nothing is asked any more")
+    def work(
+        self, frame: Frame, question: Question, should_stop: ShouldStop, on_stage: OnStage | None = None
+    ) -> Answer:
+        """Ask the model now; only on its thread. Raises what the engine raises."""
+        grounder, began = self.grounder, time.monotonic()
+        if grounder is None:
+            raise Cancelled("the model is gone")
         self._ledger.work_began()
         try:
-            image = image_to_rgb(msg, settings.max_image_pixels)
-            result = grounder.ground(
-                image,
-                phrase,
-                sampling=settings.sampling,
-                multiple=settings.multiple,
-                min_score=settings.min_score,
-                should_stop=should_stop,
-            )
-            debug = None
-            if self._outlet.debug_wanted():
-                from acs_core.overlay import draw_result  # late: most nodes never draw
-
-                debug = fill_image(Image(header=msg.header), draw_result(image, result))
-            detections = detections_to_message(msg.header, result)
-            return Answer(result, detections, candidates_to_message(msg.header, result), debug, began)
+            frame = self._outlet.complete(frame)
+            image = frame.rgb(self._settings().max_image_pixels)
+            results = ask(grounder, image, question, should_stop, on_stage)
+            if frame.depth is None:
+                frame = self._outlet.complete(frame)  # the depth image may have come after its picture
+            return Answer(frame, results, self._outlet.compose(frame, image, results), began)
+        except Exception as error:
+            if not isinstance(error, AcsError):
+                free_memory()  # out of memory, first of all: the next frame gets what can be had
+            raise
         finally:
             self._ledger.work_ended()
 
-    def _deliver(self, msg: Image, answer: Answer) -> None:
-        self._ledger.result_sent(answer.result, (time.monotonic() - answer.began) * 1000)
+    def _answer(self, frame: Frame, should_stop: ShouldStop) -> Answer:
+        phrases = self.queries
+        if not phrases:
+            raise Cancelled("nothing is asked any more")
+        attention = self._outlet.attention_wanted(frame.camera)
+        return self.work(frame, question_of(self._settings(), phrases, attention), should_stop)
+
+    def _deliver(self, frame: Frame, answer: Answer) -> None:
+        self.send(answer)
+
+    def send(self, answer: Answer) -> None:
+        """Publish an answer, and count it."""
+        self._ledger.results_sent(answer.results, (time.monotonic() - answer.began) * 1000)
         self._outlet.publish(answer)
 
-    def _could_not_answer(self, msg: Image, error: Exception) -> None:
+    def _could_not_answer(self, frame: Frame, error: Exception) -> None:
         problem = describe(error)
         self._ledger.failure(problem)
-        stamp = msg.header.stamp
+        stamp = frame.header.stamp
         self._outlet.complain(f"no answer for the frame of {stamp.sec}.{stamp.nanosec:09d}: {problem}")
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """One line for a person: our own errors speak for themselves, others need their type."""
     return str(error) if isinstance(error, AcsError) else f"{type(error).__name__}: {error}"

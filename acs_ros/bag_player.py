@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import rclpy
@@ -47,7 +48,7 @@ class BagPlayer:
         self._images = node.create_publisher(Image, image_topic, reliable)
         self._truths = node.create_publisher(Detection2DArray, truth_topic, reliable)
         self._queries = node.create_publisher(String, query_topic, reliable) if query_topic else None
-        self._pause = pause
+        self._pause, self._clock = pause, node.get_clock()
 
     def wait_for_listener(self, timeout: float) -> bool:
         """Wait until somebody listens to the images; False when nobody came within ``timeout`` seconds."""
@@ -57,13 +58,16 @@ class BagPlayer:
             waited += 0.05
         return self._images.get_subscription_count() > 0
 
-    def play(self, frames: Iterable[BagFrame], hz: float | None = None) -> int:
-        """Publish all frames, ``hz`` a second, or None for the bag's own pace; how many there were."""
+    def play(self, frames: Iterable[BagFrame], hz: float | None = None, restamp: bool = False) -> int:
+        """Publish all frames, ``hz`` a second, or None for the bag's own pace; how many there were. ``restamp`` gives
+        them the present time for their stamp."""
         count, before = 0, None
         for frame in frames:
             if before is not None:
                 self._pause(1 / hz if hz else max(0.0, (frame.stamp_ns - before) / 1e9))
             before = frame.stamp_ns
+            if restamp:
+                frame = replace(frame, stamp_ns=self._clock.now().nanoseconds)
             if self._queries is not None and frame.truth:
                 self._queries.publish(String(data=frame.truth[0][0]))
             self._truths.publish(frame.truth_message)
@@ -84,9 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         player = BagPlayer(node, options.image_topic, options.query_topic, options.truth_topic)
         if not player.wait_for_listener(options.wait):
             raise BagError(f"nobody listened to {options.image_topic} within {options.wait:g} s")
-        played = player.play(read_bag(options.bag), options.hz)
+        played = player.play(read_bag(options.bag), options.hz, options.now)
         while options.loop:
-            played += player.play(read_bag(options.bag), options.hz)
+            played += player.play(read_bag(options.bag), options.hz, options.now)
         time.sleep(0.5)  # so that the last messages leave before the publishers do
     except BagError as error:
         print(f"bag_player: {error}", file=sys.stderr)
@@ -111,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hz", type=_rate, help="frames per second (the bag's own pace)")
     parser.add_argument("--wait", type=float, default=30.0, metavar="S", help="longest wait for a listener, seconds")
     parser.add_argument("--loop", action="store_true", help="play again and again until Ctrl-C")
+    parser.add_argument("--now", action="store_true", help="stamp the frames with the present time, not the bag's")
     return parser
 
 

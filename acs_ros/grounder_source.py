@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -52,6 +53,8 @@ def load_grounder(settings: Settings) -> GrounderLike:
     """
     from acs_core.grounder import Grounder  # late: torch takes seconds, and the node should appear at once
 
+    # Named only where wanted, so that an engine without the option still loads.
+    options: dict[str, Any] = {} if settings.quantization == "none" else {"quantization": settings.quantization}
     return Grounder.from_pretrained(
         settings.model,
         selector=settings.selector,
@@ -61,6 +64,7 @@ def load_grounder(settings: Settings) -> GrounderLike:
         revision=settings.revision or None,
         device=settings.device,
         dtype=settings.dtype,
+        **options,
     )
 
 
@@ -70,3 +74,7 @@ def free_memory() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
+    # glibc keeps freed memory for itself until it is told to give it back to the system.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

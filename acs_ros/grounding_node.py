@@ -1,4 +1,4 @@
-"""The lifecycle node `grounding`: a camera topic and a phrase in, scored boxes out.
+"""The lifecycle node `grounding`: camera topics and phrases in, scored boxes out.
 
 ROS callbacks run on the executor and never wait for the model, which has a thread of its own (:mod:`acs_ros.asking`).
 Loading blocks only the transition that asked for it, and not the end of the process (:mod:`acs_ros.loading`).
@@ -6,50 +6,39 @@ Loading blocks only the transition that asked for it, and not the end of the pro
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import rclpy
-from acs_msgs.msg import CandidateArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from rclpy.clock import Clock
+from rclpy.clock import Clock, JumpThreshold, TimeJump
 from rclpy.clock_type import ClockType
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import Image
 from std_msgs.msg import String
-from vision_msgs.msg import Detection2DArray
 
-from acs_core.errors import AcsError, Cancelled, ImageError, PhraseError
-from acs_ros.asking import Answer, Asker, Outlet, describe
-from acs_ros.dds import apply_profile
-from acs_ros.diagnostics import Ledger
+from acs_core.errors import AcsError, Cancelled, PhraseError
+from acs_ros.asking import Asker, describe
+from acs_ros.camera_set import CameraSet
+from acs_ros.cameras import LOG_PERIOD_S
+from acs_ros.goals import GroundServer
 from acs_ros.grounder_source import GrounderLoader, load_grounder
+from acs_ros.ledger import Ledger
 from acs_ros.loading import ModelLoader
+from acs_ros.memory import resident_bytes
 from acs_ros.parameters import change_problem, declare_parameters, read_settings, widen_integers
+from acs_ros.qos import OVERRIDABLE, reliable
+from acs_ros.queries import show_queries, split_text
 from acs_ros.reporter import Reporter
-from acs_ros.spinning import spin
+from acs_ros.services import QueryServices
 
 STOP_TIMEOUT_S = 10.0  # how long freeing the model waits for a running call, which is asked to stop at every token
-LOG_PERIOD_S = 5.0  # a stream of bad frames writes one line per this many seconds
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
-_OVERRIDABLE = QoSOverridingOptions((QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY, QoSPolicyKind.DEPTH))
-
-
-def _reliable(depth: int) -> QoSProfile:
-    return QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def _never_silent(transition: Transition) -> Transition:
@@ -86,38 +75,31 @@ class GroundingNode(LifecycleNodeMixin, Node):
         self.add_post_set_parameters_callback(self._take_parameters)
         self.loader = ModelLoader(load)
         self.ledger = Ledger()
-        self.asker = Asker(
-            lambda: self.settings, self.ledger, Outlet(self._publish, self._complain, self._debug_wanted)
-        )
-        self.reporter = Reporter(self, self.ledger, self.asker, lambda: self.state_label, lambda: self.settings)
-        self._image_subscription: Subscription[Image] | None = None
-        self._make_outputs()
+        self.active_since: float | None = None  # steady seconds
+        self.reporter = Reporter(self)
+        self.cameras = CameraSet(self, lambda: self.settings, self.ledger, self.reporter)
+        self.asker = self.cameras.asker = Asker(lambda: self.settings, self.ledger, self.cameras)
+        self.goals = GroundServer(self, self.asker, self.cameras, self.ledger, lambda: self.settings)
+        QueryServices(self, self.asker, lambda: self.settings, lambda: self.goals.count, self._set_queries, self._hold)
         # Volatile by default: it hears every reliable publisher. To hear also a phrase latched before the node came,
         # set the parameter qos_overrides./grounding/query.subscription.durability to transient_local.
         self._query_subscription = self.create_subscription(
             String,
             "~/query",
             self._on_query,
-            _reliable(1),
+            reliable(1),
             callback_group=MutuallyExclusiveCallbackGroup(),
-            event_callbacks=self.reporter.query_events(),
-            qos_overriding_options=_OVERRIDABLE,
+            event_callbacks=self.reporter.input_events("query_qos_problem", "~/query"),
+            qos_overriding_options=OVERRIDABLE,
         )
+        backwards = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
+        self._jumps = self.get_clock().create_jump_callback(backwards, post_callback=self._on_jump)
         # A steady clock: with use_sim_time and no /clock, silence is the last thing one needs.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         period, group = self.settings.diagnostics_period, MutuallyExclusiveCallbackGroup()
         self.create_timer(period, self.reporter.publish, callback_group=group, clock=steady)
         if self.settings.autostart:
             self._start_timer = self.create_timer(0.05, self._start, callback_group=self._transitions, clock=steady)
-
-    def _make_outputs(self) -> None:
-        def make(kind: Any, topic: str, depth: int) -> Any:
-            events = self.reporter.output_events(topic)
-            return self.create_lifecycle_publisher(kind, topic, _reliable(depth), event_callbacks=events)
-
-        self._detections = make(Detection2DArray, "~/detections", 10)
-        self._candidates = make(CandidateArray, "~/candidates", 10)
-        self._debug = make(Image, "~/debug_image", 1)
 
     # --- lifecycle ---------------------------------------------------------------------------------------------------
 
@@ -126,11 +108,11 @@ class GroundingNode(LifecycleNodeMixin, Node):
         """Load the model; FAILURE (back to unconfigured, configure again) when that does not work."""
         settings, began = self.settings, time.monotonic()
         self.get_logger().info(f"loading {settings.model} (selector {settings.selector}, device {settings.device})")
-        self.ledger.note(load_problem="")
+        self.ledger.note(load_problem="", loading_since=began)
         self.reporter.publish()
         try:
             self.asker.start_with(settings.initial_query)
-            grounder = self.loader.get(settings)
+            grounder = self.loader.get(settings, self._tell_loading)
         except Cancelled as error:  # the context may be gone already: say it, and touch nothing else
             self.get_logger().info(f"not configured: {error}")
             return TransitionCallbackReturn.FAILURE
@@ -141,44 +123,42 @@ class GroundingNode(LifecycleNodeMixin, Node):
                 self.get_logger().error("".join(traceback.format_exception(error)))
             self.reporter.publish()
             return TransitionCallbackReturn.FAILURE
+        finally:
+            self.ledger.note(loading_since=None)
         if not self.asker.adopt(grounder):
             self.get_logger().info("not configured: the node was closed before the model was there")
             return TransitionCallbackReturn.FAILURE
-        took = time.monotonic() - began
+        self.cameras.make()
+        revision = f" of revision {settings.revision}" if settings.revision else ""
+        self.cameras.introduce(f"{grounder.selector_name} on {grounder.model_name}{revision}", "class_id is the phrase")
         self.get_logger().info(
-            f"{grounder.model_name} is ready on {grounder.device} after {took:.1f} s, selector {grounder.selector_name}"
+            f"{grounder.model_name} is ready on {grounder.device} after {time.monotonic() - began:.1f} s, "
+            f"selector {grounder.selector_name}, {resident_bytes() / 1e9:.1f} GB of host memory"
         )
         return super().on_configure(state)
 
     @_never_silent
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the images."""
+        """Subscribe to the images, as far as they are wanted."""
         self.ledger.new_activation()
         result = super().on_activate(state)
-        self.reporter.active_since = time.monotonic()
+        self.active_since = time.monotonic()
         self.asker.listen()
-        self._image_subscription = self.create_subscription(
-            Image,
-            "~/image",
-            self._on_image,
-            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-            callback_group=MutuallyExclusiveCallbackGroup(),
-            event_callbacks=self.reporter.image_events(),
-            qos_overriding_options=_OVERRIDABLE,
-        )
-        asked = f"asking for {self.asker.query!r}" if self.asker.query else "waiting for a phrase"
-        self.get_logger().info(f"active: images from {self.reporter.image_topic}, {asked}")
+        self.cameras.open()
+        asked = f"asking for {show_queries(self.asker.queries)}" if self.asker.queries else "waiting for a phrase"
+        topics = ", ".join(topic for _, topic, _ in self.cameras.inputs)
+        self.get_logger().info(f"active ({self.settings.mode}): images from {topics}, {asked}")
         return result
 
     @_never_silent
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop listening and ask the model to stop; nothing is published afterwards."""
-        self._stop_asking()
+        self._stop_asking("the node was deactivated")
         return super().on_deactivate(state)
 
     @_never_silent
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the model. The query stays."""
+        """Free the model. The queries stay."""
         self._free_model()
         return super().on_cleanup(state)
 
@@ -190,76 +170,83 @@ class GroundingNode(LifecycleNodeMixin, Node):
 
     @_never_silent
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to unconfigured, with nothing left behind."""
-        self._free_model()
-        return super().on_error(state)
+        """Back to unconfigured, with nothing left behind, whatever still fails: anything but SUCCESS here would end in
+        *finalized*, from where only a restart of the process helps."""
+        steps = (self._free_model, lambda: self.asker.release(0.0), self.cameras.destroy)
+        for step in steps:
+            try:
+                step()
+            except Exception as error:
+                self.get_logger().error(f"while cleaning up after an error: {describe(error)}")
+        self.get_logger().warning("an error ended the transition: the node is unconfigured, configure it again")
+        return TransitionCallbackReturn.SUCCESS
 
     def close(self) -> bool:
         """Stop for good: give up a model that loads, stop the model's thread, let go of the model, take no other.
         False: a thread still loads or asks a model."""
         self.loader.close()
-        self._stop_asking()
+        self._stop_asking("the node stops")
         stopped = self.asker.close(STOP_TIMEOUT_S)
         return stopped and not self.loader.running
 
     def _free_model(self) -> None:
-        self._stop_asking()
+        before = resident_bytes()
+        self._stop_asking("the model is freed")
         if not self.asker.release(STOP_TIMEOUT_S):
             self.get_logger().warning(f"the model did not stop within {STOP_TIMEOUT_S:g} s; it is freed when it does")
+        self.cameras.destroy()
+        self.get_logger().info(
+            f"the model is freed: {before / 1e9:.2f} GB of host memory before, {resident_bytes() / 1e9:.2f} GB now"
+        )
 
     def _start(self) -> None:
         self._start_timer.cancel()
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
-    def _stop_asking(self) -> None:
-        self.asker.pause()
-        self.reporter.active_since = None
-        subscription, self._image_subscription = self._image_subscription, None
-        if subscription is not None:
-            self.destroy_subscription(subscription)
+    def _stop_asking(self, reason: str) -> None:
+        self.active_since = None
+        self.asker.pause(reason)
+        self.goals.close(reason)
+        self.cameras.close()
 
-    # --- topics ------------------------------------------------------------------------------------------------------
+    def _tell_loading(self, seconds: float) -> None:
+        self.get_logger().info(f"still loading after {seconds:.0f} s, {resident_bytes() / 1e9:.1f} GB of host memory")
 
-    def _on_image(self, msg: Image) -> None:
-        try:
-            self.asker.take_frame(msg)
-        except ImageError as error:
-            self.ledger.image_came(str(error))
-            # One call per kind of complaint: rclpy throttles by the place of the call.
-            text = f"image on {self.reporter.image_topic} dropped: {error}"
-            self.get_logger().warning(text, throttle_duration_sec=LOG_PERIOD_S)
-        else:
-            self.ledger.image_came()
+    # --- queries, time, parameters -----------------------------------------------------------------------------------
 
     def _on_query(self, msg: String) -> None:
         try:
-            changed = self.asker.take_query(msg.data)
+            self._set_queries(split_text(msg.data))
+        except PhraseError:
+            return  # noted and logged already; a topic cannot answer
+
+    def _set_queries(self, phrases: list[str]) -> None:
+        try:
+            changed = self.asker.set_queries(phrases)
         except PhraseError as error:
             self.ledger.count("rejected_queries")
             self.ledger.note(last_query_problem=str(error))
             self.get_logger().warning(f"query rejected: {error}", throttle_duration_sec=LOG_PERIOD_S)
+            raise
         else:
             self.ledger.note(last_query_problem="")
             if changed:
-                query = self.asker.query
-                self.get_logger().info(f"asking for {query!r}" if query else "the query was emptied")
+                asked = show_queries(self.asker.queries)
+                self.get_logger().info(f"asking for {asked}" if asked else "the query was emptied")
+        finally:
+            self.reporter.publish()
+
+    def _hold(self, on: bool) -> None:
+        self.asker.hold(on)
+        if on:
+            self.goals.close("the node is paused")
         self.reporter.publish()
 
-    def _publish(self, answer: Answer) -> None:
-        # Candidates first: who waits for the detections then has their circumstances at hand.
-        self._candidates.publish(answer.candidates)
-        self._detections.publish(answer.detections)
-        if answer.debug is not None:
-            self._debug.publish(answer.debug)
-
-    def _complain(self, problem: str) -> None:
-        self.get_logger().warning(problem, throttle_duration_sec=LOG_PERIOD_S)
-
-    def _debug_wanted(self) -> bool:
-        return self._debug.get_subscription_count() > 0
-
-    # --- parameters --------------------------------------------------------------------------------------------------
+    def _on_jump(self, jump: TimeJump) -> None:
+        self.cameras.forget()
+        seconds = abs(jump.delta.nanoseconds) / 1e9
+        self.reporter.clock_jumped(f"the clock jumped back by {seconds:.2f} s: a bag or simulation that began again?")
 
     def _judge_parameters(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
         problem = change_problem({p.name: p.value for p in parameters}, self.state_label != "unconfigured")
@@ -267,42 +254,14 @@ class GroundingNode(LifecycleNodeMixin, Node):
 
     def _take_parameters(self, parameters: list[Parameter[Any]]) -> None:
         self.settings = read_settings(self)
+        self.cameras.demand_changed()
+
+    @property
+    def inputs(self) -> Sequence[tuple[str, str, bool]]:
+        """Name and image topic of each camera, and whether it is subscribed to."""
+        return self.cameras.inputs
 
     @property
     def state_label(self) -> str:
         """The lifecycle state: unconfigured, configuring, inactive, activating, active, ..."""
         return str(self._state_machine.current_state[1])
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node until Ctrl-C or SIGTERM. Exit code 2 for unusable parameters."""
-    apply_profile()
-    rclpy.init(args=args)
-    try:
-        node = GroundingNode()
-    except ValueError as error:
-        print(f"grounding: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 2
-    executor = MultiThreadedExecutor(num_threads=4)
-    executor.add_node(node)
-    stopped = True
-    try:
-        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):  # how it is meant to end
-            spin(executor)
-    finally:
-        print("grounding: stopping", file=sys.stderr)
-        stopped = node.close()
-        executor.shutdown(timeout_sec=STOP_TIMEOUT_S)
-        node.destroy_node()
-        rclpy.try_shutdown()
-    if not stopped:
-        # Python would tear torch down under the thread that is in the middle of it, which can crash or hang.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

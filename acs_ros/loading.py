@@ -7,24 +7,28 @@ given up is dropped.
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 
 from acs_core.errors import Cancelled
 from acs_ros.grounder_source import GrounderLike, GrounderLoader
 from acs_ros.parameters import Settings
 
+TELL_S = 10.0  # how often a person hears that it still loads
+
 
 class ModelLoader:
     """Runs ``load(settings)`` for whoever waits in :meth:`get`, one at a time, until :meth:`close`."""
 
-    def __init__(self, load: GrounderLoader) -> None:
-        self._load = load
+    def __init__(self, load: GrounderLoader, tell_period: float = TELL_S) -> None:
+        self._load, self._tell_period = load, tell_period
         self._changed = threading.Condition()
         self._closed = False
         self._outcome: GrounderLike | BaseException | None = None
         self._thread: threading.Thread | None = None
 
-    def get(self, settings: Settings) -> GrounderLike:
-        """Load the model and wait for it.
+    def get(self, settings: Settings, tell: Callable[[float], None] | None = None) -> GrounderLike:
+        """Load the model and wait for it; ``tell`` is called every TELL_S with the seconds since the begin.
 
         Raises:
             Cancelled: :meth:`close` was called, before or meanwhile.
@@ -34,7 +38,10 @@ class ModelLoader:
             if not self._closed:
                 self._thread = threading.Thread(target=self._run, args=(settings,), name="acs-loading", daemon=True)
                 self._thread.start()
-            self._changed.wait_for(lambda: self._closed or self._outcome is not None)
+            began = time.monotonic()
+            while not self._changed.wait_for(lambda: self._closed or self._outcome is not None, self._tell_period):
+                if tell is not None:
+                    tell(time.monotonic() - began)
             outcome, self._outcome = self._outcome, None
             if self._closed or outcome is None:
                 raise Cancelled("told to stop before the model was loaded")

@@ -61,6 +61,7 @@ def candidates_to_message(header: Header, result: GroundingResult) -> CandidateA
         score_kind=result.score_kind.value,
         seed=int(result.seed),
         reason=result.reason,
+        skipped=list(getattr(result, "skipped", ())),
         candidates=[_candidate_to_message(c) for c in result.candidates],
         num_responses=len(result.responses),
         num_without_box=sum(r.num_boxes == 0 for r in result.responses),

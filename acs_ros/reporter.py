@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
@@ -12,67 +12,106 @@ from rclpy.node import Node
 from rclpy.qos import qos_policy_name_from_kind
 
 from acs_ros.asking import Asker
-from acs_ros.diagnostics import Ledger, Situation, make_status
+from acs_ros.diagnostics import Input, Limits, Situation, make_status
+from acs_ros.ledger import WINDOW_S, Ledger
+from acs_ros.memory import measure_memory
 from acs_ros.parameters import Settings
 
 
-class Reporter:
-    """Publishes ``node``'s status. ``state`` and ``settings`` are called for every message."""
+class Reported(Protocol):
+    """What is reported on."""
 
-    def __init__(
-        self, node: Node, ledger: Ledger, asker: Asker, state: Callable[[], str], settings: Callable[[], Settings]
-    ) -> None:
-        self._node, self._ledger, self._asker = node, ledger, asker
-        self._state, self._settings = state, settings
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.image_topic = node.resolve_topic_name("~/image")
-        self.query_topic = node.resolve_topic_name("~/query")
-        self.active_since: float | None = None  # steady seconds
+    settings: Settings
+    asker: Asker
+    ledger: Ledger
+    active_since: float | None  # steady seconds
+
+    @property
+    def state_label(self) -> str:
+        """The lifecycle state."""
+
+    @property
+    def inputs(self) -> Sequence[tuple[str, str, bool]]:
+        """Name and image topic of each camera, and whether it is subscribed to."""
+
+
+class Reporter:
+    """Publishes ``node``'s status."""
+
+    def __init__(self, node: Any) -> None:
+        self._node: Node = node
+        self._about: Reported = node
+        self._publisher = self._node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.query_topic = self._node.resolve_topic_name("~/query")
+        self._clock_problem_at = 0.0
 
     def publish(self) -> None:
         """Say what the node does and, if nothing comes out, why."""
-        grounder, settings = self._asker.grounder, self._settings()
-        at = Situation(
-            state=self._state(),
-            query=self._asker.query,
-            image_topic=self.image_topic,
+        status = make_status(self._node.get_fully_qualified_name(), self._about.ledger.facts(), self._situation())
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(array)
+        if self._clock_problem_at and time.monotonic() - self._clock_problem_at > WINDOW_S:
+            self._clock_problem_at = 0.0
+            self._about.ledger.note(clock_problem="")
+
+    def _situation(self) -> Situation:
+        about, settings = self._about, self._about.settings
+        grounder, inputs = about.asker.grounder, about.inputs
+        return Situation(
+            state=about.state_label,
+            queries=about.asker.queries,
+            inputs=tuple(
+                Input(topic, self._node.count_publishers(topic), about.ledger.last_image_of(name))
+                for name, topic, _ in inputs
+            ),
             query_topic=self.query_topic,
-            image_publishers=self._node.count_publishers(self.image_topic),
             image_timeout=settings.image_timeout,
             model=grounder.model_name if grounder else settings.model,
             selector=grounder.selector_name if grounder else settings.selector,
             device=str(grounder.device) if grounder else settings.device,
             now=time.monotonic(),
-            active_since=self.active_since,
+            active_since=about.active_since,
+            mode=settings.mode,
+            held=about.asker.held,
+            listening=any(on for _, _, on in inputs),
+            rates=about.ledger.rates([name for name, _, _ in inputs]),
+            memory=measure_memory(),
+            limits=Limits(
+                settings.hang_after,
+                settings.warn_input_rate,
+                settings.warn_answer_rate,
+                settings.warn_latency,
+                settings.warn_unparseable,
+                settings.warn_host_memory,
+                settings.warn_gpu_memory,
+            ),
         )
-        status = make_status(self._node.get_fully_qualified_name(), self._ledger.facts(), at)
-        array = DiagnosticArray(status=[status])
-        array.header.stamp = self._node.get_clock().now().to_msg()
-        self._publisher.publish(array)
 
-    def image_events(self) -> SubscriptionEventCallbacks:
-        """For the subscription to the images."""
-        return SubscriptionEventCallbacks(
-            incompatible_qos=lambda e: self._mismatch(
-                "image_qos_problem", f"a publisher on {self.image_topic} offers", e
-            )
-        )
+    def clock_jumped(self, problem: str) -> None:
+        """The node's own clock jumped; said for WINDOW_S."""
+        self._clock_problem_at = time.monotonic()
+        self._about.ledger.count("clock_jumps")
+        self._about.ledger.note(clock_problem=problem)
+        self._node.get_logger().warning(problem)
 
-    def query_events(self) -> SubscriptionEventCallbacks:
-        """For the subscription to the queries."""
-        return SubscriptionEventCallbacks(
-            incompatible_qos=lambda e: self._mismatch(
-                "query_qos_problem", f"a publisher on {self.query_topic} offers", e
-            )
-        )
+    def input_events(self, fact: str, topic: str) -> SubscriptionEventCallbacks:
+        """For a subscription: a mismatch is noted as ``fact`` (``image_qos_problem``, ``query_qos_problem``)."""
+        who = f"a publisher on {self._node.resolve_topic_name(topic)} offers"
+        return SubscriptionEventCallbacks(incompatible_qos=lambda e: self._mismatch(fact, who, topic, e))
 
     def output_events(self, topic: str) -> PublisherEventCallbacks:
         """For the publisher of ``topic``."""
         who = f"a subscriber of {self._node.resolve_topic_name(topic)} requests"
-        return PublisherEventCallbacks(incompatible_qos=lambda e: self._mismatch("output_qos_problem", who, e))
+        return PublisherEventCallbacks(incompatible_qos=lambda e: self._mismatch("output_qos_problem", who, topic, e))
 
-    def _mismatch(self, fact: str, who: str, event: Any) -> None:
+    def _mismatch(self, fact: str, who: str, topic: str, event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
-        problem = f"{who} an incompatible QoS ({policy}); the two sides are not connected"
-        self._ledger.note(**{fact: problem})
+        side = "publisher" if fact == "output_qos_problem" else "subscription"
+        name = f"qos_overrides.{self._node.resolve_topic_name(topic)}.{side}.{policy.lower()}"
+        problem = (
+            f"{who} an incompatible QoS ({policy}); the two sides are not connected: change that side, "
+            f"or start this node with the parameter {name}"
+        )
+        self._about.ledger.note(**{fact: problem})
         self._node.get_logger().warning(problem)

@@ -157,6 +157,30 @@ def test_quality_follows_the_captured_entropies(grounders, answers):
     assert [c.quality for c in result.candidates] == pytest.approx((1 - (below + level / 2) / 12).tolist())
 
 
+def test_the_attention_of_the_winner_is_that_of_the_heads_that_were_read(grounders, answers):
+    from acs_core.attention import AttentionNeeds, capture
+
+    answers(*ANSWERS)
+    grounder, options = grounders(), {"sampling": SamplingConfig(seed=1)}
+    result = grounder.ground(IMAGE, "key", with_attention=True, **options)
+    winner = result.candidates[result.detections[0].candidate]
+    prompt = grounder.lvlm.prepare(IMAGE, "key")
+    samples = module.sample(grounder.lvlm, prompt, SamplingConfig(seed=1))
+    maps = capture(grounder.lvlm, prompt, samples, [winner], AttentionNeeds(maps=True)).maps[0]
+    expected = sum(maps[c, 1, c] + maps[c, 2, 0] for c in range(4)) / 8
+    np.testing.assert_allclose(result.attention, expected, rtol=1e-4)
+    assert result.attention.shape == prompt.grid
+    assert grounder.ground(IMAGE, "key", **options).attention is None
+
+
+def test_there_is_attention_of_the_best_that_was_refused_and_none_without_a_box(grounders, answers):
+    answers(*ANSWERS)
+    refused = grounders("acs-learned").ground(IMAGE, "key", min_score=1.0, with_attention=True)
+    assert not refused.detections and refused.attention is not None and (refused.attention > 0).any()
+    answers("banana")
+    assert grounders().ground(IMAGE, "key", with_attention=True).attention is None
+
+
 @pytest.mark.parametrize(
     ("texts", "reason"),
     [

@@ -17,8 +17,10 @@ pytest.importorskip("rclpy", reason="needs ROS 2: make test builds the environme
 pytest.importorskip("acs_msgs", reason="needs the built interfaces: make test builds them")
 
 import rclpy
+from acs_msgs.action import Ground
 from acs_msgs.msg import CandidateArray
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
@@ -68,6 +70,7 @@ def make_result(phrase: str, size: tuple[int, int] = (8, 6), *, reason: str = ""
         seed=7,
         reason=reason,
         timing_ms={"total": 3.5, "sampling": 2.0},
+        attention=None if reason else np.eye(3, 4, dtype=np.float32),
     )
 
 
@@ -89,7 +92,11 @@ class FakeGrounder:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def ground(self, image: np.ndarray, phrase: str, *, should_stop: Any = None, **options: Any) -> GroundingResult:
+    def ground(
+        self, image: np.ndarray, phrase: str, *, should_stop: Any = None, on_stage: Any = None, **options: Any
+    ) -> GroundingResult:
+        for stage in ("prompt", "sampling") if on_stage else ():
+            on_stage(stage)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
@@ -118,7 +125,9 @@ class Rig:
         self.context = Context()
         self.domain = 1 + next(_domains) % 100
         rclpy.init(context=self.context, domain_id=self.domain)
-        overrides = [Parameter(k, value=v) for k, v in ({"diagnostics_period": 0.1} | parameters).items()]
+        overrides = [
+            Parameter(k, value=v) for k, v in ({"diagnostics_period": 0.1, "stale_after": 0.0} | parameters).items()
+        ]
         self.node = GroundingNode(load=load, context=self.context, parameter_overrides=overrides)
         self.peer = Node("peer", context=self.context)
         self.detections: list[Detection2DArray] = []
@@ -131,7 +140,9 @@ class Rig:
         subscribe(DiagnosticArray, "/diagnostics", self.diagnostics.append, reliable)
         self.images = self.peer.create_publisher(Image, "/grounding/image", reliable)
         self.queries = self.peer.create_publisher(String, "/grounding/query", reliable)
-        self.executor = MultiThreadedExecutor(num_threads=4, context=self.context)
+        # Before the executor knows the peer: rclpy adds an action client to its node before the client is complete.
+        self.ground = ActionClient(self.peer, Ground, "/grounding/ground")
+        self.executor = MultiThreadedExecutor(num_threads=6, context=self.context)
         for node in (self.node, self.peer):
             self.executor.add_node(node)
         self._done = threading.Event()
@@ -159,10 +170,11 @@ class Rig:
         wait_until(lambda: all(self.peer.count_publishers(t) == 1 for t in outputs), "the node's publishers")
         wait_until(lambda: self.diagnostics, "a first diagnostic")
 
-    def ask(self, phrase: str) -> None:
+    def ask(self, *phrases: str) -> None:
         """Publish a query and wait until it is in force."""
-        self.queries.publish(String(data=phrase))
-        wait_until(lambda: self.node.asker.query == phrase, f"the query {phrase!r}")
+        self.queries.publish(String(data="; ".join(phrases)))
+        wanted = tuple(p for p in phrases if p)
+        wait_until(lambda: self.node.asker.queries == wanted, f"the query {phrases!r}")
 
     def status(self) -> tuple[int, str, dict[str, str]]:
         """Level, message and values of a diagnostic that is made now."""
@@ -172,6 +184,21 @@ class Rig:
         wait_until(lambda: self.diagnostics and stamp_ns(self.diagnostics[-1].header) >= asked, "a diagnostic")
         status = self.diagnostics[-1].status[0]
         return status.level[0], status.message, {v.key: v.value for v in status.values}
+
+    def call(self, kind: Any, name: str, **fields: Any) -> Any:
+        """The response of the node's service ``name``."""
+        client = self.peer.create_client(kind, f"/grounding/{name}")
+        wait_until(client.service_is_ready, f"the service {name}")
+        future = client.call_async(kind.Request(**fields))
+        wait_until(future.done, f"the response of {name}")
+        return future.result()
+
+    def listen(self, kind: Any, topic: str, qos: Any = 10) -> list[Any]:
+        """What comes on ``topic`` from now on, once it is matched."""
+        got: list[Any] = []
+        self.peer.create_subscription(kind, topic, got.append, qos)
+        wait_until(lambda: self.peer.count_publishers(topic) == self.node.count_subscribers(topic) == 1, topic)
+        return got
 
     def close(self) -> None:
         self.node.close()

@@ -5,7 +5,7 @@ import pytest
 
 from acs_core.geometry import Box
 from acs_ros.bag_player import BagPlayer, main
-from acs_ros.bags import BagFrame, write_bag
+from acs_ros.bags import BagFrame, stamp_ns, write_bag
 
 FRAMES = [
     BagFrame(i * 250_000_000, np.full((4, 4, 3), i, np.uint8), ((f"thing {i}", Box(0, 0, 2, 2)),)) for i in range(3)
@@ -27,7 +27,17 @@ def test_frames_and_phrases_reach_the_node_in_order(rig, grounder, until, hz, pa
     until(lambda: len(rig.detections) == 3, "three answers")
     assert waits == pauses
     assert [d.header.stamp.nanosec for d in rig.detections] == [f.stamp_ns for f in FRAMES]
-    until(lambda: rig.node.asker.query == "thing 2", "the last phrase")
+    until(lambda: rig.node.asker.queries == ("thing 2",), "the last phrase")
+
+
+def test_frames_may_be_stamped_with_the_present_time(rig, until):
+    player = BagPlayer(rig.peer, "/grounding/image", "/grounding/query", "/ground_truth", pause=lambda s: None)
+    until(lambda: player._images.get_subscription_count() and player._queries.get_subscription_count(), "the match")
+    rig.ask("something")
+    before = rig.peer.get_clock().now().nanoseconds
+    assert player.play(FRAMES[:1], restamp=True) == 1
+    until(lambda: rig.detections, "an answer")
+    assert stamp_ns(rig.detections[0].header) >= before
 
 
 def test_without_a_listener_it_gives_up(rig):

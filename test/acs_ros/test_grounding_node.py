@@ -296,6 +296,60 @@ def test_cleanup_frees_the_model_and_keeps_the_query(rig, image, until):
     assert rig.detections[0].detections[0].results[0].hypothesis.class_id == "key"
 
 
+def test_cleanup_gives_the_memory_back(make_rig, grounder):
+    import gc
+
+    import torch
+
+    from acs_ros.memory import resident_bytes
+
+    size = 200_000_000  # bytes
+
+    def load(settings):
+        loaded = type(grounder)()
+        loaded.weights = [torch.ones(1000, dtype=torch.float32) for _ in range(size // 4000)]
+        return loaded
+
+    rig = make_rig(load)
+    for _ in range(2):
+        gc.collect()
+        before = resident_bytes()
+        assert rig.node.trigger_configure().name == "SUCCESS"
+        held = resident_bytes()
+        assert rig.node.trigger_cleanup().name == "SUCCESS"
+        assert held - before > 0.9 * size
+        assert held - resident_bytes() > 0.8 * size
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        (["activate"], "acs_ros.camera_set.CameraSet.open"),
+        (["activate", "deactivate"], "acs_ros.asking.Asker.pause"),
+        (["cleanup"], "acs_ros.asking.Asker.release"),
+        ([], "acs_ros.camera_set.CameraSet.make"),
+    ],
+)
+def test_an_error_in_a_transition_leaves_a_node_that_can_be_used_again(make_rig, grounder, image, until, path, fault):
+    rig = make_rig(lambda settings: grounder)
+    *before, last = ["configure", *path]
+    for transition in before:
+        assert getattr(rig.node, f"trigger_{transition}")().name == "SUCCESS"
+
+    def broken(*ignored):
+        raise RuntimeError("a fault")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fault, broken)
+        getattr(rig.node, f"trigger_{last}")()
+    assert rig.node.state_label == "unconfigured"
+    rig.activate()
+    rig.ask("key")
+    rig.images.publish(image())
+    until(lambda: rig.detections, "an answer")
+    assert rig.status()[0] == 0
+
+
 def test_initial_query_is_asked_until_the_topic_speaks(make_rig, grounder, image, until):
     rig = make_rig(lambda settings: grounder, initial_query="the key")
     rig.activate()
@@ -305,12 +359,13 @@ def test_initial_query_is_asked_until_the_topic_speaks(make_rig, grounder, image
     rig.ask("")
     assert rig.node.trigger_deactivate().name == rig.node.trigger_cleanup().name == "SUCCESS"
     rig.activate()
-    assert rig.node.asker.query == ""
+    assert rig.node.asker.queries == ()
 
 
 def test_autostart_reaches_active_by_itself(make_rig, grounder, until):
     rig = make_rig(lambda settings: grounder, autostart=True)
     until(lambda: rig.node.state_label == "active", "the active state")
+    assert rig.node.asker.grounder is grounder
 
 
 def test_debug_image_is_drawn_only_for_a_listener(rig, image, until):
@@ -319,7 +374,10 @@ def test_debug_image_is_drawn_only_for_a_listener(rig, image, until):
     until(lambda: rig.detections, "an answer")
     pictures = []
     rig.peer.create_subscription(Image, "/grounding/debug_image", pictures.append, 10)
-    until(lambda: rig.node._debug.get_subscription_count() == 1, "the listener")
+    until(
+        lambda: rig.node.cameras._cameras[""].outputs.pictures["debug_image", Image].get_subscription_count() == 1,
+        "the listener",
+    )
     rig.images.publish(image(stamp=2))
     until(lambda: pictures, "a picture")
     assert pictures[0].header.stamp.sec == 2 and pictures[0].encoding == "rgb8"

@@ -55,3 +55,19 @@ def test_closing_lets_the_waiting_go_and_drops_the_model(grounder, until, fails)
     with pytest.raises(Cancelled):
         loader.get("settings")
     assert calls == ["settings"]
+
+
+def test_who_waits_is_told_that_it_still_loads(grounder, until):
+    go, told = threading.Event(), []
+
+    def load(settings):
+        go.wait(60)
+        return grounder
+
+    def tell(seconds):
+        told.append(seconds)
+        if len(told) == 3:
+            go.set()
+
+    assert ModelLoader(load, tell_period=0.01).get("settings", tell) is grounder
+    assert len(told) >= 3 and told == sorted(told)

@@ -103,11 +103,11 @@ def test_unusable_parameters_end_the_process_with_one_line(tmp_path, arguments, 
 def test_a_signal_ends_the_process_while_the_model_loads(tmp_path, until, sign):
     script = """
         import functools, sys, time
-        from acs_ros import grounding_node
-        grounding_node.GroundingNode = functools.partial(
-            grounding_node.GroundingNode, load=lambda settings: print("at it", flush=True) or time.sleep(1000)
+        from acs_ros import main
+        main.GroundingNode = functools.partial(
+            main.GroundingNode, load=lambda settings: print("at it", flush=True) or time.sleep(1000)
         )
-        sys.exit(grounding_node.main(["--ros-args", "-p", "autostart:=true"]))
+        sys.exit(main.main(["--ros-args", "-p", "autostart:=true"]))
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     with (tmp_path / "log").open("wb") as log:
@@ -256,7 +256,7 @@ def test_ctrl_c_ends_the_demo_and_its_node(tmp_path, until):
 
     def find_node() -> str | None:
         children = Path(f"/proc/{playing.pid}/task/{playing.pid}/children").read_text().split()
-        return next((c for c in children if b"grounding_node" in Path(f"/proc/{c}/cmdline").read_bytes()), None)
+        return next((c for c in children if b"acs_ros.main" in Path(f"/proc/{c}/cmdline").read_bytes()), None)
 
     node = until(find_node, "the node's process")
     playing.send_signal(signal.SIGINT)

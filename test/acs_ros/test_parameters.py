@@ -13,7 +13,9 @@ from acs_core.errors import PhraseError
 from acs_core.image import MAX_PIXELS
 from acs_core.phrase import clean_phrase
 from acs_core.types import SamplingConfig
-from acs_ros.parameters import SPECS, Settings, change_problem, declare_parameters, read_settings, widen_integers
+from acs_ros.engine import sampling_of
+from acs_ros.parameter_table import SPECS
+from acs_ros.parameters import Settings, change_problem, declare_parameters, read_settings, widen_integers
 
 
 @pytest.fixture
@@ -61,12 +63,13 @@ def test_the_automatic_dtype_is_described_as_it_is():
 def test_values_given_at_start_are_read(make_node):
     settings = read_settings(make_node(samples=4, temperature=2, seed=11, model="somewhere"))
     assert settings.model == "somewhere"
-    assert settings.sampling == SamplingConfig(num_samples=4, temperature=2.0, seed=11)
+    assert sampling_of(settings) == SamplingConfig(num_samples=4, temperature=2.0, seed=11)
     assert isinstance(settings.temperature, float)
 
 
 def test_a_negative_seed_means_a_fresh_one(make_node):
-    assert read_settings(make_node()).sampling.seed is None
+    assert sampling_of(read_settings(make_node())).seed is None
+    assert sampling_of(read_settings(make_node()), 3).num_samples == 3
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
@@ -119,3 +122,25 @@ def test_integers_widen_only_where_a_float_is_wanted():
     widened = widen_integers(given)
     assert [p.value for p in widened] == [1.0, 1, True]
     assert [p.type_.name for p in widened] == ["DOUBLE", "INTEGER", "BOOL"]
+
+
+@pytest.mark.parametrize("value", ["left right", "", "a_1"])
+def test_camera_names_become_topics(make_node, value):
+    assert read_settings(make_node(cameras=value)).camera_names == (tuple(value.split()) or ("",))
+
+
+@pytest.mark.parametrize("value", ["left/eye", "1st", "kamera-ä", "left,right"])
+def test_camera_names_that_are_no_topics_are_refused(make_node, value):
+    with pytest.raises(ValueError, match="is no name for a topic"):
+        make_node(cameras=value)
+
+
+def test_every_shipped_file_sets_known_parameters_to_good_values(repo):
+    import ruamel.yaml
+
+    known = {spec.name: spec for spec in SPECS}
+    files = sorted((repo / "config").glob("*.yaml"))
+    assert len(files) == 4
+    for file in files:
+        given = ruamel.yaml.YAML(typ="safe").load(file.read_text())["/**"]["ros__parameters"]
+        assert {name: known[name].problem(value) for name, value in given.items()} == dict.fromkeys(given, "")

@@ -32,8 +32,8 @@ def test_every_field_of_a_candidate_has_its_own():
 def test_the_call_is_described():
     ours = {field.name for field in dataclasses.fields(GroundingResult)}
     theirs = set(CandidateArray.get_fields_and_field_types())
-    # The boxes chosen are in Detection2DArray, and texts of responses stay in the library.
-    assert ours - theirs == {"image_size", "detections", "responses"}
+    # The boxes chosen are in Detection2DArray, and texts of responses and attention stay in the library.
+    assert ours - theirs == {"image_size", "detections", "responses", "attention"}
     assert {"image_width", "image_height", "num_responses", "num_without_box", "timing_names", "timing_ms"} <= theirs
 
 

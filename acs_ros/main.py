@@ -1,0 +1,50 @@
+"""The executable ``grounding_node``: one node in one process, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+
+from acs_ros.dds import apply_profile
+from acs_ros.grounding_node import STOP_TIMEOUT_S, GroundingNode
+from acs_ros.spinning import spin
+
+THREADS = 6  # one may wait for a goal's answer and one load a model, the others keep the node responsive
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node. Exit code 2 for unusable parameters."""
+    apply_profile()
+    rclpy.init(args=args)
+    try:
+        node = GroundingNode()
+    except ValueError as error:
+        print(f"grounding: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    executor = MultiThreadedExecutor(num_threads=THREADS)
+    executor.add_node(node)
+    stopped = True
+    try:
+        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):  # how it is meant to end
+            spin(executor)
+    finally:
+        print("grounding: stopping", file=sys.stderr)
+        stopped = node.close()
+        executor.shutdown(timeout_sec=STOP_TIMEOUT_S)
+        node.destroy_node()
+        rclpy.try_shutdown()
+    if not stopped:
+        # Python would tear torch down under the thread that is in the middle of it, which can crash or hang.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

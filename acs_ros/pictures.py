@@ -1,0 +1,80 @@
+"""Pictures of an answer: what was decided for every phrase, and where the model looked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from acs_core.overlay import draw_result
+from acs_core.types import GroundingResult, Outcome
+
+MIN_SIDE = 480  # pixels: smaller pictures are enlarged by a whole factor
+OPAQUE = 0.75  # of the heat where the model looked most; nothing of it where it did not look
+WINNER, LOSER, LIGHT, DARK = (60, 255, 90), (255, 170, 60), (240, 240, 240), (22, 24, 28)
+
+
+def debug_picture(image: np.ndarray, results: Sequence[GroundingResult]) -> np.ndarray:
+    """What was decided, drawn on the (H, W, 3) uint8 RGB image: side by side, one picture per phrase, in a grid that
+    is about as wide as high. (H', W', 3) uint8 RGB."""
+    return _grid([draw_result(image, result, min_side=MIN_SIDE) for result in results])
+
+
+def attention_picture(image: np.ndarray, results: Sequence[GroundingResult]) -> np.ndarray:
+    """Where the model looked when it wrote the chosen box of each phrase, as heat over the (H, W, 3) uint8 RGB image,
+    with the box; one picture per phrase. (H', W', 3) uint8 RGB."""
+    return _grid([_heat(image, result) for result in results])
+
+
+def _heat(image: np.ndarray, result: GroundingResult) -> np.ndarray:
+    factor = max(1, -(-MIN_SIDE // max(image.shape[:2])))
+    size = (image.shape[1] * factor, image.shape[0] * factor)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    base = cv2.resize(grey, size, interpolation=cv2.INTER_NEAREST).astype(np.float32)
+    attention = getattr(result, "attention", None)
+    picture = base
+    if attention is not None and float(attention.max()) > 0:
+        share = (attention / attention.max()).astype(np.float32)  # (Hv, Wv) in [0, 1]
+        share = np.clip(cv2.resize(share, size, interpolation=cv2.INTER_CUBIC), 0.0, 1.0)
+        heat = cv2.applyColorMap((share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
+        opacity = OPAQUE * np.sqrt(share)[:, :, None]  # faint attention is still to be seen
+        picture = base * (1 - opacity) + heat * opacity
+    canvas = Image.fromarray(picture.astype(np.uint8))
+    draw = ImageDraw.Draw(canvas)
+    unit = max(1, round(max(size) / 500))
+    chosen = [(result.candidates[d.candidate], WINNER) for d in result.detections]
+    if not chosen and result.candidates:
+        chosen = [(max(result.candidates, key=lambda c: c.quality), LOSER)]
+    for candidate, color in chosen:
+        x1, y1, x2, y2 = (v * factor for v in candidate.box.as_tuple())
+        draw.rectangle((x1 - unit, y1 - unit, x2 + unit, y2 + unit), outline=color, width=unit)
+    says = f"“{result.phrase}”: " + _says(result, attention)
+    font = ImageFont.load_default(13 * unit)
+    strip = Image.new("RGB", (size[0], 20 * unit), DARK)
+    ImageDraw.Draw(strip).text((5 * unit, 2 * unit), says, font=font, fill=LIGHT)
+    return np.concatenate([np.asarray(strip), np.asarray(canvas)])
+
+
+def _says(result: GroundingResult, attention: np.ndarray | None) -> str:
+    if not result.candidates:
+        return "no box, so no attention"
+    if attention is None:
+        return "the engine gave no attention"
+    abstained = all(c.outcome is not Outcome.SELECTED for c in result.candidates)
+    whose = "best box, which was refused" if abstained else "chosen box"
+    return f"attention of the {whose}, {attention.shape[1]} x {attention.shape[0]} cells"
+
+
+def _grid(tiles: Sequence[np.ndarray]) -> np.ndarray:
+    if len(tiles) == 1:
+        return tiles[0]
+    columns = int(np.ceil(np.sqrt(len(tiles))))
+    height, width = max(t.shape[0] for t in tiles), max(t.shape[1] for t in tiles)
+    rows = -(-len(tiles) // columns)
+    canvas = np.full((rows * height, columns * width, 3), DARK, np.uint8)
+    for i, tile in enumerate(tiles):
+        y, x = i // columns * height, i % columns * width
+        canvas[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+    return canvas

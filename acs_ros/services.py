@@ -1,0 +1,77 @@
+"""The node's services: set, list and clear the standing queries, and pause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from acs_msgs.srv import ListQueries, SetQueries
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+from std_srvs.srv import SetBool, Trigger
+
+from acs_core.errors import PhraseError
+from acs_ros.asking import Asker
+from acs_ros.parameters import Settings
+from acs_ros.queries import show_queries
+
+
+class QueryServices:
+    """``~/set_queries``, ``~/list_queries``, ``~/clear_queries`` and ``~/pause`` of ``node``.
+
+    ``set_queries`` sets them the way ~/query does, ``hold`` pauses and goes on.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        asker: Asker,
+        settings: Callable[[], Settings],
+        goals: Callable[[], int],
+        set_queries: Callable[[list[str]], None],
+        hold: Callable[[bool], None],
+    ) -> None:
+        self._node, self._asker, self._settings, self._goals = node, asker, settings, goals
+        self._set_queries, self._hold = set_queries, hold
+        group = MutuallyExclusiveCallbackGroup()
+
+        def serve(kind: Any, name: str, callback: Any) -> None:
+            node.create_service(kind, name, callback, callback_group=group)
+
+        serve(SetQueries, "~/set_queries", self._set)
+        serve(ListQueries, "~/list_queries", self._list)
+        serve(Trigger, "~/clear_queries", self._clear)
+        serve(SetBool, "~/pause", self._pause)
+
+    def _set(self, request: SetQueries.Request, response: SetQueries.Response) -> SetQueries.Response:
+        try:
+            self._set_queries(list(request.phrases))
+        except PhraseError as error:
+            response.success, response.message = False, str(error)
+        else:
+            asked = self._asker.queries
+            response.success = True
+            response.message = f"asking for {show_queries(asked)}" if asked else "nothing is asked"
+        response.phrases = list(self._asker.queries)
+        return response
+
+    def _list(self, request: ListQueries.Request, response: ListQueries.Response) -> ListQueries.Response:
+        response.phrases = list(self._asker.queries)
+        response.mode, response.paused, response.goals = self._settings().mode, self._asker.held, self._goals()
+        return response
+
+    def _clear(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        cleared = len(self._asker.queries)
+        self._set_queries([])
+        response.success = True
+        response.message = f"{cleared} standing {'query' if cleared == 1 else 'queries'} cleared"
+        return response
+
+    def _pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        was = self._asker.held
+        self._hold(bool(request.data))
+        state = "paused" if request.data else "going on"
+        response.success = True
+        response.message = f"{state}{' already' if was == request.data else ''}"
+        self._node.get_logger().info(f"~/pause: {response.message}")
+        return response

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from acs_core.errors import PhraseError
+from acs_ros.queries import clean_queries, show_queries, split_text
+
+SETTINGS = SimpleNamespace(max_phrase_chars=200, max_queries=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "phrases"),
+    [
+        ("key", ["key"]),
+        ("key; red mug ;", ["key", " red mug "]),
+        ("a\nb\n\nc", ["a", "b", "c"]),
+        (" ; \n", []),
+        ("", []),
+    ],
+)
+def test_texts_are_split_at_semicolons_and_line_ends(text, phrases):
+    assert split_text(text) == phrases
+
+
+def test_phrases_are_cleaned_and_asked_once():
+    assert clean_queries([" red  mug", "key", "red mug"], SETTINGS) == ("red mug", "key")
+    assert show_queries(("red mug", "key")) == "'red mug', 'key'"
+
+
+@pytest.mark.parametrize(
+    ("phrases", "said"),
+    [
+        (["key", "\x07"], "phrase 2 of 2: the phrase is empty"),
+        (["x" * 201], "the phrase has 201 characters"),
+        (["a", "b", "c", "d"], "4 phrases are more than max_queries, which is 3"),
+    ],
+)
+def test_what_cannot_be_asked_is_named(phrases, said):
+    with pytest.raises(PhraseError, match=f"^{said}"):
+        clean_queries(phrases, SETTINGS)

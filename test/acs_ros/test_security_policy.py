@@ -1,0 +1,87 @@
+"""The policy, the documentation and the node itself name the same topics, services and actions."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from rclpy.action import get_action_names_and_types
+
+# What every node has, and nobody asks for by name; and what only some nodes have.
+EVERY_NODE = re.compile(
+    r"/(rosout|parameter_events|clock)$|_action/|/grounding/(transition_event|change_state|get_|describe_|.*param)"
+)
+
+
+@pytest.fixture
+def full_rig(make_rig, grounder):
+    """A node with every optional topic."""
+    rig = make_rig(lambda settings: grounder, use_depth=True, tracking=True)
+    rig.activate()
+    return rig
+
+
+def in_graph(rig, kind: str) -> set[str]:
+    names = getattr(rig.node, f"get_{kind}_names_and_types_by_node")("grounding", "/")
+    return {name for name, _ in names if "/_action/" not in name}
+
+
+@pytest.fixture(scope="module")
+def policy(repo) -> dict[tuple[str, str], set[str]]:
+    """(element, permission) -> full names."""
+    found: dict[tuple[str, str], set[str]] = {}
+    profiles = ET.parse(repo / "config" / "sros2" / "policy.xml").getroot().iter("profile")
+    (profile,) = [p for p in profiles if p.get("node") == "grounding"]
+    for group in profile:
+        ((permission, allowed),) = group.attrib.items()
+        assert allowed == "ALLOW"
+        names = {(e.text or "").replace("~/", "/grounding/") for e in group}
+        found.setdefault((group.tag, permission), set()).update(n if n.startswith("/") else f"/{n}" for n in names)
+    return found
+
+
+def test_the_policy_allows_exactly_what_the_node_does(full_rig, policy):
+    compressed = {"/grounding/image/compressed"}  # instead of ~/image, with image_transport: compressed
+    time = {"/clock"}  # with use_sim_time
+    subscribed = in_graph(full_rig, "subscriber")
+    assert policy["topics", "subscribe"] - compressed - time - {"/parameter_events"} == subscribed - {
+        "/parameter_events"
+    }
+    assert policy["topics", "publish"] == in_graph(full_rig, "publisher")
+    assert policy["services", "reply"] == in_graph(full_rig, "service")
+    actions = {name for name, _ in get_action_names_and_types(full_rig.node)}
+    assert policy["actions", "execute"] == actions
+
+
+def test_the_documentation_lists_what_the_node_has_with_its_types(full_rig, repo):
+    text = (repo / "docs" / "node.md").read_text()
+    rows = re.findall(r"^\| `([~/][^`]*)` \| (in|out|service|action)[^|]* \| `([^`]*)` \|", text, re.MULTILINE)
+    listed = {(kind, name.replace("~/", "/grounding/"), type_) for name, kind, type_ in rows}
+    listed.discard(("in", "/grounding/image/compressed", "sensor_msgs/msg/CompressedImage"))
+    there = set()
+    for kind, method in (("in", "subscriber"), ("out", "publisher"), ("service", "service")):
+        for name, types in getattr(full_rig.node, f"get_{method}_names_and_types_by_node")("grounding", "/"):
+            if not EVERY_NODE.search(name):
+                there |= {(kind, name, type_) for type_ in types}
+    there |= {("action", name, type_) for name, types in get_action_names_and_types(full_rig.node) for type_ in types}
+    assert listed == there
+
+
+@pytest.mark.parametrize("name", ["grounding.rviz", "foxglove_layout.json"])
+def test_what_the_viewers_show_is_there(full_rig, repo, name):
+    topics = set(re.findall(r"/(?:grounding/[a-z_/0-9]+|diagnostics)", (repo / "config" / name).read_text()))
+    assert len(topics) >= 3
+    assert topics <= in_graph(full_rig, "publisher") | in_graph(full_rig, "subscriber")
+
+
+def test_the_viewers_files_can_be_read(repo):
+    import json
+
+    import ruamel.yaml
+
+    layout = json.loads((repo / "config" / "foxglove_layout.json").read_text())
+    panels = set(re.findall(r'"([A-Z0-9][A-Za-z0-9]*![a-z]+)"', json.dumps(layout["layout"])))
+    assert panels == set(layout["configById"])
+    shown = ruamel.yaml.YAML(typ="safe").load((repo / "config" / "grounding.rviz").read_text())
+    assert len(shown["Visualization Manager"]["Displays"]) == 4

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+from acs_msgs.srv import ListQueries, SetQueries
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+
+WARN = 1
+
+
+def phrases(rig):
+    return list(rig.call(ListQueries, "list_queries").phrases)
+
+
+def test_queries_are_set_listed_and_cleared(rig, grounder, image, until):
+    made = rig.call(SetQueries, "set_queries", phrases=[" key", "red  mug", "key"])
+    assert made.success and list(made.phrases) == ["key", "red mug"] and made.message == "asking for 'key', 'red mug'"
+    listed = rig.call(ListQueries, "list_queries")
+    assert (list(listed.phrases), listed.mode, listed.paused, listed.goals) == (
+        ["key", "red mug"],
+        "continuous",
+        False,
+        0,
+    )
+    rig.images.publish(image())
+    until(lambda: rig.detections, "an answer")
+    cleared = rig.call(Trigger, "clear_queries")
+    assert cleared.success and cleared.message == "2 standing queries cleared"
+    assert phrases(rig) == []
+
+
+def test_each_phrase_has_its_own_results(rig, grounder, image, until):
+    rig.ask("key", "mug", "cup")
+    rig.images.publish(image(stamp=4))
+    until(lambda: rig.detections and len(rig.candidates) == 3, "the answers")
+    assert [c.phrase for c in rig.candidates] == ["key", "mug", "cup"]
+    assert {c.header.stamp.sec for c in rig.candidates} == {4}
+    (answer,) = rig.detections
+    assert [d.results[0].hypothesis.class_id for d in answer.detections] == ["key", "mug", "cup"]
+    assert rig.node.ledger.facts().answered == 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"), [(["key", ""], "phrase 2 of 2"), ([f"t{i}" for i in range(9)], "more than max_queries")]
+)
+def test_what_cannot_be_asked_changes_nothing_and_says_why(rig, wanted, said):
+    rig.ask("key")
+    refused = rig.call(SetQueries, "set_queries", phrases=wanted)
+    assert not refused.success and said in refused.message
+    assert list(refused.phrases) == phrases(rig) == ["key"]
+
+
+def test_a_pause_stops_the_model_and_the_camera_and_goes_on_where_it_was(rig, grounder, image, until):
+    rig.ask("key")
+    grounder.gate.clear()
+    rig.images.publish(image(stamp=1))
+    until(lambda: grounder.running, "the model at work")
+    assert rig.call(SetBool, "pause", data=True).message == "paused"
+    until(lambda: not grounder.running, "the model to stop")
+    until(lambda: rig.images.get_subscription_count() == 0, "the camera to be left alone")
+    level, message, values = rig.status()
+    assert level == WARN and "paused" in message and values["paused"] == "true"
+    assert rig.call(SetBool, "pause", data=True).message == "paused already"
+    grounder.gate.set()
+    assert rig.call(SetBool, "pause", data=False).message == "going on"
+    rig.wait_for_match()
+    rig.images.publish(image(stamp=2))
+    until(lambda: rig.detections, "an answer")
+    assert [d.header.stamp.sec for d in rig.detections] == [2] and phrases(rig) == ["key"]
+
+
+def test_on_demand_the_camera_is_heard_only_while_an_answer_is_due(make_rig, grounder, image, until):
+    rig = make_rig(lambda settings: grounder, mode="on_demand")
+    assert rig.node.trigger_configure().name == rig.node.trigger_activate().name == "SUCCESS"
+    until(lambda: rig.queries.get_subscription_count() == 1, "the query subscription")
+    until(lambda: rig.peer.count_publishers("/grounding/detections") == 1, "the outputs")
+    assert rig.images.get_subscription_count() == 0
+    assert rig.status()[:2] == (0, "ready: waiting to be asked")
+    for stamp, text in ((1, "key"), (2, "key"), (3, "mug")):  # the same phrase again asks again
+        rig.queries.publish(String(data=text))
+        until(lambda: rig.images.get_subscription_count() == 1, "the subscription")
+        rig.images.publish(image(stamp=stamp))
+        until(lambda stamp=stamp: len(rig.detections) == stamp, "the answer")
+        until(lambda: rig.images.get_subscription_count() == 0, "the end of the subscription")
+    assert [c[1] for c in grounder.calls] == ["key", "key", "mug"]
+
+
+def test_the_mode_changes_while_the_node_is_active(rig, grounder, image, until):
+    from rclpy.parameter import Parameter
+
+    (outcome,) = rig.node.set_parameters([Parameter("mode", value="on_demand")])
+    assert outcome.successful
+    until(lambda: rig.images.get_subscription_count() == 0, "the camera to be left alone")
+    (outcome,) = rig.node.set_parameters([Parameter("mode", value="continuous")])
+    until(lambda: rig.images.get_subscription_count() == 1, "the camera to be heard again")
