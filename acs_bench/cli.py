@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from acs_bench.console import (
+    describe_tokens,
+    device_of,
+    err,
+    finish,
+    make_subject,
+    measuring,
+    out,
+    say,
+    size_of,
+    table_of,
+)
 from acs_core.errors import AcsError
 
 app = typer.Typer(
@@ -21,11 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     invoke_without_command=True,
 )
-WIDTH = 120  # of a table that goes into a file or a pipe
-out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
-if not out.is_terminal:
-    out.width = WIDTH
-
 Shape = Annotated[str, typer.Option(help="small, 7b or 8b (random weights of that size), or a model's name or folder.")]
 ImageTokens = Annotated[int, typer.Option(help="Tokens of the picture, for a shape.", min=1)]
 Frame = Annotated[str, typer.Option(help="WIDTHxHEIGHT of the picture, for a real model.")]
@@ -64,15 +66,17 @@ def engine(
 
     if not ways or set(ways) - set(WAYS):
         raise typer.BadParameter(f"use letters of {''.join(WAYS)}", param_hint="--ways")
-    with _measuring(threads):
-        subject = _subject(shape, image_tokens, 1, device, dtype, frame)
-        report = compare(subject, samples, new_tokens, ways, repeats, say=_say)
-        table = _table("", "way", "seconds", "tokens/s", "added memory, MB")
+    with measuring(threads):
+        subject = make_subject(shape, image_tokens, 1, device, dtype, frame)
+        report = compare(subject, samples, new_tokens, ways, repeats, say=say)
+        table = table_of("", "way", "seconds", "tokens/s", "added memory, MB")
         for row in report.rows:
             numbers = (row.seconds, row.tokens_per_s, row.added_mb)
             cells = (row.note or "-" if v is None else f"{v:.{d}f}" for v, d in zip(numbers, (2, 0, 0), strict=True))
             table.add_row(row.way, WAYS[row.way], *cells)
-        out.print(f"{subject.lvlm.name}: {report.weights_mb:.0f} MB of weights, {_tokens(subject)}, N = {samples}")
+        out.print(
+            f"{subject.lvlm.name}: {report.weights_mb:.0f} MB of weights, {describe_tokens(subject)}, N = {samples}"
+        )
         out.print(table)
         for name, ratio in report.ratios.items():
             out.print(f"{name}: {ratio:.3g}")
@@ -80,7 +84,7 @@ def engine(
             out.print("(e) by stage: " + ", ".join(f"{k} {v:.0f} ms" for k, v in report.stages_ms.items()))
         if report.map_gap is not None:
             out.print(f"largest difference between the maps of (a) and (e): {report.map_gap:.2g}")
-        _finish(subject.lvlm.device, report.to_dict(), json_file)
+        finish(subject.lvlm.device, report.to_dict(), json_file)
 
 
 @app.command(epilog="Example: acs-bench phrases --phrases 4")
@@ -100,13 +104,13 @@ def phrases(
     """K phrases about one picture in one call, and in K calls."""
     from acs_bench.phrases import compare_phrases
 
-    with _measuring(threads):
-        subject = _subject(shape, image_tokens, phrases, device, dtype, frame)
+    with measuring(threads):
+        subject = make_subject(shape, image_tokens, phrases, device, dtype, frame)
         report = compare_phrases(subject, samples, new_tokens, repeats)
-        out.print(f"{subject.lvlm.name}, {_tokens(subject)}, {phrases} phrases of {samples} responses each")
+        out.print(f"{subject.lvlm.name}, {describe_tokens(subject)}, {phrases} phrases of {samples} responses each")
         out.print(f"together {report.together_s:.2f} s, apart {report.apart_s:.2f} s: {report.ratio:.2f} of it")
         out.print(f"{report.same_responses} of {phrases * samples} responses are the same both ways")
-        _finish(subject.lvlm.device, report.to_dict(), json_file)
+        finish(subject.lvlm.device, report.to_dict(), json_file)
 
 
 @app.command(epilog="Example: acs-bench sweep --plot docs/performance.png --json docs/performance.json")
@@ -126,18 +130,18 @@ def sweep(
     from acs_bench.sweep import draw, to_dict
     from acs_bench.sweep import sweep as run_sweep
 
-    with _measuring(threads):
+    with measuring(threads):
         found = run_sweep(
-            lambda tokens, k: _subject(shape, tokens, k, device, dtype, "640x480"), new_tokens, ways, repeats, _say
+            lambda tokens, k: make_subject(shape, tokens, k, device, dtype, "640x480"), new_tokens, ways, repeats, say
         )
-        here = _device(device)
+        here = device_of(device)
         draw(found, f"shape {shape}, {new_tokens} new tokens; {Machine.here(here).describe()}", plot)
-        table = _table("axis", "value", "way", "seconds")
+        table = table_of("axis", "value", "way", "seconds")
         for point in found:
             table.add_row(point.axis, str(point.x), point.way, f"{point.seconds:.2f}")
         out.print(table)
         out.print(f"wrote {plot}")
-        _finish(here, {"points": to_dict(found)}, json_file)
+        finish(here, {"points": to_dict(found)}, json_file)
 
 
 @app.command(epilog="Example: acs-bench selector --candidates 10")
@@ -151,14 +155,14 @@ def selector(
     """What scoring a case with ACS-Learned costs, for the maps of models of three sizes."""
     from acs_bench.selector import PAPER_S_PER_CASE, selector_costs
 
-    with _measuring(threads):
-        rows = selector_costs(candidates, _device(device), repeats)
-        table = _table("maps of", "candidates", "ms a case", "ms a candidate", f"{PAPER_S_PER_CASE} s / ours")
+    with measuring(threads):
+        rows = selector_costs(candidates, device_of(device), repeats)
+        table = table_of("maps of", "candidates", "ms a case", "ms a candidate", f"{PAPER_S_PER_CASE} s / ours")
         for row in rows:
             cells = (f"{row.case_ms:.1f}", f"{row.candidate_ms:.2f}", f"{row.paper_over_ours:.2f}")
             table.add_row(row.model, str(row.candidates), *cells)
         out.print(table)
-        _finish(_device(device), {"rows": [row.to_dict() for row in rows]}, json_file)
+        finish(device_of(device), {"rows": [row.to_dict() for row in rows]}, json_file)
 
 
 @app.command(epilog="Example: acs-bench load --model tiny-internvl")
@@ -170,14 +174,14 @@ def load(
     """How long it takes until a model can answer, from the disk and from the page cache."""
     from acs_bench.loading import loading_times
 
-    with _measuring(1):
+    with measuring(1):
         rows = loading_times(model, device)
-        table = _table("cache", "imports, s", "load, s", "1st answer, s", "next, s", "added MB", "weights, MB")
+        table = table_of("cache", "imports, s", "load, s", "1st answer, s", "next, s", "added MB", "weights, MB")
         for row in rows:
             seconds = (row.import_s, row.load_s, row.first_answer_s, row.next_answer_s)
             table.add_row(row.cache, *(f"{s:.2f}" for s in seconds), f"{row.added_mb:.0f}", f"{row.weights_mb:.0f}")
         out.print(table)
-        _finish(_device(device), {"rows": [row.to_dict() for row in rows]}, json_file)
+        finish(device_of(device), {"rows": [row.to_dict() for row in rows]}, json_file)
 
 
 @app.command(epilog="Example: acs-bench quantization --model tiny-internvl --image docs/sample.png --phrase key")
@@ -195,9 +199,9 @@ def quantization(
     from acs_bench.quantization import compare_quantizations
     from acs_core.image import read_image
 
-    with _measuring(threads):
-        rows = compare_quantizations(model, read_image(image), phrase, samples, device, dtype, _say)
-        table = _table(
+    with measuring(threads):
+        rows = compare_quantizations(model, read_image(image), phrase, samples, device, dtype, say)
+        table = table_of(
             "weights", "MB", "s a call", "map correlation", "lowest 5 %", "entropy gap, nats", "rank correlation"
         )
         for row in rows:
@@ -205,66 +209,26 @@ def quantization(
             table.add_row(row.quantization, f"{row.weights_mb:.1f}", f"{row.seconds:.2f}", *(f"{v:.3f}" for v in seen))
         out.print(f"{model}, {image.name}, {phrase!r}, the same {samples} responses")
         out.print(table)
-        _finish(_device(device), {"rows": [row.to_dict() for row in rows]}, json_file)
+        finish(device_of(device), {"rows": [row.to_dict() for row in rows]}, json_file)
 
 
-@contextmanager
-def _measuring(threads: int) -> Iterator[None]:
-    # Importing torch takes seconds: not for --help.
-    import torch
-    from transformers.utils import logging
+@app.command(epilog="Example: acs-bench ros --sizes 640x480,1920x1080")
+def ros(
+    sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the frames, separated by commas.")] = "640x480,1920x1080",
+    frames: Annotated[int, typer.Option(help="Frames of each size.", min=1)] = 200,
+    json_file: Json = None,
+) -> None:
+    """From an image message to its detections without a model, between two processes over DDS."""
+    from acs_bench.ros import ros_overhead
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    torch.set_num_threads(threads)
-    yield
-
-
-def _subject(shape: str, image_tokens: int, phrases: int, device: str, dtype: str, frame: str) -> Any:
-    from acs_bench.subject import load_subject
-    from acs_core.lvlm.loading import DTYPES
-
-    if dtype not in ("auto", *DTYPES):
-        raise typer.BadParameter(f"use auto, {', '.join(DTYPES)}", param_hint="--dtype")
-    width, _, height = frame.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise typer.BadParameter(f"{frame!r} is not like 640x480", param_hint="--frame")
-    _say(f"making {shape}")
-    return load_subject(shape, image_tokens, phrases, device, dtype, (int(width), int(height)))
-
-
-def _device(name: str) -> Any:
-    from acs_core.lvlm.loading import pick_device
-
-    return pick_device(name)
-
-
-def _tokens(subject: Any) -> str:
-    prompt = subject.prompts[0]
-    image = int((prompt.input_ids == subject.lvlm.hf_model.config.image_token_id).sum())
-    return f"{image} image tokens of a prompt of {prompt.length}"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for k, name in enumerate(columns):
-        table.add_column(name, justify="left" if k < 2 else "right", no_wrap=True)
-    return table
-
-
-def _say(text: str) -> None:
-    err.print(text, style="dim")
-
-
-def _finish(device: Any, numbers: dict[str, Any], json_file: Path | None) -> None:
-    from acs_bench.machine import Machine
-
-    machine = Machine.here(device)
-    out.print(machine.describe(), style="dim")
-    if json_file:
-        command = " ".join(["acs-bench", *sys.argv[1:]])
-        data = {"command": command, "machine": machine.to_dict(), **numbers}
-        json_file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    with measuring(1):
+        rows = ros_overhead([size_of(text, "--sizes") for text in sizes.split(",")], frames)
+        table = table_of("frame", "frames", "lost", "p50, ms", "p95, ms", "longest, ms")
+        for row in rows:
+            times = (f"{ms:.1f}" for ms in (row.p50_ms, row.p95_ms, row.most_ms))
+            table.add_row(row.size, str(row.frames), str(row.lost), *times)
+        out.print(table)
+        finish(device_of("cpu"), {"rows": [row.to_dict() for row in rows]}, json_file)
 
 
 def main() -> None:

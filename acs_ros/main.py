@@ -10,18 +10,19 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 
 from acs_ros.dds import apply_profile
+from acs_ros.grounder_source import GrounderLoader, load_grounder
 from acs_ros.grounding_node import STOP_TIMEOUT_S, GroundingNode
 from acs_ros.spinning import spin
 
 THREADS = 6  # one may wait for a goal's answer and one load a model, the others keep the node responsive
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the node. Exit code 2 for unusable parameters."""
+def main(args: list[str] | None = None, load: GrounderLoader = load_grounder) -> int:
+    """Run the node on the model that ``load`` gives. Exit code 2 for unusable parameters."""
     apply_profile()
     rclpy.init(args=args)
     try:
-        node = GroundingNode()
+        node = GroundingNode(load=load)
     except ValueError as error:
         print(f"grounding: {error}", file=sys.stderr)
         rclpy.try_shutdown()

@@ -18,13 +18,15 @@ STOP_PATIENCE_S = 15.0
 
 
 class NodeProcess:
-    """Runs ``python -m acs_ros.main --ros-args ARGS`` with its output in ``log``; a context manager.
+    """Runs ``python -m MODULE --ros-args ARGS`` with its output in ``log``; a context manager.
 
     ``env`` is added to this process's environment.
     """
 
-    def __init__(self, ros_args: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
-        self._command = [sys.executable, "-m", "acs_ros.main", "--ros-args", *ros_args]
+    def __init__(
+        self, ros_args: Sequence[str], log: Path, env: Mapping[str, str] | None = None, module: str = "acs_ros.main"
+    ) -> None:
+        self._command = [sys.executable, "-m", module, "--ros-args", *ros_args]
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
         apply_profile(self._env)
         self.log = log

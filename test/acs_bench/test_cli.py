@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from acs_bench import cli
+from acs_bench import cli, console
 from acs_bench.shapes import SHAPES, random_lvlm, random_prompts
 from acs_core.errors import AcsError
 
@@ -16,7 +16,7 @@ SMALL = ["--image-tokens", "16", "--new-tokens", "10"]
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Runs acs-bench and gives what it printed, and what it wrote."""
-    monkeypatch.setattr(cli.out, "width", 200)
+    monkeypatch.setattr(console.out, "width", 200)
 
     def call(*arguments):
         file = tmp_path / "out.json"
@@ -45,7 +45,7 @@ def test_a_real_model_by_name(run):
 
 
 def test_phrases_together_and_apart(run):
-    printed, found = run("phrases", *SMALL, "--phrases", "3", "--samples", "2")
+    printed, found = run("phrases", "--shape", "tiny-internvl", "--new-tokens", "10", "--phrases", "3", "--samples", "2")
     assert (found["phrases"], found["samples"]) == (3, 2)
     assert found["ratio"] == pytest.approx(found["together_s"] / found["apart_s"])
     assert "of 6 responses are the same both ways" in printed
@@ -73,10 +73,21 @@ def test_a_sweep_is_drawn(run, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "IMAGE_TOKENS", (16,))
     monkeypatch.setattr(module, "PHRASES", (1, 2))
     plot = tmp_path / "plot.png"
-    _, found = run("sweep", "--plot", str(plot), "--new-tokens", "8", "--ways", "ce")
+    _, found = run("sweep", "--shape", "tiny-internvl", "--plot", str(plot), "--new-tokens", "8", "--ways", "ce")
     assert plot.read_bytes().startswith(b"\x89PNG")
     axes = {(p["axis"], p["x"], p["way"]) for p in found["points"]}
     assert {("samples", 2, "e"), ("image tokens", 16, "c"), ("phrases", 2, "together")} <= axes
+
+
+@pytest.mark.processes
+def test_the_price_of_ros(run, monkeypatch):
+    pytest.importorskip("rclpy")
+    monkeypatch.setattr("acs_bench.ros.WARM_UP", 1)
+    monkeypatch.setenv("ROS_DOMAIN_ID", "77")
+    printed, found = run("ros", "--sizes", "64x48,160x120", "--frames", "5")
+    assert [row["size"] for row in found["rows"]] == ["64x48", "160x120"]
+    assert all(row["lost"] < 5 and 0 < row["p50_ms"] <= row["p95_ms"] <= row["most_ms"] for row in found["rows"])
+    assert "p50, ms" in printed
 
 
 def test_quantised_weights_beside_the_others(run):
@@ -96,6 +107,7 @@ def test_quantised_weights_beside_the_others(run):
         (["--ways", "xyz"], 2, "abcde"),
         (["--shape", "small", "--dtype", "int3"], 2, "float32"),
         (["--frame", "wide"], 2, "640x480"),
+        (["ros", "--sizes", "640"], 2, "640x480"),
     ],
 )
 def test_wrong_usage_is_explained(arguments, code, message):

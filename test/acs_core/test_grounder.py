@@ -139,6 +139,12 @@ def test_boxes_are_pixels_of_the_original_image(grounders, answers):
     assert candidate.box.as_tuple() == pytest.approx((0, 0, 63, 84), abs=0.2)
 
 
+def forced_answers(lvlm, prompt):
+    """Samples that say ANSWERS."""
+    ids = [lvlm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ANSWERS]
+    return sample(lvlm, prompt, SamplingConfig(num_samples=len(ids)), forced=ids)
+
+
 def test_quality_follows_the_captured_entropies(grounders, answers):
     from acs_core.attention import AttentionNeeds, capture
 
@@ -146,8 +152,7 @@ def test_quality_follows_the_captured_entropies(grounders, answers):
     grounder = grounders()
     result = grounder.ground(IMAGE, "key", sampling=SamplingConfig(seed=1))
     prompt = grounder.lvlm.prepare(IMAGE, "key")
-    ids = [grounder.lvlm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ANSWERS]
-    samples = sample(grounder.lvlm, prompt, SamplingConfig(num_samples=4), forced=ids)
+    samples = forced_answers(grounder.lvlm, prompt)
     entropy = capture(grounder.lvlm, prompt, samples, result.candidates, AttentionNeeds(all_entropies=True)).entropy
     means = np.array([[(e[c, 1, c] + e[c, 2, 0]) / 2 for c in range(4)] for e in entropy])
     gap = means[:, None] - means[None]  # (C, C, 4)
@@ -165,7 +170,7 @@ def test_the_attention_of_the_winner_is_that_of_the_heads_that_were_read(grounde
     result = grounder.ground(IMAGE, "key", with_attention=True, **options)
     winner = result.candidates[result.detections[0].candidate]
     prompt = grounder.lvlm.prepare(IMAGE, "key")
-    samples = module.sample(grounder.lvlm, prompt, SamplingConfig(seed=1))
+    samples = forced_answers(grounder.lvlm, prompt)
     maps = capture(grounder.lvlm, prompt, samples, [winner], AttentionNeeds(maps=True)).maps[0]
     expected = sum(maps[c, 1, c] + maps[c, 2, 0] for c in range(4)) / 8
     np.testing.assert_allclose(result.attention, expected, rtol=1e-4)
