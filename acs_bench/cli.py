@@ -144,6 +144,41 @@ def sweep(
         finish(here, {"points": to_dict(found)}, json_file)
 
 
+@app.command(epilog="Example: acs-bench limits --shape 7b --frame 1920x1080 --device cuda")
+def limits(
+    shape: Shape = "small",
+    frame: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the picture.")] = "640x480",
+    samples: Samples = 10,
+    new_tokens: NewTokens = 40,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 1,
+    repeats: Repeats = 3,
+    json_file: Json = None,
+) -> None:
+    """The decode step against reading the weights once, ten samples against one, memory against the weights."""
+    from acs_bench.limits import SHORT_TOKENS, measure_limits
+
+    if new_tokens <= SHORT_TOKENS:
+        raise typer.BadParameter(f"must be above {SHORT_TOKENS}", param_hint="--new-tokens")
+    with measuring(threads):
+        subject = make_subject(shape, None, 1, device, dtype, frame)
+        report = measure_limits(subject, samples, new_tokens, repeats)
+        found = report.to_dict()
+        out.print(f"{subject.lvlm.name}, frame {frame}: {describe_tokens(subject)}, N = {samples}, {new_tokens} tokens")
+        out.print(
+            f"decode step {report.step_ms:.2f} ms, reading the weights {report.floor_ms:.2f} ms at "
+            f"{report.bandwidth_gb_s:.1f} GB/s: {found['step / floor']:.2f} of it"
+        )
+        out.print(
+            f"N = {samples} takes {report.many_s:.2f} s, N = 1 {report.one_s:.2f} s: {found['N samples / one']:.2f}"
+        )
+        out.print(f"attention and selection: {report.looking_share:.1%} of the call")
+        peak = "unknown" if report.peak_mb is None else f"{report.peak_mb:.0f} MB"
+        out.print(f"added memory at its peak: {peak}, weights {report.weights_mb:.0f} MB")
+        finish(subject.lvlm.device, found, json_file)
+
+
 @app.command(epilog="Example: acs-bench selector --candidates 10")
 def selector(
     candidates: Annotated[int, typer.Option(help="Candidates of a case.", min=1)] = 10,

@@ -32,7 +32,7 @@ def measuring(threads: int) -> Iterator[None]:
     yield
 
 
-def make_subject(shape: str, image_tokens: int, phrases: int, device: str, dtype: str, frame: str) -> Any:
+def make_subject(shape: str, image_tokens: int | None, phrases: int, device: str, dtype: str, frame: str) -> Any:
     """What the options name; wrong ones are wrong usage."""
     from acs_core.lvlm.loading import DTYPES
 
@@ -55,7 +55,6 @@ def size_of(text: str, option: str) -> tuple[int, int]:
 
 def device_of(name: str) -> Any:
     """The torch device of that name."""
-
     from acs_core.lvlm.loading import pick_device
 
     return pick_device(name)

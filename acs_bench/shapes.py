@@ -18,6 +18,8 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
 )
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from acs_bench.errors import BenchError
 from acs_core.lvlm.base import LVLM, Family, Prompt
@@ -28,6 +30,8 @@ from acs_core.lvlm.qwen2_5_vl import Qwen2_5_VL
 PAD, EOS, BOS, IMAGE, VISION_START, VISION_END, VIDEO, FIRST_WORD = 0, 1, 2, 4, 5, 6, 7, 20
 SHARED_TEXT, OWN_TEXT = 100, 100  # prompt tokens between image and phrase, and from the phrase on, as in appendix D
 PATCH = 14  # pixels; both families merge 2 x 2 patches into one image token
+MAX_TILES = 12  # of InternVL's processor
+MAX_PIXELS = 16384 * (2 * PATCH) ** 2  # of Qwen2.5-VL's
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,17 @@ def random_prompts(lvlm: LVLM, image_tokens: int, phrases: int = 1, seed: int = 
             Prompt(f"phrase {k}", input_ids, positions, vision, (last - cells, last), grid, (640, 480), (1e3, 1e3))
         )
     return tuple(prompts)
+
+
+def tokens_of_frame(name: str, width: int, height: int) -> int:
+    """How many image tokens the processor of the model of shape ``name`` makes of a frame, with its usual limits."""
+    if isinstance(SHAPES[name].family, Qwen2_5_VL):
+        rows, columns = smart_resize(height, width, factor=2 * PATCH, max_pixels=MAX_PIXELS)
+        return rows * columns // (2 * PATCH) ** 2
+    tile = SHAPES[name].config().vision_config.image_size[0]
+    columns, rows = get_optimal_tiled_canvas((height, width), (tile, tile), 1, MAX_TILES)
+    tiles = columns * rows
+    return (tiles + (tiles > 1)) * SHAPES[name].config().image_seq_length  # and a thumbnail
 
 
 def _qwen_vision(tokens: int, generator: torch.Generator) -> tuple[dict[str, torch.Tensor], int, tuple[int, int]]:

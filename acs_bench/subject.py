@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from acs_bench.shapes import FIRST_WORD, SHAPES, random_lvlm, random_prompts
+from acs_bench.shapes import FIRST_WORD, SHAPES, random_lvlm, random_prompts, tokens_of_frame
 from acs_core.assets import resolve_model
 from acs_core.heads import Head, HeadFile
 from acs_core.identity import ModelIdentity
@@ -55,12 +55,12 @@ class Subject:
 
 
 def load_subject(
-    shape: str, image_tokens: int, phrases: int, device: str, dtype: str, frame: tuple[int, int] = (640, 480)
+    shape: str, image_tokens: int | None, phrases: int, device: str, dtype: str, frame: tuple[int, int] = (640, 480)
 ) -> Subject:
     """The model that ``shape`` names, a shape or a model's name, folder or hub id, and prompts for it.
 
-    A random model's picture has about ``image_tokens`` tokens; a real one decides itself, by the ``frame`` (width,
-    height) in pixels.
+    A random model's picture has about ``image_tokens`` tokens or, with None, as many as its processor would make of a
+    ``frame`` of (width, height) pixels; a real one decides itself.
 
     Raises:
         BenchError, ModelError: it cannot be made or loaded.
@@ -70,7 +70,8 @@ def load_subject(
         half = torch.bfloat16 if target.type == "cuda" else torch.float32
         lvlm = random_lvlm(shape, target, half if dtype == "auto" else DTYPES[dtype])
         words: Sequence[int] = range(FIRST_WORD, FIRST_WORD + 200)
-        return Subject(lvlm, random_prompts(lvlm, image_tokens, phrases), tuple(words))
+        tokens = image_tokens or tokens_of_frame(shape, *frame)
+        return Subject(lvlm, random_prompts(lvlm, tokens, phrases), tuple(words))
     lvlm = load_lvlm(resolve_model(shape), device=device, dtype=dtype)
     width, height = frame
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)

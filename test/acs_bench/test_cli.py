@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from acs_bench import cli, console
-from acs_bench.shapes import SHAPES, random_lvlm, random_prompts
+from acs_bench.shapes import SHAPES, random_lvlm, random_prompts, tokens_of_frame
 from acs_core.errors import AcsError
 
 SMALL = ["--image-tokens", "16", "--new-tokens", "10"]
@@ -45,10 +45,28 @@ def test_a_real_model_by_name(run):
 
 
 def test_phrases_together_and_apart(run):
-    printed, found = run("phrases", "--shape", "tiny-internvl", "--new-tokens", "10", "--phrases", "3", "--samples", "2")
+    printed, found = run(
+        "phrases", "--shape", "tiny-internvl", "--new-tokens", "10", "--phrases", "3", "--samples", "2"
+    )
     assert (found["phrases"], found["samples"]) == (3, 2)
     assert found["ratio"] == pytest.approx(found["together_s"] / found["apart_s"])
     assert "of 6 responses are the same both ways" in printed
+
+
+def test_limits_of_the_hardware(run):
+    printed, found = run("limits", "--shape", "tiny-internvl", "--samples", "2", "--new-tokens", "20", "--repeats", "1")
+    assert found["N samples / one"] == pytest.approx(found["many_s"] / found["one_s"])
+    assert found["step / floor"] == pytest.approx(found["step_ms"] / found["floor_ms"])
+    assert 0 < found["looking_share"] < 1 and found["bandwidth_gb_s"] > 0
+    assert "reading the weights" in printed
+
+
+@pytest.mark.parametrize(
+    ("shape", "frame", "tokens"),
+    [("7b", (640, 480), 23 * 17), ("7b", (1920, 1080), 69 * 39), ("8b", (640, 480), 13 * 256), ("8b", (448, 448), 256)],
+)
+def test_tokens_of_a_frame(shape, frame, tokens):
+    assert tokens_of_frame(shape, *frame) == tokens
 
 
 def test_the_selector_by_itself(run, monkeypatch):
