@@ -70,10 +70,10 @@ class CameraSet:
                 camera.ignore()
 
     @property
-    def inputs(self) -> Sequence[tuple[str, str, bool]]:
-        """Name and image topic of each camera, and whether it is subscribed to."""
+    def inputs(self) -> Sequence[tuple[str, str, float | None]]:
+        """Name and image topic of each camera, and since when it is subscribed to, in steady seconds."""
         with self._lock:
-            return [(c.name, c.topic, c.listening) for c in self._cameras.values()]
+            return [(c.name, c.topic, c.since) for c in self._cameras.values()]
 
     def introduce(self, method: str, database: str) -> None:
         """Publish VisionInfo for who comes now or later: the method, and what the class ids are."""

@@ -60,10 +60,6 @@ class GroundServer:
             self.asker.withdraw(goal)
             goal.finish(ABORTED, reason)
 
-    def destroy(self) -> None:
-        """Take the action away."""
-        self._server.destroy()
-
     def give_up(self, goal: GroundGoal, reason: str) -> None:
         """Abort a goal that waits; one that runs goes on."""
         if self.asker.withdraw(goal, stop=False):

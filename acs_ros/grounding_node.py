@@ -242,8 +242,8 @@ class GroundingNode(LifecycleNodeMixin, Node):
         self.cameras.demand_changed()
 
     @property
-    def inputs(self) -> Sequence[tuple[str, str, bool]]:
-        """Name and image topic of each camera, and whether it is subscribed to."""
+    def inputs(self) -> Sequence[tuple[str, str, float | None]]:
+        """Name and image topic of each camera, and since when it is subscribed to, in steady seconds."""
         return self.cameras.inputs
 
     @property
