@@ -146,9 +146,13 @@ class CameraSet:
 
     def _adjust(self, *_: Any) -> None:
         with self._lock:
-            for camera in self._cameras.values():
-                wanted = self._open and self.asker is not None and self.asker.wants_frames(camera.name)
-                if wanted:
+            names = list(self._cameras)
+        # Asked without our lock: the asker holds its own while it hands frames to the model's thread, which may just
+        # now wait for ours to publish. Should the answer be outdated when it is used, somebody has triggered us again.
+        wanted = {name for name in names if self.asker is not None and self.asker.wants_frames(name)}
+        with self._lock:
+            for name, camera in self._cameras.items():
+                if self._open and name in wanted:
                     camera.listen()
                 elif camera.listening:
                     camera.ignore()

@@ -94,10 +94,9 @@ class GroundServer:
         if goal.request.deadline > 0:
             wait = min(wait, goal.request.deadline)
         goal.tell(Feedback.STAGE_IMAGE)
-        problem = self.asker.take_goal(goal, has_picture=False)
-        if not problem:
-            goal.end_after(wait, lambda: f"no image came within {wait:g} s: {self.outlet.why_no_image(goal.camera)}")
-        return problem
+        # Before the goal is handed over: a frame may come at once, and ends this wait.
+        goal.end_after(wait, lambda: f"no image came within {wait:g} s: {self.outlet.why_no_image(goal.camera)}")
+        return self.asker.take_goal(goal, has_picture=False)
 
     def _problem(self, goal: GroundGoal) -> str:
         """Why the goal cannot be taken, or an empty string."""

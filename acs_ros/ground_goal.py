@@ -22,7 +22,7 @@ from acs_core.errors import Cancelled
 from acs_core.phrase import clean_phrase
 from acs_core.types import ShouldStop
 from acs_ros.asking import Asker, describe
-from acs_ros.engine import question_of, sampling_of
+from acs_ros.engine import Question, question_of, sampling_of
 from acs_ros.frames import Frame
 from acs_ros.ledger import Ledger
 from acs_ros.outlet import Answer, Outlet
@@ -109,7 +109,8 @@ class GroundGoal:
     def tell(self, stage: str) -> None:
         """Send feedback."""
         if not self.done:
-            self._handle.publish_feedback(Feedback(stage=stage, elapsed=time.monotonic() - self._accepted))
+            with contextlib.suppress(RCLError, InvalidHandle):  # the node is being destroyed
+                self._handle.publish_feedback(Feedback(stage=stage, elapsed=time.monotonic() - self._accepted))
 
     def run(self, should_stop: ShouldStop) -> None:
         """Ask the model; on its thread."""
@@ -117,8 +118,22 @@ class GroundGoal:
         if self.done:
             return
         self._execute()
+        try:
+            if self._frame is None:
+                raise Cancelled("the goal has no picture")
+            answer = self._server.asker.work(self._frame, self._question(), should_stop, self.tell)
+            if should_stop():
+                raise Cancelled("stopped when the answer was ready")
+            self._server.asker.send(answer)  # first to the topics, so that who waits for the goal has them at hand
+            self.succeed(answer)
+        except Cancelled as error:
+            self.finish(ABORTED, str(error))
+        except Exception as error:  # told in the result; the next goal gets its chance
+            self.finish(ABORTED, describe(error))
+
+    def _question(self) -> Question:
         request, settings = self.request, self._server.settings()
-        question = replace(
+        return replace(
             question_of(settings, (clean_phrase(request.phrase, settings.max_phrase_chars),)),
             sampling=sampling_of(settings, request.samples),
             multiple=request.multiple,
@@ -126,19 +141,6 @@ class GroundGoal:
             deadline=self._left() or 0.0,
             with_attention=self._server.outlet.attention_wanted(self.camera),
         )
-        try:
-            if self._frame is None:
-                raise Cancelled("the goal has no picture")
-            answer = self._server.asker.work(self._frame, question, should_stop, self.tell)
-            if should_stop():
-                raise Cancelled("stopped when the answer was ready")
-        except Cancelled as error:
-            self.finish(ABORTED, str(error))
-        except Exception as error:  # told in the result; the next goal gets its chance
-            self.finish(ABORTED, describe(error))
-        else:
-            self._server.asker.send(answer)  # first to the topics, so that who waits for the goal has them at hand
-            self.succeed(answer)
 
     def is_for(self, handle: Any) -> bool:
         """Whether it is this goal that rclpy speaks of."""
@@ -147,26 +149,26 @@ class GroundGoal:
     def succeed(self, answer: Answer) -> None:
         """Its answer; a reason in words goes along where nothing was found."""
         composed = answer.messages
-        self._result = Ground.Result(
+        result = Ground.Result(
             detections=composed.detections,
             detections_3d=composed.detections_3d,
             candidates=composed.candidates[0],
             message=answer.results[0].reason,
         )
-        self.finish(SUCCEEDED, self._result.message)
+        self.finish(SUCCEEDED, result.message, result)
 
     def abandon(self, reason: str) -> None:
         """It was not begun."""
         self.finish(ABORTED, reason)
 
-    def finish(self, outcome: str, message: str) -> None:
+    def finish(self, outcome: str, message: str, result: Ground.Result | None = None) -> None:
         """Settle how it ends, once: a goal that ended already stays as it is. Returns at once."""
         with self._lock:
             if self.done:
                 return
             self._outcome = outcome
-            if outcome != SUCCEEDED:
-                self._result = Ground.Result(message=message)
+            self._result = result or Ground.Result(message=message)
+            if result is None:
                 self._result.detections.header = self._frame.header if self._frame else Header()
             self._done.set()
         self._stop_timer()
