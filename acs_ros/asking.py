@@ -10,64 +10,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
 
 from acs_core.errors import AcsError, Cancelled
-from acs_core.types import GroundingResult, ShouldStop
+from acs_core.types import ShouldStop
 from acs_ros.engine import OnStage, Question, ask, question_of
 from acs_ros.frames import Frame
 from acs_ros.grounder_source import GrounderLike, free_memory
 from acs_ros.ledger import Ledger
+from acs_ros.outlet import Answer, Goal, Outlet
 from acs_ros.parameter_table import ON_DEMAND
 from acs_ros.parameters import Settings
 from acs_ros.queries import clean_queries, split_text
-from acs_ros.worker import NewestJobWorker, Task
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Results about one frame, one per phrase; ``messages`` is what the outlet made of them, ready to be sent."""
-
-    frame: Frame
-    results: tuple[GroundingResult, ...]
-    messages: Any
-    began: float
-
-
-class Outlet(Protocol):
-    """Where answers and complaints go."""
-
-    def attention_wanted(self, camera: str) -> bool:
-        """Whether somebody looks at the attention."""
-
-    def complete(self, frame: Frame) -> Frame:
-        """The frame with its depth image and camera info, where there are some."""
-
-    def compose(self, frame: Frame, image: np.ndarray, results: tuple[GroundingResult, ...]) -> Any:
-        """Make the messages of an answer; on the model's thread, and it may take its time."""
-
-    def publish(self, answer: Answer) -> None:
-        """Send an answer; on the model's thread, and it must be short."""
-
-    def complain(self, problem: str) -> None:
-        """Tell a person that a frame has no answer."""
-
-    def demand_changed(self) -> None:
-        """:meth:`Asker.wants_frames` may say something else now; on any thread, and it must be short."""
-
-
-class Goal(Task, Protocol):
-    """A single question that may still need a frame."""
-
-    @property
-    def camera(self) -> str:
-        """Which camera's next frame it waits for."""
-
-    def take_frame(self, frame: Frame) -> None:
-        """Here it is."""
+from acs_ros.worker import NewestJobWorker
 
 
 class Asker:

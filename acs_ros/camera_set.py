@@ -13,10 +13,11 @@ from std_msgs.msg import Header
 from vision_msgs.msg import VisionInfo
 
 from acs_core.types import GroundingResult
-from acs_ros.asking import Answer, Asker
+from acs_ros.asking import Asker
 from acs_ros.cameras import LOG_PERIOD_S, Camera
 from acs_ros.frames import Frame
 from acs_ros.ledger import Ledger
+from acs_ros.outlet import Answer
 from acs_ros.outputs import Composed
 from acs_ros.parameters import Settings
 from acs_ros.qos import LATCHED
@@ -69,10 +70,10 @@ class CameraSet:
                 camera.ignore()
 
     @property
-    def inputs(self) -> Sequence[tuple[str, str, bool]]:
-        """Name and image topic of each camera, and whether it is subscribed to."""
+    def inputs(self) -> Sequence[tuple[str, str, float | None]]:
+        """Name and image topic of each camera, and since when it is subscribed to, in steady seconds."""
         with self._lock:
-            return [(c.name, c.topic, c.listening) for c in self._cameras.values()]
+            return [(c.name, c.topic, c.since) for c in self._cameras.values()]
 
     def introduce(self, method: str, database: str) -> None:
         """Publish VisionInfo for who comes now or later: the method, and what the class ids are."""
@@ -145,9 +146,13 @@ class CameraSet:
 
     def _adjust(self, *_: Any) -> None:
         with self._lock:
-            for camera in self._cameras.values():
-                wanted = self._open and self.asker is not None and self.asker.wants_frames(camera.name)
-                if wanted:
+            names = list(self._cameras)
+        # Asked without our lock: the asker holds its own while it hands frames to the model's thread, which may just
+        # now wait for ours to publish. Should the answer be outdated when it is used, somebody has triggered us again.
+        wanted = {name for name in names if self.asker is not None and self.asker.wants_frames(name)}
+        with self._lock:
+            for name, camera in self._cameras.items():
+                if self._open and name in wanted:
                     camera.listen()
                 elif camera.listening:
                     camera.ignore()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +56,7 @@ class Camera:
         self._side_group = MutuallyExclusiveCallbackGroup()
         self._stamps = StampWatch(self.topic)
         self._subscriptions: list[Any] = []
+        self.since: float | None = None  # steady seconds: when it was subscribed to
         self._lock = threading.Lock()
         self._depths: deque[Image] = deque(maxlen=DEPTH_KEPT)
         self._info: CameraInfo | None = None
@@ -81,11 +83,11 @@ class Camera:
         )
         if settings.use_depth:
             made.append(self._subscribe(Image, self._prefix + "depth", self._on_depth, sensor(5), self._side_group))
-        self._subscriptions = made
+        self._subscriptions, self.since = made, time.monotonic()
 
     def ignore(self) -> None:
         """Unsubscribe."""
-        made, self._subscriptions = self._subscriptions, []
+        made, self._subscriptions, self.since = self._subscriptions, [], None
         for subscription in made:
             self._node.destroy_subscription(subscription)
         self.forget()

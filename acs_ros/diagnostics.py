@@ -28,11 +28,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Input:
-    """One camera's topic: how many publish there, and when its last image came."""
+    """One camera's topic: how many publish there, when its last image came, and since when it is subscribed to."""
 
     topic: str
     publishers: int
     last_image: float | None = None
+    since: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def verdict(facts: Facts, at: Situation) -> tuple[bytes, str]:
 
 def _no_images(facts: Facts, at: Situation) -> tuple[bytes, str] | None:
     for camera in at.inputs:
-        heard = camera.last_image if camera.last_image is not None else at.active_since
+        heard = max((t for t in (camera.last_image, camera.since, at.active_since) if t is not None), default=None)
         if heard is None or at.now - heard > at.image_timeout:
             if facts.image_qos_problem:
                 return ERROR, facts.image_qos_problem

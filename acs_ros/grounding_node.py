@@ -6,10 +6,9 @@ Loading blocks only the transition that asked for it, and not the end of the pro
 
 from __future__ import annotations
 
-import functools
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
@@ -36,23 +35,9 @@ from acs_ros.qos import OVERRIDABLE, reliable
 from acs_ros.queries import show_queries, split_text
 from acs_ros.reporter import Reporter
 from acs_ros.services import QueryServices
+from acs_ros.transitions import never_silent
 
 STOP_TIMEOUT_S = 10.0  # how long freeing the model waits for a running call, which is asked to stop at every token
-Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
-
-
-def _never_silent(transition: Transition) -> Transition:
-    """rclpy turns an exception in a transition into ERROR without a word; this one says what it was."""
-
-    @functools.wraps(transition)
-    def guarded(self: GroundingNode, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            return transition(self, state)
-        except Exception as error:
-            self.get_logger().error(f"{transition.__name__} failed: {''.join(traceback.format_exception(error))}")
-            return TransitionCallbackReturn.ERROR
-
-    return guarded
 
 
 class GroundingNode(LifecycleNodeMixin, Node):
@@ -103,7 +88,7 @@ class GroundingNode(LifecycleNodeMixin, Node):
 
     # --- lifecycle ---------------------------------------------------------------------------------------------------
 
-    @_never_silent
+    @never_silent
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model; FAILURE (back to unconfigured, configure again) when that does not work."""
         settings, began = self.settings, time.monotonic()
@@ -137,7 +122,7 @@ class GroundingNode(LifecycleNodeMixin, Node):
         )
         return super().on_configure(state)
 
-    @_never_silent
+    @never_silent
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the images, as far as they are wanted."""
         self.ledger.new_activation()
@@ -150,25 +135,25 @@ class GroundingNode(LifecycleNodeMixin, Node):
         self.get_logger().info(f"active ({self.settings.mode}): images from {topics}, {asked}")
         return result
 
-    @_never_silent
+    @never_silent
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop listening and ask the model to stop; nothing is published afterwards."""
         self._stop_asking("the node was deactivated")
         return super().on_deactivate(state)
 
-    @_never_silent
+    @never_silent
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model. The queries stay."""
         self._free_model()
         return super().on_cleanup(state)
 
-    @_never_silent
+    @never_silent
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free, from whatever state."""
         self.close()
         return super().on_shutdown(state)
 
-    @_never_silent
+    @never_silent
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured, with nothing left behind, whatever still fails: anything but SUCCESS here would end in
         *finalized*, from where only a restart of the process helps."""
@@ -257,8 +242,8 @@ class GroundingNode(LifecycleNodeMixin, Node):
         self.cameras.demand_changed()
 
     @property
-    def inputs(self) -> Sequence[tuple[str, str, bool]]:
-        """Name and image topic of each camera, and whether it is subscribed to."""
+    def inputs(self) -> Sequence[tuple[str, str, float | None]]:
+        """Name and image topic of each camera, and since when it is subscribed to, in steady seconds."""
         return self.cameras.inputs
 
     @property

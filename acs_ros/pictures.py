@@ -12,6 +12,7 @@ from acs_core.overlay import draw_result
 from acs_core.types import GroundingResult, Outcome
 
 MIN_SIDE = 480  # pixels: smaller pictures are enlarged by a whole factor
+MAX_GRID = 2400  # pixels: a grid of large pictures is made smaller, or it would not go through DDS
 OPAQUE = 0.75  # of the heat where the model looked most; nothing of it where it did not look
 WINNER, LOSER, LIGHT, DARK = (60, 255, 90), (255, 170, 60), (240, 240, 240), (22, 24, 28)
 
@@ -77,4 +78,5 @@ def _grid(tiles: Sequence[np.ndarray]) -> np.ndarray:
     for i, tile in enumerate(tiles):
         y, x = i // columns * height, i % columns * width
         canvas[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
-    return canvas
+    shrink = MAX_GRID / max(canvas.shape)
+    return canvas if shrink >= 1 else cv2.resize(canvas, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)

@@ -31,8 +31,8 @@ class Reported(Protocol):
         """The lifecycle state."""
 
     @property
-    def inputs(self) -> Sequence[tuple[str, str, bool]]:
-        """Name and image topic of each camera, and whether it is subscribed to."""
+    def inputs(self) -> Sequence[tuple[str, str, float | None]]:
+        """Name and image topic of each camera, and since when it is subscribed to, in steady seconds."""
 
 
 class Reporter:
@@ -62,8 +62,8 @@ class Reporter:
             state=about.state_label,
             queries=about.asker.queries,
             inputs=tuple(
-                Input(topic, self._node.count_publishers(topic), about.ledger.last_image_of(name))
-                for name, topic, _ in inputs
+                Input(topic, self._node.count_publishers(topic), about.ledger.last_image_of(name), since)
+                for name, topic, since in inputs
             ),
             query_topic=self.query_topic,
             image_timeout=settings.image_timeout,
@@ -74,7 +74,7 @@ class Reporter:
             active_since=about.active_since,
             mode=settings.mode,
             held=about.asker.held,
-            listening=any(on for _, _, on in inputs),
+            listening=any(since is not None for _, _, since in inputs),
             rates=about.ledger.rates([name for name, _, _ in inputs]),
             memory=measure_memory(),
             limits=Limits(

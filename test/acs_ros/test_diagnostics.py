@@ -37,6 +37,7 @@ FINE = Facts(images=3, answered=2, last_image=99.0, last_answer=99.5)
         ({}, {"inputs": (Input("/camera/image", 0),)}, WARN, "nobody publishes there"),
         ({}, {"inputs": (Input("/camera/image", 1, 90.0),)}, WARN, "sends nothing"),
         ({}, {"inputs": (*AT.inputs, Input("/right/image", 0, 90.0))}, WARN, "no images on /right/image"),
+        ({}, {"inputs": (Input("/camera/image", 1, 60.0, 99.0),)}, OK, "answering 'key'"),
         ({}, {"inputs": (NEVER,), "listening": False, "mode": "on_demand"}, OK, "ready: waiting to be asked"),
         ({"image_qos_problem": "QoS clash"}, {"inputs": (NEVER,)}, ERROR, "QoS clash"),
         ({"image_qos_problem": "QoS clash"}, {}, OK, "answering"),

@@ -14,6 +14,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from acs_core.errors import ModelError
+from acs_ros.parameter_table import SPECS
 
 WARN, ERROR = 1, 2
 
@@ -226,6 +227,37 @@ def test_services_and_parameters_answer_while_the_model_works(rig, grounder, ima
 def test_bad_parameter_values_are_refused_with_the_reason(rig, name, value, said):
     (outcome,) = rig.node.set_parameters([Parameter(name, value=value)])
     assert not outcome.successful and said in outcome.reason
+
+
+def _other(spec):
+    """A good value that is not the default."""
+    if spec.choices:
+        return next(c for c in spec.choices if c != spec.default)
+    if isinstance(spec.default, bool):
+        return not spec.default
+    if isinstance(spec.default, str):
+        return "other"
+    return spec.low if spec.low != spec.default else spec.high
+
+
+def test_every_parameter_can_be_set_where_it_may_and_is_refused_where_not(rig, until):
+    change = rig.peer.create_client(SetParameters, "/grounding/set_parameters")
+    until(change.service_is_ready, "the service")
+    for spec in SPECS:
+        wanted = type(spec.default)(_other(spec))
+        asked = change.call_async(
+            SetParameters.Request(parameters=[Parameter(spec.name, value=wanted).to_parameter_msg()])
+        )
+        until(asked.done, "the outcome")
+        (outcome,) = asked.result().results
+        assert outcome.successful is spec.live, (spec.name, outcome.reason)
+        if spec.live:
+            assert getattr(rig.node.settings, spec.name) == wanted
+        else:
+            assert outcome.reason.startswith(f"{spec.name} is read when the node is configured")
+        if spec.high is not None:
+            (outcome,) = rig.node.set_parameters([Parameter(spec.name, value=type(spec.default)(spec.high + 1))])
+            assert not outcome.successful and spec.name in outcome.reason
 
 
 def test_parameters_of_the_model_change_when_unconfigured(make_rig, grounder):

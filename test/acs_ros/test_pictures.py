@@ -60,3 +60,9 @@ def test_several_phrases_stand_in_a_grid(result, count, columns, rows):
     np.testing.assert_array_equal(grid[: one.shape[0], : one.shape[1]], one)
     if columns * rows > count:
         assert (grid[-one.shape[0] :, -one.shape[1] :] == DARK).all()
+
+
+def test_a_grid_of_large_pictures_is_made_smaller(result):
+    large = np.zeros((1080, 1920, 3), np.uint8)
+    grid = debug_picture(large, [result("key", (1920, 1080))] * 3)
+    assert max(grid.shape) == 2400 and debug_picture(large, [result("key", (1920, 1080))]).shape[1] == 1920

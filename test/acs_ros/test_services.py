@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from acs_msgs.srv import ListQueries, SetQueries
 from std_msgs.msg import String
@@ -93,3 +95,21 @@ def test_the_mode_changes_while_the_node_is_active(rig, grounder, image, until):
     until(lambda: rig.images.get_subscription_count() == 0, "the camera to be left alone")
     (outcome,) = rig.node.set_parameters([Parameter("mode", value="continuous")])
     until(lambda: rig.images.get_subscription_count() == 1, "the camera to be heard again")
+
+
+def test_frames_queries_answers_and_subscriptions_do_not_wait_for_each_other_in_a_ring(
+    make_rig, grounder, image, until
+):
+    """Each holds a lock of its own while it needs the next one's: the camera set, the asker, the model's worker."""
+    rig = make_rig(lambda settings: grounder, diagnostics_period=60.0)
+    rig.activate()
+    texts = itertools.cycle(["key", "mug", "key; mug"])
+    timers = [
+        rig.peer.create_timer(0.001, lambda: rig.images.publish(image())),
+        rig.peer.create_timer(0.002, lambda: rig.queries.publish(String(data=next(texts)))),
+        rig.node.create_timer(0.001, rig.node.cameras.demand_changed),
+    ]
+    until(lambda: rig.node.ledger.facts().answered > 300, "many answers")
+    for timer in timers:
+        timer.cancel()
+    assert rig.status()[0] == 0
