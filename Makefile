@@ -13,7 +13,7 @@ unexport RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 export FASTDDS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds_profile.xml
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: help env demo test lint format clean
+.PHONY: help env demo test lint bench format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -32,6 +32,19 @@ lint: env ## check style and types
 	@$(RUN)/ruff check .
 	@$(RUN)/ruff format --check .
 	@$(RUN)/mypy
+
+BENCH := $(RUN)/acs-bench
+FOUND := docs/benchmarks
+bench: env ## measure this machine anew into docs/benchmarks (about 15 minutes; leave the machine alone meanwhile)
+	@mkdir -p $(FOUND)
+	@$(BENCH) --repeats 3 --json $(FOUND)/engine.json
+	@$(BENCH) phrases --repeats 3 --json $(FOUND)/phrases.json
+	@$(BENCH) limits --json $(FOUND)/limits.json
+	@$(BENCH) selector --json $(FOUND)/selector.json
+	@$(BENCH) load --json $(FOUND)/load.json
+	@$(BENCH) ros --json $(FOUND)/ros.json
+	@$(BENCH) quantization --image docs/sample.png --phrase key --json $(FOUND)/quantization.json
+	@$(BENCH) sweep --plot $(FOUND)/sweep.png --json $(FOUND)/sweep.json
 
 format: env ## apply the style
 	@$(RUN)/ruff check --fix .
