@@ -12,6 +12,7 @@ import pytest
 
 ROSDEP = {"numpy": "python3-numpy", "cv2": "python3-opencv", "PIL": "python3-pil"}
 WHEELS = {"cv2": "opencv-python-headless", "PIL": "pillow", "tokenizers": "transformers"}  # transformers brings it
+UNSEEN = {"accelerate"}  # transformers uses it to load weights straight onto their device; nobody else imports it
 OWN = {"acs_core", "acs_ros", "training"}
 
 
@@ -53,4 +54,4 @@ def test_every_import_is_declared(running, declared, required):
 
 def test_everything_declared_is_imported(running, declared, required, repo):
     assert declared - {ROSDEP.get(n, n) for n in running} == set()
-    assert required - {WHEELS.get(n, n) for n in running | imports(repo / "training")} == set()
+    assert required - UNSEEN - {WHEELS.get(n, n) for n in running | imports(repo / "training")} == set()
