@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import Unpack
 
 import numpy as np
 
+from acs_core.asked import GroundOptions
 from acs_core.geometry import Box
 from acs_core.types import Candidate, Detection, GroundingResult, Outcome, Response, ScoreKind
 from acs_ros.main import main
@@ -21,8 +23,13 @@ class InstantGrounder:
     selector_name = "instant"
     device = "none"
 
-    def ground(self, image: np.ndarray, phrase: str, **_: Any) -> GroundingResult:
+    def ground_many(
+        self, image: np.ndarray, phrases: Sequence[str], **_: Unpack[GroundOptions]
+    ) -> tuple[GroundingResult, ...]:
         """The same answer to every question about an (H, W, 3) picture."""
+        return tuple(self._answer(image, phrase) for phrase in phrases)
+
+    def _answer(self, image: np.ndarray, phrase: str) -> GroundingResult:
         candidates = tuple(
             Candidate(Box(1.0, 1.0, 20.0, 20.0 + k), phrase, k, 0, (0, 0, 0, 0), 0.5, 0.5, 0, Outcome.OUTRANKED)
             for k in range(CANDIDATES)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, Unpack
 
 import numpy as np
 
-from acs_core.types import GroundingResult, SamplingConfig, ShouldStop
+from acs_core.asked import GroundOptions
+from acs_core.types import GroundingResult
 from acs_ros.parameters import Settings
 
 
@@ -29,17 +30,10 @@ class GrounderLike(Protocol):
     def device(self) -> object:
         """The torch device."""
 
-    def ground(
-        self,
-        image: np.ndarray,
-        phrase: str,
-        *,
-        sampling: SamplingConfig | None = None,
-        multiple: bool = False,
-        min_score: float = 0.0,
-        should_stop: ShouldStop | None = None,
-    ) -> GroundingResult:
-        """Find ``phrase`` in an (H, W, 3) uint8 RGB image; raises Cancelled soon after ``should_stop`` says so."""
+    def ground_many(
+        self, image: np.ndarray, phrases: Sequence[str], **options: Unpack[GroundOptions]
+    ) -> tuple[GroundingResult, ...]:
+        """Finds each phrase in an (H, W, 3) uint8 RGB image; raises Cancelled soon after ``should_stop`` says so."""
 
 
 GrounderLoader = Callable[[Settings], GrounderLike]
@@ -53,8 +47,6 @@ def load_grounder(settings: Settings) -> GrounderLike:
     """
     from acs_core.grounder import Grounder  # late: torch takes seconds, and the node should appear at once
 
-    # Named only where wanted, so that an engine without the option still loads.
-    options: dict[str, Any] = {} if settings.quantization == "none" else {"quantization": settings.quantization}
     return Grounder.from_pretrained(
         settings.model,
         selector=settings.selector,
@@ -64,7 +56,7 @@ def load_grounder(settings: Settings) -> GrounderLike:
         revision=settings.revision or None,
         device=settings.device,
         dtype=settings.dtype,
-        **options,
+        quantization=settings.quantization,
     )
 
 

@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +91,9 @@ class FakeGrounder:
 
     def __post_init__(self) -> None:
         self.gate.set()
+
+    def ground_many(self, image: np.ndarray, phrases: Sequence[str], **options: Any) -> tuple[GroundingResult, ...]:
+        return tuple(self.ground(image, phrase, **options) for phrase in phrases)
 
     def ground(
         self, image: np.ndarray, phrase: str, *, should_stop: Any = None, on_stage: Any = None, **options: Any
