@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch.utils.data import DataLoader
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, PearsonCorrCoef
 
 from acs_core.regressor import AttentionIoURegressor
@@ -127,6 +128,8 @@ def fit(
         )
         last = folder / "last.ckpt" if folder else None
         resume = str(last) if last and last.exists() else None
+        if resume:
+            _catch_up(train_batches, resume)
         trainer.fit(model, train_batches, held_batches, ckpt_path=resume, weights_only=False)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -216,6 +219,12 @@ class Regression(lightning.LightningModule):
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.config.epochs)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+
+def _catch_up(batches: DataLoader[Batch], checkpoint: str) -> None:
+    """Tells the sampler where a resumed run begins: the trainer does so only after the first order was drawn."""
+    loops = torch.load(checkpoint, map_location="cpu", weights_only=False)["loops"]
+    batches.sampler.set_epoch(loops["fit_loop"]["epoch_progress"]["current"]["completed"])  # type: ignore[attr-defined]
 
 
 class _Notes(Callback):

@@ -21,7 +21,7 @@ def files(collection, fresh_collection, tmp_path_factory):
 
 def test_each_kind_and_temperature_is_judged(files):
     rows = json.loads((files[0] / "fit.json").read_text())["agreement"]
-    assert [(r["where"], r["temperature"], r["kind"]) for r in rows][0] == ("held-out images", 1.0, "all")
+    assert next((r["where"], r["temperature"], r["kind"]) for r in rows) == ("held-out images", 1.0, "all")
     assert ("fresh", 0.5, "all") in [(r["where"], r["temperature"], r["kind"]) for r in rows]
 
 
