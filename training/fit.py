@@ -224,7 +224,7 @@ class Regression(lightning.LightningModule):
 def _catch_up(batches: DataLoader[Batch], checkpoint: str) -> None:
     """Tells the sampler where a resumed run begins: the trainer does so only after the first order was drawn."""
     loops = torch.load(checkpoint, map_location="cpu", weights_only=False)["loops"]
-    batches.sampler.set_epoch(loops["fit_loop"]["epoch_progress"]["current"]["completed"])  # type: ignore[attr-defined]
+    batches.sampler.set_epoch(loops["fit_loop"]["epoch_progress"]["current"]["processed"])  # type: ignore[attr-defined]
 
 
 class _Notes(Callback):
