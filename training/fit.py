@@ -100,14 +100,9 @@ def fit(
     lightning.seed_everything(config.seed, verbose=False)
     model = Regression(data.maps.shape[2:4], config)
     notes = _Notes(progress, [])
-    best = ModelCheckpoint(
-        folder,
-        "best",
-        monitor="val_mse",
-        save_last=True,
-        save_on_train_epoch_end=True,  # an epoch's numbers are complete only then
-        enable_version_counter=False,
-    )
+    # an epoch's numbers are complete only at its end, hence there
+    kept = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    checkpoints = [ModelCheckpoint(folder, "best", monitor="val_mse", **kept), ModelCheckpoint(folder, "last", **kept)]
     stop = EarlyStopping("val_mse", min_delta=config.min_improvement, patience=config.patience)
     train_batches, held_batches = (
         loader(data, index, size, shuffle, config.seed, workers)
@@ -118,7 +113,7 @@ def fit(
             max_epochs=config.epochs,
             accelerator="auto" if device == "auto" else {"cuda": "gpu"}.get(device.split(":")[0], device),
             devices="auto" if ":" not in device else [int(device.split(":")[1])],
-            callbacks=[stop, notes, *([best] if folder else [_BestInMemory(model)])],
+            callbacks=[stop, notes, *(checkpoints if folder else [_BestInMemory(model)])],
             logger=False,
             enable_checkpointing=folder is not None,
             enable_progress_bar=False,
