@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch.utils.data import DataLoader
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, PearsonCorrCoef
 
 from acs_core.regressor import AttentionIoURegressor
@@ -99,14 +100,9 @@ def fit(
     lightning.seed_everything(config.seed, verbose=False)
     model = Regression(data.maps.shape[2:4], config)
     notes = _Notes(progress, [])
-    best = ModelCheckpoint(
-        folder,
-        "best",
-        monitor="val_mse",
-        save_last=True,
-        save_on_train_epoch_end=True,  # an epoch's numbers are complete only then
-        enable_version_counter=False,
-    )
+    # an epoch's numbers are complete only at its end, hence there
+    kept = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    checkpoints = [ModelCheckpoint(folder, "best", monitor="val_mse", **kept), ModelCheckpoint(folder, "last", **kept)]
     stop = EarlyStopping("val_mse", min_delta=config.min_improvement, patience=config.patience)
     train_batches, held_batches = (
         loader(data, index, size, shuffle, config.seed, workers)
@@ -117,7 +113,7 @@ def fit(
             max_epochs=config.epochs,
             accelerator="auto" if device == "auto" else {"cuda": "gpu"}.get(device.split(":")[0], device),
             devices="auto" if ":" not in device else [int(device.split(":")[1])],
-            callbacks=[stop, notes, *([best] if folder else [_BestInMemory(model)])],
+            callbacks=[stop, notes, *(checkpoints if folder else [_BestInMemory(model)])],
             logger=False,
             enable_checkpointing=folder is not None,
             enable_progress_bar=False,
@@ -127,6 +123,8 @@ def fit(
         )
         last = folder / "last.ckpt" if folder else None
         resume = str(last) if last and last.exists() else None
+        if resume:
+            _catch_up(train_batches, resume)
         trainer.fit(model, train_batches, held_batches, ckpt_path=resume, weights_only=False)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -216,6 +214,12 @@ class Regression(lightning.LightningModule):
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.config.epochs)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+
+def _catch_up(batches: DataLoader[Batch], checkpoint: str) -> None:
+    """Tells the sampler where a resumed run begins: the trainer does so only after the first order was drawn."""
+    loops = torch.load(checkpoint, map_location="cpu", weights_only=False)["loops"]
+    batches.sampler.set_epoch(loops["fit_loop"]["epoch_progress"]["current"]["processed"])  # type: ignore[attr-defined]
 
 
 class _Notes(Callback):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acs_core.calibration import Calibration
+from acs_core.calibration import Calibration, WorkingPoint
 from acs_core.errors import CalibrationError
 from acs_core.identity import ModelIdentity
 
@@ -100,3 +100,41 @@ def test_made_for_something_else(model, selector, feature, says):
 
 def test_made_for_this():
     CURVE.check(FakeModel(), "acs-free", "attention_concentration")
+
+
+POINTS = (WorkingPoint(0.6, 0.2, 0.61, 0.9), WorkingPoint(0.8, 0.5, 0.83, 0.4))
+FULL = replace(CURVE, iou_x=(0.0, 1.0), iou_y=(0.1, 0.9), working_points=POINTS)
+
+
+def test_expected_iou_and_working_points_survive_the_file(tmp_path):
+    FULL.save(tmp_path / "c.json")
+    loaded = Calibration.load(tmp_path / "c.json")
+    assert loaded == FULL
+    assert loaded.expected_iou(np.array([0.0, 0.5, 2.0])) == pytest.approx([0.1, 0.5, 0.9])
+    assert CURVE.expected_iou(np.array([0.5])) is None
+
+
+@pytest.mark.parametrize(("wanted", "threshold"), [(0.5, 0.2), (0.6, 0.2), (0.7, 0.5), (0.8, 0.5), (0.9, None)])
+def test_the_threshold_for_a_precision_is_one_that_reached_it(wanted, threshold):
+    assert FULL.min_score(wanted) == threshold
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"iou_y": [0.9, 0.1]}, '"iou_y" must never decrease'),
+        ({"iou_x": []}, '"iou_x" and "iou_y" must be lists of one equal length'),
+        ({"iou_y": [0.1, 1.5]}, '"iou_y" must lie in'),
+        ({"working_points": 3}, '"working_points" must be a list'),
+        ({"working_points": [3]}, r'"working_points\[0\]" must be an object'),
+        ({"working_points": [{"wanted": 0.5}]}, r"working_points\[0\]"),
+        (
+            {"working_points": [{"wanted": 0.5, "min_score": 2, "precision": 0.5, "kept": 1}]},
+            r'"working_points\[0\]" must hold numbers in \[0, 1\]',
+        ),
+    ],
+)
+def test_damaged_additions_are_named(tmp_path, change, words):
+    (tmp_path / "c.json").write_text(json.dumps(FULL.to_dict() | change))
+    with pytest.raises(CalibrationError, match=words):
+        Calibration.load(tmp_path / "c.json")

@@ -120,7 +120,7 @@ def test_writes_picture_and_json(grounder, picture, tmp_path, capsys):
 def test_json_alone_goes_to_standard_output(grounder, picture, capsys, arguments):
     assert main([picture, "key", *arguments]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert data["detections"] == [{"box": [10, 5, 18, 15], "score": 0.9, "candidate": 1}]
+    assert data["detections"] == [{"box": [10, 5, 18, 15], "score": 0.9, "expected_iou": None, "candidate": 1}]
     assert [c["outcome"] for c in data["candidates"]] == ["outranked", "selected", "outranked"]
 
 

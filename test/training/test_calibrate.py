@@ -53,11 +53,7 @@ def test_working_points_keep_what_the_wanted_precision_allows():
     stated = np.repeat([0.9, 0.6, 0.3], 100)
     hit = np.concatenate([np.arange(100) < share for share in (95, 70, 10)]).astype(float)
     points = {p.wanted: p for p in working_points(stated, hit)}
-    assert (
-        points[0.9].min_score == 0.9
-        and points[0.9].precision == 0.95
-        and points[0.9].kept == pytest.approx(1 / 3, abs=1e-4)
-    )
+    assert (points[0.9].min_score, points[0.9].precision, points[0.9].kept) == (0.9, 0.95, 0.3333)
     assert points[0.8].min_score == 0.6 and points[0.8].precision == pytest.approx(0.825)
     assert points[0.5].min_score == 0.3 and points[0.5].kept == 1
     assert not working_points(np.full(30, 0.4), np.zeros(30)), "no threshold makes wrong boxes right"
