@@ -53,7 +53,12 @@ def test_every_data_file_exists(distribution, repo):
 
 
 def test_the_rooms_are_packages(distribution):
-    assert {name.partition(".")[0] for name in distribution.packages} == {"acs_bench", "acs_core", "acs_ros", "training"}
+    assert {name.partition(".")[0] for name in distribution.packages} == {
+        "acs_bench",
+        "acs_core",
+        "acs_ros",
+        "training",
+    }
 
 
 def test_assets_travel_with_the_code(distribution, repo):

@@ -101,7 +101,7 @@ def fit(
     model = Regression(data.maps.shape[2:4], config)
     notes = _Notes(progress, [])
     # an epoch's numbers are complete only at its end, hence there
-    kept = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    kept: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     checkpoints = [ModelCheckpoint(folder, "best", monitor="val_mse", **kept), ModelCheckpoint(folder, "last", **kept)]
     stop = EarlyStopping("val_mse", min_delta=config.min_improvement, patience=config.patience)
     train_batches, held_batches = (
