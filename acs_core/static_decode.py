@@ -39,7 +39,6 @@ class StaticRows:
         groups, _, dim = like.shape
         layers = range(len(reading.trunk.keys))
         self.capacity, self.n = capacity, n
-        # Zeros: a weight of 0 does not silence what is not a number.
         self.keys = [like.new_zeros(groups, trunk, dim) for _ in layers]
         self.values = [like.new_zeros(groups, trunk, dim) for _ in layers]
         self.own_keys = [like.new_zeros(n, groups, own, dim) for _ in layers]
@@ -53,6 +52,10 @@ class StaticRows:
         for mine, given in ((self.keys, trunk.keys), (self.values, trunk.values)):
             for buffer, tensor in zip(mine, given, strict=True):
                 buffer[:, : trunk.length].copy_(tensor)
+                buffer[:, trunk.length :].zero_()
+        # What a call that went wrong has left may not be a number, which a weight of 0 does not silence.
+        for store in (*self.own_keys, *self.own_values):
+            store.zero_()
         self.bias.fill_(-torch.inf)
         self.bias[: trunk.length] = 0.0
         self.slot.zero_()

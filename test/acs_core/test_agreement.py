@@ -5,6 +5,7 @@ from acs_core.geometry import Box
 from acs_core.types import Candidate, Response
 
 HERE, NEAR, THERE = Box(0, 0, 10, 10), Box(0, 0, 10, 12), Box(50, 50, 60, 60)
+ROUGHLY = Box(0, 0, 10, 16)  # IoU 0.63 with HERE
 
 
 def drawn(*answers):
@@ -22,6 +23,7 @@ def drawn(*answers):
         ([[HERE], [NEAR], [HERE], [HERE]], True),
         ([[HERE], [NEAR], [THERE], [HERE]], True),  # three of four
         ([[HERE], [THERE], [THERE], [HERE]], False),
+        ([[HERE], [ROUGHLY], [ROUGHLY], [HERE]], False),
         ([[], [], [], []], True),  # all say that it is not there
         ([[], [], [HERE], [HERE]], False),
         ([[HERE, HERE, HERE], [], [THERE], []], False),  # one response has one opinion

@@ -15,7 +15,7 @@ from acs_core.choice import choose
 from acs_core.cli import main, print_result
 from acs_core.errors import ModelError
 from acs_core.geometry import Box
-from acs_core.grounder import why_no_candidates
+from acs_core.judging import why_no_candidates
 from acs_core.serialize import result_to_dict
 from acs_core.types import Candidate, GroundingResult, Response, ScoreKind
 

@@ -64,6 +64,18 @@ def test_another_picture_uses_the_same_buffers(lvlm, picture, static):
     assert len(lvlm.graphs.kept) == 1
 
 
+def test_what_a_broken_call_left_does_not_matter(lvlm, picture, static):
+    config = SamplingConfig(num_samples=2, max_new_tokens=9, temperature=1.2, seed=4)
+    prompt = lvlm.prepare(picture, "key")
+    static()
+    before = sample(lvlm, prompt, config).response_ids
+    (decoder,) = lvlm.graphs.kept.values()
+    rows = decoder.rows
+    for buffer in (*rows.keys, *rows.values, *rows.own_keys, *rows.own_values):
+        buffer.fill_(torch.nan)
+    assert sample(lvlm, prompt, config).response_ids == before
+
+
 def test_only_a_few_are_kept(lvlm, picture):
     reading = read(lvlm, [lvlm.prepare(picture, "key")])
     with torch.inference_mode():
