@@ -9,8 +9,8 @@ import numpy as np
 from acs_core.clusters import overlaps
 from acs_core.types import Candidate, Response
 
-# Chosen on small objects of the rendered world's validation split (2,400 with tiny-internvl, 600 with tiny-qwen2.5-vl): at
-# IoU 0.5 a point of accuracy was lost, since boxes that agree so loosely may all be half right.
+# Chosen on small objects of the rendered world's validation split, 2,400 with tiny-internvl and 600 with
+# tiny-qwen2.5-vl: at IoU 0.5 a point of accuracy was lost, since boxes that agree so loosely may all be half right.
 FIRST = 4  # responses of the first wave
 MORE = 3  # responses of each later one
 SETTLED_SHARE = 0.75  # of the responses drawn so far
