@@ -25,11 +25,10 @@ class StoredMaps:
 
     def __init__(self, files: tuple[Path, ...], places: tuple[np.ndarray, ...], memory: int = MEMORY_BYTES) -> None:
         self._files = files
-        self._place = np.concatenate(places)  # (C, 4) row within the part
+        self._place = np.concatenate(places) if files else np.zeros((0, 4), np.int64)  # (C, 4) row within the part
         self._part = np.repeat(np.arange(len(files)), [len(p) for p in places])  # (C,)
         self._memory = memory
-        first = _arrays(files[0])[0]
-        self._map_shape = tuple(int(n) for n in first.shape[1:])
+        self._map_shape = tuple(int(n) for n in _arrays(files[0])[0].shape[1:]) if files else (1, 1, 1, 1)
         for file in files:
             if tuple(_arrays(file)[0].shape[1:]) != self._map_shape:
                 raise DataError(f"{file} holds maps of another shape than {files[0]}: it belongs to another collection")

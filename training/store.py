@@ -211,11 +211,11 @@ def part_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("part_[0-9][0-9][0-9][0-9][0-9]"))
 
 
-def read_store(folder: Path) -> Collection:
+def read_store(folder: Path, may_be_empty: bool = False) -> Collection:
     """What ``folder`` holds; the maps stay on disk until they are asked for.
 
     Raises:
-        DataError: no store, no part, a damaged one, or not one candidate.
+        DataError: no store, no part, a damaged one, or not one candidate (unless it ``may_be_empty``).
     """
     manifest = read_manifest(folder)
     rows, entropy, places, files, asked = [], [], [], [], []
@@ -234,9 +234,9 @@ def read_store(folder: Path) -> Collection:
             rows.append(table)
             entropy.append(part_entropy)
             places.append(place)
-    if not rows:
+    if not rows and not may_be_empty:
         raise DataError(f"{folder} holds {len(asked)} collected pairs and not one box: the model answers with none")
-    table = np.concatenate(rows)
+    table = np.concatenate(rows) if rows else np.zeros((0, len(COLUMNS) + len(TOKENS)))
     column = {name: table[:, i] for i, name in enumerate((*COLUMNS, *TOKENS))}
 
     def whole(*names: str) -> np.ndarray:
@@ -244,7 +244,7 @@ def read_store(folder: Path) -> Collection:
 
     return Collection(
         maps=StoredMaps(tuple(files), tuple(places)),
-        entropy=np.concatenate(entropy),
+        entropy=np.concatenate(entropy) if rows else np.zeros((0, 4, 1, 1), np.float32),
         iou=column["iou"].astype(np.float32),
         box=np.stack([column[c] for c in ("x1", "y1", "x2", "y2")], axis=1),
         **{name: column[name].astype(np.int64) for name in ("pair", "image", "response", "order")},

@@ -22,8 +22,17 @@ def test_tiny_eval_prints_a_row_for_every_method(arch, tmp_path):
     assert done.exit_code == 0, done.output
     found = json.loads(table.read_text())
     rows = found["rows"]
-    assert [r["method"] for r in rows] == ["greedy", "first-valid", "acs-free", "acs-learned", "best of N"]
-    assert [r["calibration_error"] is None for r in rows] == [True, True, False, False, True]
+    assert [r["method"] for r in rows] == [
+        "greedy",
+        "first-valid",
+        "acs-free",
+        "acs-free, auto",
+        "acs-learned",
+        "acs-learned, auto",
+        "best of N",
+    ]
+    assert [r["calibration_error"] is None for r in rows] == [True, True, False, True, False, True, True]
+    assert [r["samples"] for r in rows][:3] == [1.0, 10.0, 10.0] and 4 <= rows[3]["samples"] <= 10
     assert rows[-1]["accuracy"] >= max(r["accuracy"] for r in rows[1:])
     for words in ("unparseable answers", "absent objects refused", "several objects", "on one CPU thread"):
         assert words in done.output

@@ -66,7 +66,7 @@ def test_a_small_shelf_gives_what_it_has(shelves):
 def test_a_damaged_picture_is_named_from_a_worker_too(tmp_path, workers):
     shelf = stock(tmp_path, KEPT, 1, (3, 5))[0]
     shelf.files[0].write_bytes(b"")
-    with pytest.raises(DataError, match=f"^{shelf.files[0]} is missing or no picture"):
+    with pytest.raises(DataError, match=f"^{shelf.files[0]} is missing or no readable picture"):
         list(ahead(InOrder(shelf, 1), [0], workers))
 
 

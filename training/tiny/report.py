@@ -98,7 +98,7 @@ def tiny_report(
     ask("absent", absent, config)
     ask("several", several, config)
     ask("samples", pairs, replace(config, greedy=False, temperature=temperature))
-    first, data = read_store(work / "greedy"), read_store(work / "samples")
+    first, data = (read_store(work / name, may_be_empty=True) for name in ("greedy", "samples"))
     rows = []
     few = drawn_by_auto(data, read_responses(work / "samples"), config.samples)
     for selector in selectors:
@@ -109,7 +109,7 @@ def tiny_report(
     rows.append(_row("best of N", choose_offline(selectors[0], data).oracle, samples=config.samples))
     problems = [r["problem"] for name in ("greedy", "samples") for r in read_responses(work / name)]
     refused = [r["problem"] == ABSENT for r in read_responses(work / "absent")]
-    listed = read_store(work / "several")
+    listed = read_store(work / "several", may_be_empty=True)
     found = sum(count_found(listed.box[listed.pair == i], pair.truth) for i, pair in enumerate(several))
     return TinyReport(
         lvlm.name,
