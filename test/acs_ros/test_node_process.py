@@ -102,12 +102,10 @@ def test_unusable_parameters_end_the_process_with_one_line(tmp_path, arguments, 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_process_while_the_model_loads(tmp_path, until, sign):
     script = """
-        import functools, sys, time
-        from acs_ros import main
-        main.GroundingNode = functools.partial(
-            main.GroundingNode, load=lambda settings: print("at it", flush=True) or time.sleep(1000)
-        )
-        sys.exit(main.main(["--ros-args", "-p", "autostart:=true"]))
+        import sys, time
+        from acs_ros.main import main
+        load = lambda settings: print("at it", flush=True) or time.sleep(1000)
+        sys.exit(main(["--ros-args", "-p", "autostart:=true"], load=load))
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     with (tmp_path / "log").open("wb") as log:

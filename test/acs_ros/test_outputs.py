@@ -53,7 +53,7 @@ def test_attention_is_asked_of_the_engine_only_for_a_listener(rig, grounder, ima
     rig.ask("key")
     rig.images.publish(image(stamp=1))
     until(lambda: rig.detections, "an answer")
-    assert "with_attention" not in grounder.calls[0][2]
+    assert grounder.calls[0][2]["with_attention"] is False
     rig.listen(Image, "/grounding/attention_image")
     rig.images.publish(image(stamp=2))
     until(lambda: len(rig.detections) == 2, "an answer")
