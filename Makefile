@@ -37,8 +37,8 @@ BENCH := $(RUN)/acs-bench
 FOUND := docs/benchmarks
 bench: env ## measure this machine anew into docs/benchmarks (about 15 minutes; leave the machine alone meanwhile)
 	@mkdir -p $(FOUND)
-	@$(BENCH) --repeats 3 --json $(FOUND)/engine.json
-	@$(BENCH) phrases --repeats 3 --json $(FOUND)/phrases.json
+	@$(BENCH) --repeats 2 --json $(FOUND)/engine.json
+	@$(BENCH) phrases --repeats 2 --json $(FOUND)/phrases.json
 	@$(BENCH) limits --json $(FOUND)/limits.json
 	@$(BENCH) selector --json $(FOUND)/selector.json
 	@$(BENCH) load --json $(FOUND)/load.json
