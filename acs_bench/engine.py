@@ -76,9 +76,8 @@ def compare(
         "d": lambda: ours(work, free),
         "e": lambda: ours(work, learned),
     }
-    short = Work.of(subject.lvlm, subject.prompts[0], subject.words, 1, 6)
-    plain(short)  # pays what only the first call pays
-    ours(short, learned)
+    plain(Work.of(subject.lvlm, subject.prompts[0], subject.words, 1, 6))  # pays what only the first call pays
+    ours(work, learned)
     measured: dict[str, Measured[Any] | None] = {}
     for way in ways:
         say(f"({way}) {WAYS[way]}")

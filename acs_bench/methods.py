@@ -125,11 +125,10 @@ def _generate(work: Work, n: int, **settings: Any) -> Any:
     inputs = {"input_ids": prompt.input_ids, "attention_mask": torch.ones_like(prompt.input_ids), **prompt.vision}
     if lvlm.family == "qwen2_5_vl":
         inputs["mm_token_type_ids"] = (prompt.input_ids == lvlm.hf_model.config.image_token_id).int()
+    # One response is the greedy one, which does without the cuts.
+    drawn: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "top_p": 0.9, "top_k": 100}
     config = GenerationConfig(
-        do_sample=True,
-        temperature=1.0,
-        top_p=0.9,
-        top_k=100,
+        **(drawn if n > 1 else {"do_sample": False}),
         num_return_sequences=n,
         max_new_tokens=work.new_tokens,
         eos_token_id=list(lvlm.eos_ids),

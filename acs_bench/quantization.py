@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from acs_bench.errors import BenchError
-from acs_bench.measure import measure
+from acs_bench.measure import Measured, measure
 from acs_core.assets import resolve_model
 from acs_core.attention import AttentionNeeds, Evidence, capture
 from acs_core.candidates import find_candidates
@@ -21,6 +22,7 @@ from acs_core.selection.acs_free import DECIMALS, average_ranks
 from acs_core.types import SamplingConfig
 
 LOWEST = 5  # percent
+Forced = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -62,26 +64,38 @@ def compare_quantizations(
         ModelError: the model cannot be loaded, or bitsandbytes is missing.
     """
     rows: list[QuantizationRow] = []
-    forced: tuple[tuple[int, ...], ...] | None = None
+    forced: Forced = ()
     plain: Evidence | None = None
     for kind in QUANTIZATIONS:
         say(f"{kind} weights")
-        lvlm = load_lvlm(resolve_model(model), device=device, dtype=dtype, quantization=kind)
-        if forced is None:
-            drawn = sample(lvlm, lvlm.prepare(image, phrase), SamplingConfig(num_samples=samples, seed=0))
-            forced = drawn.response_ids
         try:
-            measured = measure(lambda: _look(lvlm, image, phrase, forced), lvlm.device, repeats=2)  # noqa: B023
+            forced, weights, measured = _ask(model, image, phrase, samples, forced, (device, dtype, kind))
         except RuntimeError as error:  # bitsandbytes on a CPU wants layers whose widths are multiples of 64
+            if plain is None:
+                raise BenchError(f"{model} does not work here: {error}") from error
             say(f"{kind} weights do not work with this model here: {error}")
             continue
         plain = plain or measured.value
-        weights = sum(p.numel() * p.element_size() for p in lvlm.hf_model.parameters()) / 2**20
         rows.append(_row(kind, weights, measured.seconds, plain, measured.value))
+        gc.collect()  # two large models would not fit
     return rows
 
 
-def _look(lvlm: LVLM, image: np.ndarray, phrase: str, forced: tuple[tuple[int, ...], ...]) -> Evidence:
+def _ask(
+    model: str, image: np.ndarray, phrase: str, samples: int, forced: Forced, how: tuple[str, str, str]
+) -> tuple[Forced, float, Measured[Evidence]]:
+    """Responses (drawn unless given), megabytes of weights, and the attention, with the model loaded as ``how`` says:
+    (device, dtype, quantization)."""
+    device, dtype, kind = how
+    lvlm = load_lvlm(resolve_model(model), device=device, dtype=dtype, quantization=kind)
+    if not forced:
+        prompt = lvlm.prepare(image, phrase)
+        forced = sample(lvlm, prompt, SamplingConfig(num_samples=samples, seed=0)).response_ids
+    measured = measure(lambda: _look(lvlm, image, phrase, forced), lvlm.device, repeats=2)
+    return forced, sum(p.numel() * p.element_size() for p in lvlm.hf_model.parameters()) / 2**20, measured
+
+
+def _look(lvlm: LVLM, image: np.ndarray, phrase: str, forced: Forced) -> Evidence:
     prompt = lvlm.prepare(image, phrase)
     samples = sample(lvlm, prompt, SamplingConfig(num_samples=len(forced)), forced=forced)
     candidates, _ = find_candidates(lvlm, prompt, samples)

@@ -26,7 +26,7 @@ def settled(candidates: Sequence[Candidate], responses: Sequence[Response], shar
     drawn = len(responses)
     if drawn < FIRST:
         return False
-    silent = sum(r.num_boxes == 0 for r in responses)
+    silent = sum(r.finished and r.num_boxes == 0 for r in responses)  # one that was cut off says nothing yet
     return max(silent, _supporters(candidates)) >= share * drawn
 
 

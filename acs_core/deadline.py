@@ -34,7 +34,7 @@ class Deadline:
 class Pace:
     """What recent calls took: milliseconds for so many responses in one batch, and for all that follows sampling.
 
-    One slow call is forgotten by half with each later one.
+    One slow call is forgotten by half with each later one of its size.
     """
 
     def __init__(self) -> None:
@@ -57,9 +57,8 @@ class Pace:
     def wave_ms(self, rows: int) -> float | None:
         """What ``rows`` responses in one batch will take, at most; None where nothing like it was seen.
 
-        From the nearest smaller batch the time is scaled up in full, although rows share most of a step.
+        From smaller batches the time is scaled up in full, although rows share most of a step.
         """
-        if rows in self._waves:
-            return self._waves[rows]
-        smaller = [n for n in self._waves if n < rows]
-        return self._waves[max(smaller)] * rows / max(smaller) if smaller else None
+        smaller = [ms * rows / n for n, ms in self._waves.items() if n <= rows]
+        # The least of them: a slow call long ago must not forbid what later, smaller ones show to be possible.
+        return min(smaller, default=None)

@@ -41,8 +41,9 @@ class RandomDraw:
         ids, probabilities = kept_tokens(logits, self.config)
         cumulated = probabilities.cumsum(dim=-1)
         at = self.streams[rows, step].to(logits.device)[:, None] * cumulated[:, -1:]
-        # Rounding may leave `at` on the last sum itself; a token without probability must never be hit.
-        last = (probabilities > 0).sum(dim=-1, keepdim=True) - 1
+        # Rounding may leave `at` on the last sum itself; a token without probability must never be hit. Where logits
+        # are no numbers none has any: then the first, since an index of -1 would break a GPU's context.
+        last = ((probabilities > 0).sum(dim=-1, keepdim=True) - 1).clamp_min(0)
         chosen = torch.minimum(torch.searchsorted(cumulated, at, right=True), last)
         return ids.gather(1, chosen)[:, 0]
 

@@ -176,6 +176,7 @@ class Grounder:
     def _samples_without(self, asked: Asked, lost: int, reason: str) -> int:
         """How many more responses to do without after the device ran out of memory, beyond ``lost``."""
         left = asked.config.num_samples - lost
+        self.lvlm.graphs.kept.clear()  # recorded steps hold buffers of their own
         if left == 1 or self.selector.greedy_decoding:
             width, height = asked.image_size
             raise DeviceMemoryError(

@@ -44,6 +44,12 @@ def run_stages(
     ]
     clock.begin("selection")
     choices = [judge.choose(a, seen, asked) for a, seen in zip(answers, evidence, strict=True)]
+    looks: list[np.ndarray | None] = [None] * len(prompts)
+    if asked.with_attention:
+        looks = [
+            attention_of(lvlm, selector, prompt, a.samples, choice)
+            for prompt, a, choice in zip(prompts, answers, choices, strict=True)
+        ]
     timing = clock.end()
     pace.note_after(timing["attention"] + timing["selection"])
     return tuple(
@@ -61,9 +67,9 @@ def run_stages(
             reason=choice.reason,
             timing_ms=timing,
             skipped=a.skipped,
-            attention=attention_of(lvlm, selector, prompt, a.samples, choice) if asked.with_attention else None,
+            attention=look,
         )
-        for prompt, a, choice in zip(prompts, answers, choices, strict=True)
+        for prompt, a, choice, look in zip(prompts, answers, choices, looks, strict=True)
     )
 
 

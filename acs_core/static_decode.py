@@ -11,6 +11,7 @@ grow and leave.
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import Any
 
@@ -23,7 +24,7 @@ from acs_core.reading import Reading
 log = logging.getLogger(__name__)
 
 TRUNK_STEP, OWN_STEP = 256, 64  # capacities are multiples of these, so that one graph serves many pictures
-KEPT_GRAPHS = 2  # per model; the buffers of each take some hundred megabytes for a 7B model
+KEPT_GRAPHS = 4  # per model: waves of 10, or of 4 and 3; the buffers of each take up to 0.8 GB for a 7B model
 
 
 class StaticRows:
@@ -105,7 +106,8 @@ class StaticDecoder:
     """A decode step for N rows behind a prompt of at most S' tokens, recorded as a CUDA graph where there is a GPU."""
 
     def __init__(self, lvlm: LVLM, reading: Reading, n: int, capacity: tuple[int, int]) -> None:
-        self._lvlm = lvlm
+        # Not the LVLM, which keeps this decoder: together they would stay in memory until a collection of cycles.
+        self._text_model, self._device = lvlm.text_model, lvlm.device
         self.rows = StaticRows(reading, lvlm.num_heads, n, capacity)
         self.rows.begin(reading.trunk)
         axes = reading.prompts[0].position_ids.shape[:-2]  # () or (3,)
@@ -127,7 +129,8 @@ class StaticDecoder:
         self._tokens.copy_(tokens)
         if self._graph is None:
             return self._step()
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            self._graph.replay()
         if self._logits is None:
             raise RuntimeError("a recorded step has no logits")
         return self._logits
@@ -135,7 +138,7 @@ class StaticDecoder:
     def _step(self) -> torch.Tensor:
         rows = self.rows
         rows.open_slot()
-        hidden = self._lvlm.text_model(
+        hidden = self._text_model(
             inputs_embeds=self._embed(self._tokens[:, None]),
             attention_mask={"full_attention": None},
             position_ids=self._positions,
@@ -149,22 +152,29 @@ class StaticDecoder:
 
     def _record(self) -> None:
         """Records a step; libraries set themselves up in the steps before, which a recording must not see."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(2):
-                self._step()
-                self.rows.slot.zero_()
-        torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._logits = self._step()
+        gc.collect()  # an old graph that is destroyed in the middle of a recording would break it
+        # Streams belong to the device that is current, which need not be the model's. The outer stream context is left
+        # in any case; that of a recording that fails is not.
+        with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream(self._device)):
+            side = torch.cuda.Stream(self._device)
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(2):
+                    self._step()
+                    self.rows.slot.zero_()
+            torch.cuda.current_stream().wait_stream(side)
+            self._graph = torch.cuda.CUDAGraph()
+            # Other threads may go on using the GPU meanwhile.
+            with torch.cuda.graph(
+                self._graph, stream=torch.cuda.Stream(self._device), capture_error_mode="thread_local"
+            ):
+                self._logits = self._step()
 
 
 def static_decoder(lvlm: LVLM, reading: Reading, n: int, limit: int) -> StaticDecoder | None:
     """A decoder for ``n`` responses of up to ``limit`` tokens to the reading's only prompt, begun; kept for later calls
     of the like. None where a step cannot be recorded, or for several prompts."""
-    if len(reading.prompts) != 1 or reading.tails[0] is not None or not lvlm.graphs.usable:
+    if len(reading.prompts) != 1 or reading.tails[0] is not None or limit < 2 or not lvlm.graphs.usable:
         return None
     capacity = _up(reading.trunk.length, TRUNK_STEP), _up(limit, OWN_STEP)
     key = (n, *capacity)
@@ -174,16 +184,24 @@ def static_decoder(lvlm: LVLM, reading: Reading, n: int, limit: int) -> StaticDe
             lvlm.graphs.kept.pop(next(iter(lvlm.graphs.kept)))
         try:
             decoder = StaticDecoder(lvlm, reading, n, capacity)
-        except torch.OutOfMemoryError:
-            lvlm.graphs.kept.clear()
-            raise
         except RuntimeError as error:  # an operation that cannot be recorded, such as those of quantised layers
+            lvlm.graphs.kept.clear()
+            first = _first(error)
+            if isinstance(first, torch.OutOfMemoryError):
+                raise first from None
             lvlm.graphs.usable = False
-            log.warning("decode steps cannot be recorded as a CUDA graph and will be slower: %s", error)
+            log.warning("decode steps cannot be recorded as a CUDA graph and will be slower: %s", first)
             return None
     lvlm.graphs.kept[key] = decoder  # the latest last
     decoder.begin(reading)
     return decoder
+
+
+def _first(error: BaseException) -> BaseException:
+    """What an error began with: when a recording breaks off, its end raises another one over the cause."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _up(value: int, step: int) -> int:

@@ -36,6 +36,11 @@ def test_when_responses_agree(answers, expected):
     assert settled(*drawn(*answers)) is expected
 
 
+def test_responses_that_were_cut_off_say_nothing():
+    assert not settled([], [Response("", 0, False)] * 4)
+    assert settled([], [Response("", 0, True)] * 4)
+
+
 def test_the_share_is_an_option():
     answers = drawn([HERE], [NEAR], [THERE], [THERE])
     assert settled(*answers, share=0.5) and not settled(*answers, share=0.6)

@@ -54,6 +54,12 @@ def test_a_token_without_probability_is_never_drawn(number):
     assert draw.pick(logits, torch.tensor([0]), 0).item() in (0, 1)
 
 
+def test_logits_that_are_no_numbers_do_not_break_the_draw():
+    draw = RandomDraw.of(SamplingConfig(max_new_tokens=2), [0], range(1))
+    token = draw.pick(torch.full((1, VOCABULARY), torch.nan), torch.tensor([0]), 0)
+    assert 0 <= token.item() < VOCABULARY
+
+
 def test_streams_belong_to_seed_and_response():
     config = SamplingConfig(max_new_tokens=6)
     whole = RandomDraw.of(config, [3, 4], range(5)).streams  # (10, 6)

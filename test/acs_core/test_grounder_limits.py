@@ -66,6 +66,17 @@ def test_memory_runs_out_and_half_the_samples_are_drawn(grounder, monkeypatch):
     assert texts(grounder.ground(IMAGE, "key", sampling=SAMPLING)) == texts(whole)
 
 
+def test_recorded_steps_give_their_memory_back_when_it_runs_out(grounder, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    monkeypatch.setattr(module, "capture", full)
+    grounder.lvlm.graphs.kept[1, 2, 3] = object()
+    with pytest.raises(DeviceMemoryError):
+        grounder.ground(IMAGE, "key", sampling=SAMPLING)
+    assert not grounder.lvlm.graphs.kept
+
+
 def test_no_room_at_all_is_a_named_error_and_the_next_call_works(grounder, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")

@@ -1,5 +1,8 @@
 """Steps on fixed buffers write what growing rows write. (Recording them needs a GPU.)"""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ import acs_core.sampling as sampling
 from acs_core.attention import AttentionNeeds, capture
 from acs_core.decode import RecordedSteps
 from acs_core.geometry import Box
+from acs_core.lvlm import load_lvlm
 from acs_core.reading import read
 from acs_core.sampling import sample
 from acs_core.static_decode import KEPT_GRAPHS, StaticDecoder, static_decoder
@@ -114,3 +118,25 @@ def test_running_out_of_memory_is_not_mistaken_for_that(lvlm, picture, monkeypat
     with pytest.raises(torch.OutOfMemoryError):
         static_decoder(lvlm, reading, 2, 10)
     assert lvlm.graphs.usable and not lvlm.graphs.kept
+
+
+def test_a_model_that_nobody_holds_is_freed_with_its_buffers(model_folders, picture):
+    own = load_lvlm(model_folders["internvl"], device="cpu")
+    with torch.inference_mode():
+        static_decoder(own, read(own, [own.prepare(picture, "key")]), 2, 10)
+    assert own.graphs.kept
+    gone = weakref.ref(own.hf_model)
+    gc.collect()  # what transformers has left behind
+    gc.disable()
+    try:
+        buffers = weakref.ref(next(iter(own.graphs.kept.values())))
+        del own
+        assert buffers() is None
+    finally:
+        gc.enable()
+    gc.collect()
+    assert gone() is None
+
+
+def test_one_token_needs_no_recording(lvlm, picture):
+    assert static_decoder(lvlm, read(lvlm, [lvlm.prepare(picture, "key")]), 2, 1) is None
