@@ -90,7 +90,7 @@ class _Stopwatch:
         self._done = threading.Event()
         self._thread = threading.Thread(target=lambda: spin(self._executor, self._done.is_set), daemon=True)
         self._arrived = threading.Event()
-        self._waiting_for, self._at = 0, 0.0
+        self._waiting_for, self._at = Time(), 0.0
 
     def __enter__(self) -> _Stopwatch:
         self._thread.start()
@@ -123,13 +123,13 @@ class _Stopwatch:
 
     def _once(self, msg: Image) -> float | None:
         self._arrived.clear()
-        self._waiting_for += 1
-        msg.header.stamp = Time(sec=self._waiting_for)
+        msg.header.stamp = self._node.get_clock().now().to_msg()  # an old one would be warned about, which takes time
+        self._waiting_for = msg.header.stamp
         began = time.perf_counter()
         self._images.publish(msg)
         return (self._at - began) * 1e3 if self._arrived.wait(ANSWER_S) else None
 
     def _on_detections(self, msg: Detection2DArray) -> None:
-        if msg.header.stamp.sec == self._waiting_for:
+        if msg.header.stamp == self._waiting_for:
             self._at = time.perf_counter()
             self._arrived.set()
