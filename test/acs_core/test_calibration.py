@@ -99,7 +99,7 @@ def test_made_for_something_else(model, selector, feature, says):
 
 
 def test_made_for_this():
-    CURVE.check(FakeModel(), "acs-free", "attention_concentration")
+    assert CURVE.check(FakeModel(), "acs-free", "attention_concentration") is None
 
 
 POINTS = (WorkingPoint(0.6, 0.2, 0.61, 0.9), WorkingPoint(0.8, 0.5, 0.83, 0.4))
