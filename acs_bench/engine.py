@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from acs_bench.measure import Measured, measure
+from acs_bench.measure import Measured, measure, size_mb
 from acs_bench.methods import Ours, Work, eager, greedy, our_maps, ours, plain
 from acs_bench.subject import Subject
 
@@ -91,7 +91,7 @@ def compare(
     gap = None
     if "a" in ran:
         gap = float(np.abs(ran["a"].value - our_maps(work)).max())
-    return EngineReport(rows, stages, _ratios(ran, stages), gap, _weights_mb(subject.lvlm.hf_model))
+    return EngineReport(rows, stages, _ratios(ran, stages), gap, size_mb(subject.lvlm.hf_model))
 
 
 def _row(way: str, measured: Measured[Any] | None, tokens: int) -> Row:
@@ -111,7 +111,3 @@ def _ratios(ran: dict[str, Measured[Any]], stages: dict[str, float]) -> dict[str
         looking = stages["attention"] + stages["selection"]
         ratios["attention and selection / e"] = looking / sum(stages.values())
     return ratios
-
-
-def _weights_mb(model: torch.nn.Module) -> float:
-    return sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from acs_bench.measure import Measured, measure
+from acs_bench.measure import Measured, measure, size_mb
 from acs_bench.methods import Ours, Work, ours
 from acs_bench.subject import Subject
 
@@ -59,7 +59,6 @@ def measure_limits(subject: Subject, samples: int, new_tokens: int, repeats: int
     read = sum(p.numel() * p.element_size() for p in subject.lvlm.text_model.layers.parameters())
     head = subject.lvlm.hf_model.get_output_embeddings().weight
     read += head.numel() * head.element_size()
-    weights = sum(p.numel() * p.element_size() for p in subject.lvlm.hf_model.parameters())
     return LimitsReport(
         samples,
         step_ms,
@@ -69,7 +68,7 @@ def measure_limits(subject: Subject, samples: int, new_tokens: int, repeats: int
         many.seconds,
         (stages["attention"] + stages["selection"]) / sum(stages.values()),
         many.added_mb,
-        weights / 2**20,
+        size_mb(subject.lvlm.hf_model),
     )
 
 

@@ -44,6 +44,11 @@ def measure(call: Callable[[], T], device: torch.device, repeats: int = 1) -> Me
     return Measured(statistics.median(seconds), max(known) if known else None, value)  # type: ignore[arg-type]
 
 
+def size_mb(module: torch.nn.Module) -> float:
+    """Megabytes of a module's weights."""
+    return sum(p.numel() * p.element_size() for p in module.parameters()) / 2**20
+
+
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

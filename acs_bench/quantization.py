@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from acs_bench.errors import BenchError
-from acs_bench.measure import Measured, measure
+from acs_bench.measure import Measured, measure, size_mb
 from acs_core.assets import resolve_model
 from acs_core.attention import AttentionNeeds, Evidence, capture
 from acs_core.candidates import find_candidates
@@ -92,7 +92,7 @@ def _ask(
         prompt = lvlm.prepare(image, phrase)
         forced = sample(lvlm, prompt, SamplingConfig(num_samples=samples, seed=0)).response_ids
     measured = measure(lambda: _look(lvlm, image, phrase, forced), lvlm.device, repeats=2)
-    return forced, sum(p.numel() * p.element_size() for p in lvlm.hf_model.parameters()) / 2**20, measured
+    return forced, size_mb(lvlm.hf_model), measured
 
 
 def _look(lvlm: LVLM, image: np.ndarray, phrase: str, forced: Forced) -> Evidence:
