@@ -48,7 +48,7 @@ setup(
     description="Language grounding of small objects by attention-based candidate selection, for ROS 2",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["acs_bench*", "acs_core*", "acs_ros*", "training*"]),
+    packages=find_packages(include=["acs_bench*", "acs_core*", "acs_eval*", "acs_ros*", "training*"]),
     package_data={"": ["py.typed", "assets/**/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),

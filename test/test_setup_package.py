@@ -56,6 +56,7 @@ def test_the_rooms_are_packages(distribution):
     assert {name.partition(".")[0] for name in distribution.packages} == {
         "acs_bench",
         "acs_core",
+        "acs_eval",
         "acs_ros",
         "training",
     }
@@ -68,7 +69,7 @@ def test_assets_travel_with_the_code(distribution, repo):
         shipped = {f"{entry[1]}/{name}" for entry in builder.data_files for name in entry[3]}
     assets = {
         str(path.relative_to(repo))
-        for room in ("acs_bench", "acs_core", "acs_ros", "training")
+        for room in ("acs_bench", "acs_core", "acs_eval", "acs_ros", "training")
         for path in (repo / room / "assets").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
