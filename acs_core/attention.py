@@ -1,7 +1,7 @@
 """Look once: the attention maps and entropies of all coordinates of all responses, when the answers are there.
 
 The token that matters for a coordinate is its first (paper appendix A), and the attention that emitted it is that of
-the position before. Sampling kept every position's queries and keys (:mod:`acs_core.branches`); here those of the
+the position before; for an ablation, that of the position which reads it can be looked at instead. Sampling kept every position's queries and keys (:mod:`acs_core.branches`); here those of the
 coordinates alone are scored against the keys, in float32 whatever the model's dtype, and the columns of the image
 tokens are kept. No layer of the model runs again.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from acs_core.sampling import Samples, responses_of
 from acs_core.types import COORDINATES, Candidate
 
 Heads = tuple[tuple[tuple[int, int], ...], ...]
+Step = Literal["emitting", "consuming"]
 _CHUNK_BYTES = 256 * 2**20  # of float32 weights held at a time
 
 
@@ -34,12 +36,16 @@ class AttentionNeeds:
 
     ``heads``: for x1, y1, x2, y2 the (layer, head) pairs, 0-based, whose entropies are wanted. ``all_entropies``:
     those of every head. ``maps``: every head's map, at ``map_size`` (h, w) or, with None, on the prompt's own grid.
+    ``step``: whose attention that is, of the position that emits a coordinate's first token, or of the next one, which
+    reads it. ``token_entropy``: how unsure the model was of the coordinates' first tokens.
     """
 
     heads: Heads | None = None
     maps: bool = False
     map_size: tuple[int, int] | None = None
     all_entropies: bool = False
+    step: Step = "emitting"
+    token_entropy: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,15 @@ class Evidence:
     """Attention of C candidates, over coordinates x1, y1, x2, y2, L layers and K heads.
 
     ``entropy`` (C, 4, L, K) float32 in nats, of the maps on the native ``grid`` (Hv, Wv), NaN where not asked for.
-    ``maps`` (C, 4, L, K, h, w) float32 raw weights, or None; resized ones keep their sum.
+    ``maps`` (C, 4, L, K, h, w) float32 raw weights, or None; resized ones keep their sum. ``token_entropy`` (C, 4)
+    float64 in nats, of the vocabulary distribution that each coordinate's first token was drawn from (before
+    temperature and cuts), or None.
     """
 
     entropy: np.ndarray
     maps: np.ndarray | None
     grid: tuple[int, int]
+    token_entropy: np.ndarray | None = None
 
 
 def capture(
@@ -61,18 +70,20 @@ def capture(
     """The attention with which ``samples`` stated the coordinates of ``candidates``. It can be looked at again.
 
     Raises:
-        ValueError: ``needs`` names a layer or head the model does not have, or not four coordinates.
+        ValueError: ``needs`` names a layer or head the model does not have, or not four coordinates, or wants token
+            entropies that were not kept when the responses were drawn.
     """
     layers, heads = lvlm.num_layers, lvlm.num_heads
     asked = _asked(needs, layers, heads)  # (4, L, K) bool
     shape = (len(candidates), len(COORDINATES), layers, heads)
     size = (needs.map_size or prompt.grid) if needs.maps else None
+    unsure = _token_entropy(samples, candidates) if needs.token_entropy else None
     if not candidates or not (asked.any() or size):
         maps = np.zeros((*shape, *size), np.float32) if size else None
-        return Evidence(np.full(shape, np.nan, np.float32), maps, prompt.grid)
+        return Evidence(np.full(shape, np.nan, np.float32), maps, prompt.grid, unsure)
 
     with torch.inference_mode():
-        queries = _Queries.of(samples, candidates)
+        queries = _Queries.of(samples, candidates, needs.step)
         entropy = torch.full((queries.count, layers, heads), torch.nan, device=lvlm.device)
         sized = torch.empty((queries.count, layers, heads, *size), device=lvlm.device) if size else None
         per_position = 4 * heads * (prompt.length + queries.longest)  # bytes of weights
@@ -92,7 +103,7 @@ def capture(
         place = queries.place  # (C, 4)
         kept = entropy.cpu()[place].numpy()
         maps = sized.cpu()[place].numpy() if sized is not None else None
-    return Evidence(np.where(asked[None], kept, np.float32(np.nan)), maps, prompt.grid)
+    return Evidence(np.where(asked[None], kept, np.float32(np.nan)), maps, prompt.grid, unsure)
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Queries:
-    """The P distinct positions that candidates were stated from, batch after batch.
+    """The P distinct positions that candidates' coordinates were emitted or read at, batch after batch.
 
     ``queries`` (L, P, K, D); ``own`` (P,) says how many of the response's own tokens each sees, besides all of the
     ``prompt``; ``place`` (C, 4) says which position a coordinate has.
@@ -128,20 +139,22 @@ class _Queries:
         return int(self.own.max())
 
     @classmethod
-    def of(cls, samples: Samples, candidates: Sequence[Candidate]) -> _Queries:
+    def of(cls, samples: Samples, candidates: Sequence[Candidate], step: Step) -> _Queries:
         written = list(responses_of(samples))
-        spots = [(c.response, token) for c in candidates for token in c.coordinate_tokens]
+        # A spot: response, and how many of its own tokens are seen from there. What emits a token sees those before it.
+        more = 1 if step == "consuming" else 0
+        spots = [(c.response, token + more) for c in candidates for token in c.coordinate_tokens]
         # By response, so that those written in one batch are together: batches hold consecutive responses.
         distinct = {spot: p for p, spot in enumerate(sorted(set(spots)))}
         reading, k = samples.reading, samples.prompt
         queries, batches = [], []
         for branches in dict.fromkeys(written[response][0] for response, _ in distinct):
-            mine = [(written[i][1], token) for i, token in distinct if written[i][0] is branches]
+            mine = [(written[i][1], seen) for i, seen in distinct if written[i][0] is branches]
             rows = torch.tensor([row for row, _ in mine])
             batches.append(_Batch(branches, rows.to(reading.queries[k].device)))
             # What emits the first token is the prompt's last position, whose query all responses share.
             queries += [
-                branches.query(row, token - 1) if token else reading.queries[k] for row, token in mine
+                branches.query(row, seen - 1) if seen else reading.queries[k] for row, seen in mine
             ]  # (L, K, D) each
         tail = reading.tails[k]
         device = reading.queries[k].device
@@ -149,7 +162,7 @@ class _Queries:
             prompt=(reading.trunk, tail) if tail else (reading.trunk,),
             batches=tuple(batches),
             queries=torch.stack(queries, dim=1),
-            own=torch.tensor([token for _, token in distinct], device=device),
+            own=torch.tensor([seen for _, seen in distinct], device=device),
             place=torch.tensor([distinct[spot] for spot in spots]).view(len(candidates), len(COORDINATES)),
         )
 
@@ -175,6 +188,14 @@ class _Queries:
             written = batch.branches.own_keys(layer)[batch.rows, :, : self.longest]
             keys.append(torch.nn.functional.pad(written, (0, 0, 0, self.longest - written.shape[2])))
         return torch.cat(keys)
+
+
+def _token_entropy(samples: Samples, candidates: Sequence[Candidate]) -> np.ndarray:
+    """(C, 4) float64 in nats, at the coordinates' first tokens."""
+    kept = samples.token_entropy
+    if kept is None:
+        raise ValueError("token entropies are asked for, but the responses were drawn without keeping them")
+    return np.array([[kept[c.response][t] for t in c.coordinate_tokens] for c in candidates]).reshape(-1, 4)
 
 
 def _asked(needs: AttentionNeeds, layers: int, heads: int) -> np.ndarray:

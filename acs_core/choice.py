@@ -1,18 +1,22 @@
 """From qualities to the answer: which candidates are detections, and why each of the others is not.
 
 Single object: the best quality of all. Several objects: the best of each cluster of overlapping boxes (section 5.5).
+What a selector does not consider (quality NaN) takes no part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from acs_core.clusters import overlaps, union_find, votes
+from acs_core.geometry import Box
 from acs_core.types import Candidate, Detection, Outcome
 
+BoxOf = Callable[[int, Sequence[int]], Box]  # (best, members) -> the box that a group publishes
+NOT_CONSIDERED = "the selector does not consider it"
 TIE = 1e-9  # qualities closer than this are equal: rank sums are multiples of 1/2, far coarser
 
 
@@ -35,6 +39,7 @@ def choose(
     multiple: bool = False,
     min_score: float = 0.0,
     min_votes: int = 2,
+    box_of: BoxOf | None = None,
 ) -> Choice:
     """Picks the answer.
 
@@ -44,16 +49,17 @@ def choose(
     With ``multiple``, a cluster counts when boxes of at least ``min_votes`` responses fall into it: the paper drops
     what only one sample saw, and so do we unless no cluster gets that far; then the best candidate of all stands alone
     ("global best if no cluster forms"). ``min_votes`` never asks for more responses than there are, so one response
-    gives all its boxes, without its near-duplicates.
+    gives all its boxes, without its near-duplicates. Nor for more than those that the selector considers.
 
     Args:
         candidates: C sampled boxes.
-        qualities: (C,), higher is better.
+        qualities: (C,), higher is better, NaN where the candidate is not considered.
         scores: (C,) in [0, 1], what is published; a winner below ``min_score`` is no detection.
         num_responses: how many responses were drawn, those without a box included.
         multiple: whether several objects may be reported.
         min_score: threshold on the score, in [0, 1].
         min_votes: see above, at least 1.
+        box_of: makes the published box of a group out of its members; by default it is the best one's own.
     """
     if not candidates:
         return Choice((), (), "no candidate boxes")
@@ -63,19 +69,24 @@ def choose(
     clusters = union_find(agree)
     neighbours = votes(agree, responses)
     quality = np.asarray(qualities, dtype=np.float64)
+    considered = np.flatnonzero(~np.isnan(quality)).tolist()
+    if not considered:
+        out = [replace(c, cluster=k, reason=NOT_CONSIDERED) for c, k in zip(candidates, clusters, strict=True)]
+        return Choice(tuple(out), (), f"the selector considers none of the {len(out)} candidate boxes")
 
-    order = sorted(range(len(boxes)), key=lambda i: (-round(float(quality[i]) / TIE), -neighbours[i], i))
+    order = sorted(considered, key=lambda i: (-round(float(quality[i]) / TIE), -neighbours[i], i))
     groups: dict[int, list[int]] = {}  # cluster (or 0 for the single answer) -> members, best first
     for i in order:
         groups.setdefault(clusters[i] if multiple else 0, []).append(i)
 
-    support = {k: len({r for r, c in zip(responses, clusters, strict=True) if c == k}) for k in clusters}
-    needed = min(min_votes, num_responses)
+    support = {k: len({responses[i] for i in considered if clusters[i] == k}) for k in clusters}
+    voters = num_responses if len(considered) == len(boxes) else len({responses[i] for i in considered})
+    needed = min(min_votes, voters)
     formed = {g for g in groups if support[g] >= needed} if multiple else {0}
     if not formed:
         formed = {next(iter(groups))}  # groups are in order of their best member: the global best leads the first
 
-    verdicts: dict[int, tuple[Outcome, str]] = {}
+    verdicts = {i: (Outcome.OUTRANKED, NOT_CONSIDERED) for i in range(len(boxes))}
     for g, members in groups.items():
         best = members[0]
         seen = f"in {support[clusters[best]]} of {num_responses} responses"
@@ -86,8 +97,8 @@ def choose(
     filled = tuple(
         replace(
             c,
-            quality=float(quality[i]),
-            score=float(scores[i]),
+            quality=0.0 if np.isnan(quality[i]) else float(quality[i]),
+            score=0.0 if np.isnan(quality[i]) else float(scores[i]),
             cluster=clusters[i],
             outcome=verdicts[i][0],
             reason=verdicts[i][1],
@@ -98,8 +109,10 @@ def choose(
         (i for i, c in enumerate(filled) if c.outcome is Outcome.SELECTED),
         key=lambda i: (-filled[i].score, order.index(i)),
     )
-    detections = tuple(Detection(filled[i].box, filled[i].score, i) for i in winners)
-    if detections:
+    if winners:
+        group = {members[0]: members for members in groups.values()}
+        published = {i: box_of(i, group[i]) if box_of else filled[i].box for i in winners}
+        detections = tuple(Detection(published[i], filled[i].score, i) for i in winners)
         return Choice(filled, detections)
     top = max(float(scores[members[0]]) for g, members in groups.items() if g in formed)
     return Choice(filled, (), f"best score {top:.2f} is below {min_score:.2f}")

@@ -140,7 +140,8 @@ def print_result(result: GroundingResult, console: Console) -> None:
         score = "no score" if result.score_kind is ScoreKind.NONE else f"{detection.score:.2f}"
         corners = ", ".join(f"{v:.1f}" for v in detection.box.as_tuple())
         expected = "" if detection.expected_iou is None else f"  expected IoU {detection.expected_iou:.2f}"
-        say(f"  box [{corners}]  {score}{expected}", "green")
+        made = "" if detection.box == result.candidates[detection.candidate].box else "  made out of several boxes"
+        say(f"  box [{corners}]  {score}{expected}{made}", "green")
     if not result.detections:
         say(f"  no detection: {result.reason}", "yellow")
     if result.candidates:

@@ -37,7 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     choice(
         "--selector",
         default="acs-free",
-        help="what ranks the boxes: acs-free, acs-learned, greedy, first-valid (default: %(default)s)",
+        help="what picks the box: acs-free, acs-learned, greedy, ...; a wrong name lists all (default: %(default)s)",
     )
     choice("--heads", type=Path, metavar="FILE", help="head file for acs-free (default: the model's own)")
     choice("--regressor", type=Path, metavar="FILE", help="regressor for acs-learned (default: the model's own)")

@@ -78,7 +78,7 @@ class Grounder:
         Args:
             model: short name of a shipped model (``acs_core.assets.model_names``), hub id, or folder; also a folder
                 that `acs-train build` wrote, which names its model and brings the files for it.
-            selector: "acs-free", "acs-learned", "greedy" or "first-valid".
+            selector: one of :func:`acs_core.selection.selector_names`, "acs-free" or "acs-learned" for instance.
             heads, regressor: the file that acs-free or acs-learned reads; by default the model's own or a shipped one.
             calibration: a file; by default the model's own. A default calibration belongs to the default heads and
                 regressor and is left out where those are replaced. False publishes uncalibrated scores.

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from acs_core.asked import Asked
 from acs_core.attention import Evidence
 from acs_core.calibration import Calibration
 from acs_core.choice import Choice, choose
-from acs_core.selection import Selector
-from acs_core.types import Candidate, Response, ScoreKind
-from acs_core.waves import Answers
+from acs_core.selection import MakesBoxes, Selector
+from acs_core.types import Candidate, Outcome, Response, ScoreKind
 
 
 @dataclass(frozen=True)
@@ -29,20 +28,38 @@ class Judge:
         """What the scores mean."""
         return ScoreKind.CALIBRATED if self.calibration is not None else self.selector.score_kind
 
-    def choose(self, answers: Answers, evidence: Evidence, asked: Asked) -> Choice:
-        """The answer to one phrase, with the reason for every candidate's fate and for an empty answer."""
-        qualities, scores, expected = self._judge(answers.candidates, evidence, asked.image_size)
+    def choose(
+        self,
+        candidates: Sequence[Candidate],
+        responses: Sequence[Response],
+        evidence: Evidence,
+        image_size: tuple[int, int],
+        *,
+        multiple: bool = False,
+        min_score: float = 0.0,
+        min_votes: int = 2,
+    ) -> Choice:
+        """The answer to one phrase, with the reason for every candidate's fate and for an empty answer.
+
+        ``candidates`` are the valid boxes of ``responses``, ``evidence`` is theirs, ``image_size`` (w, h); for the rest
+        see :func:`acs_core.choice.choose`.
+        """
+        qualities, scores, expected = self._judge(candidates, evidence, image_size)
+        box_of = None
+        if isinstance(self.selector, MakesBoxes):
+            box_of = partial(self.selector.box_of, candidates=candidates, qualities=qualities)
         choice = choose(
-            answers.candidates,
+            candidates,
             qualities,
             scores,
-            num_responses=len(answers.responses),
-            multiple=asked.multiple,
-            min_score=asked.min_score,
-            min_votes=asked.min_votes,
+            num_responses=len(responses),
+            multiple=multiple,
+            min_score=min_score,
+            min_votes=min_votes,
+            box_of=box_of,
         )
         detections = tuple(replace(d, expected_iou=expected.get(d.candidate)) for d in choice.detections)
-        return replace(choice, detections=detections, reason=self._reason(choice.reason, answers))
+        return replace(choice, detections=detections, reason=self._reason(choice, responses))
 
     def _judge(
         self, candidates: Sequence[Candidate], evidence: Evidence, image_size: tuple[int, int]
@@ -61,12 +78,13 @@ class Judge:
             return qualities, np.zeros(len(candidates)), {}
         return qualities, np.clip(qualities, 0.0, 1.0), {}
 
-    def _reason(self, reason: str, answers: Answers) -> str:
-        if not answers.candidates:
-            return why_no_candidates(answers.responses)
-        if reason and self.score_kind is ScoreKind.NONE:
-            return f"the selector {self.selector.name} gives no score, so nothing reaches min_score; {reason}"
-        return reason
+    def _reason(self, choice: Choice, responses: Sequence[Response]) -> str:
+        if not choice.candidates:
+            return why_no_candidates(responses)
+        refused = any(c.outcome is Outcome.BELOW_THRESHOLD for c in choice.candidates)
+        if choice.reason and refused and self.score_kind is ScoreKind.NONE:
+            return f"the selector {self.selector.name} gives no score, so nothing reaches min_score; {choice.reason}"
+        return choice.reason
 
 
 def why_no_candidates(responses: Sequence[Response]) -> str:

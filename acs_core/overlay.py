@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -53,7 +53,8 @@ def draw_result(
     pen = _Pen(ImageDraw.Draw(picture, "RGBA"), unit, (width, height), factor, [])
 
     losers = [c for c in result.candidates if c.outcome is not Outcome.SELECTED]
-    winners = [result.candidates[d.candidate] for d in result.detections]
+    # A selector may publish a box of its own making, in the name of a candidate.
+    winners = [replace(result.candidates[d.candidate], box=d.box) for d in result.detections]
     for candidate in losers:
         if candidate.outcome is Outcome.BELOW_THRESHOLD:
             pen.rimmed(candidate.box, REFUSED, unit)

@@ -123,11 +123,21 @@ def draw_more(
     *,
     should_stop: ShouldStop | None = None,
     cut_when: Callable[[], bool] | None = None,
+    token_entropy: bool = False,
 ) -> tuple[Samples, ...]:
     """The responses number ``rows`` to each prompt of ``reading``, with its seed; ``config.num_samples`` and
     ``config.seed`` do not matter. ``cut_when`` as in :func:`write`. Raises Cancelled."""
     draw = RandomDraw.of(config, seeds, rows)
-    written = write(lvlm, reading, draw, len(rows), config.max_new_tokens, should_stop=should_stop, cut_when=cut_when)
+    written = write(
+        lvlm,
+        reading,
+        draw,
+        len(rows),
+        config.max_new_tokens,
+        should_stop=should_stop,
+        cut_when=cut_when,
+        token_entropy=token_entropy,
+    )
     return tuple(replace(s, seed=seed) for s, seed in zip(written, seeds, strict=True))
 
 

@@ -43,7 +43,18 @@ def run_stages(
         for prompt, a in zip(prompts, answers, strict=True)
     ]
     clock.begin("selection")
-    choices = [judge.choose(a, seen, asked) for a, seen in zip(answers, evidence, strict=True)]
+    choices = [
+        judge.choose(
+            a.candidates,
+            a.responses,
+            seen,
+            asked.image_size,
+            multiple=asked.multiple,
+            min_score=asked.min_score,
+            min_votes=asked.min_votes,
+        )
+        for a, seen in zip(answers, evidence, strict=True)
+    ]
     looks: list[np.ndarray | None] = [None] * len(prompts)
     if asked.with_attention:
         looks = [
@@ -78,10 +89,21 @@ def _answer(
 ) -> tuple[Answers, ...]:
     deadline = Deadline(asked.deadline_ms, asked.start, pace.after_ms)
     if selector.greedy_decoding:
-        return greedy_answers(lvlm, reading, config.max_new_tokens, deadline, asked.should_stop)
+        return greedy_answers(
+            lvlm, reading, config.max_new_tokens, deadline, asked.should_stop, selector.needs.token_entropy
+        )
     seed = fresh_seed() if config.seed is None else config.seed
     seeds = [seed] * len(reading.prompts)
-    return draw_answers(lvlm, reading, config, seeds, deadline=deadline, pace=pace, should_stop=asked.should_stop)
+    return draw_answers(
+        lvlm,
+        reading,
+        config,
+        seeds,
+        deadline=deadline,
+        pace=pace,
+        should_stop=asked.should_stop,
+        token_entropy=selector.needs.token_entropy,
+    )
 
 
 def attention_of(lvlm: LVLM, selector: Selector, prompt: Prompt, samples: Samples, choice: Choice) -> np.ndarray | None:
@@ -91,7 +113,8 @@ def attention_of(lvlm: LVLM, selector: Selector, prompt: Prompt, samples: Sample
         return None
     best = max(choice.candidates, key=lambda c: c.quality)
     shown = choice.candidates[choice.detections[0].candidate] if choice.detections else best
-    return _mean_map(capture(lvlm, prompt, samples, [shown], AttentionNeeds(maps=True)), selector.needs.heads)
+    needs = AttentionNeeds(maps=True, step=selector.needs.step)
+    return _mean_map(capture(lvlm, prompt, samples, [shown], needs), selector.needs.heads)
 
 
 def _mean_map(evidence: Evidence, heads: Sequence[Sequence[tuple[int, int]]] | None) -> np.ndarray | None:

@@ -26,7 +26,8 @@ class Outcome(StrEnum):
     """Why a candidate is, or is not, part of the answer."""
 
     SELECTED = "selected"
-    OUTRANKED = "outranked"  # valid, but another candidate of its cluster has the better quality
+    # Valid, but another candidate of its cluster has the better quality, or the selector does not consider it at all.
+    OUTRANKED = "outranked"
     BELOW_THRESHOLD = "below_threshold"  # best of its cluster, but its score is under ``min_score``
     FEW_VOTES = "few_votes"  # several objects asked: best of its cluster, but too few responses contain it
 
@@ -90,7 +91,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Detection:
-    """A selected box with its published score in [0, 1]; ``candidate`` indexes ``GroundingResult.candidates``.
+    """A selected box with its published score in [0, 1]; ``candidate`` indexes ``GroundingResult.candidates``, and
+    ``box`` is that candidate's own unless the selector makes boxes out of several (majority-vote, mean-box).
     ``expected_iou`` is the IoU that boxes of this confidence had on average, where the calibration knows it."""
 
     box: Box

@@ -37,12 +37,13 @@ def draw_answers(
     deadline: Deadline,
     pace: Pace,
     should_stop: ShouldStop | None = None,
+    token_entropy: bool = False,
 ) -> tuple[Answers, ...]:
     """Up to ``config.num_samples`` responses to each prompt of ``reading``, with the seed of each.
 
     With ``config.auto`` a prompt gets no more once its responses agree (:func:`acs_core.agreement.settled`). With a
     deadline, waves are small unless ``pace`` knows that one fits, and the running one is cut when time is over.
-    Raises Cancelled.
+    ``token_entropy`` keeps that of every token. Raises Cancelled.
     """
     drawn: list[Answers | None] = [None] * len(reading.prompts)
     open_prompts = list(range(len(reading.prompts)))
@@ -60,6 +61,7 @@ def draw_answers(
             rows,
             should_stop=should_stop,
             cut_when=deadline.passed if deadline.is_set else None,
+            token_entropy=token_entropy,
         )
         if not deadline.passed():
             pace.note_wave(len(rows) * len(open_prompts), (time.perf_counter() - began) * 1e3)
@@ -75,11 +77,18 @@ def draw_answers(
 
 
 def greedy_answers(
-    lvlm: LVLM, reading: Reading, limit: int, deadline: Deadline, should_stop: ShouldStop | None = None
+    lvlm: LVLM,
+    reading: Reading,
+    limit: int,
+    deadline: Deadline,
+    should_stop: ShouldStop | None = None,
+    token_entropy: bool = False,
 ) -> tuple[Answers, ...]:
     """The most likely response of at most ``limit`` tokens to each prompt, as far as time allows. Raises Cancelled."""
     cut_when = deadline.passed if deadline.is_set else None
-    written = write(lvlm, reading, Greedy(), 1, limit, should_stop=should_stop, cut_when=cut_when)
+    written = write(
+        lvlm, reading, Greedy(), 1, limit, should_stop=should_stop, cut_when=cut_when, token_entropy=token_entropy
+    )
     return tuple(
         _told(Answers(samples, *find_candidates(lvlm, prompt, samples)), SamplingConfig(num_samples=1), deadline)
         for prompt, samples in zip(reading.prompts, written, strict=True)

@@ -9,6 +9,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D
 
 from acs_core.phrase import clean_phrase
+from acs_core.selection import makes_boxes
 from acs_core.types import Detection, GroundingResult, Outcome
 from acs_ros.messages import box_from_message, result_from_message
 from acs_ros.node_client import NodeTrouble, Reply
@@ -45,7 +46,8 @@ def _candidate_of(found: Detection2D, reply: Reply, selected: list[int]) -> int:
     score = found.results[0].hypothesis.score
     for number in selected:
         candidate = reply.candidates.candidates[number]
-        if candidate.bbox == found.bbox and candidate.score == score:  # both carry the very same float64 numbers
+        own = candidate.bbox == found.bbox or makes_boxes(reply.candidates.selector)
+        if own and candidate.score == score:  # both carry the very same float64 numbers
             return number
     box = " ".join(f"{v:.1f}" for v in box_from_message(found.bbox).as_tuple())
     raise NodeTrouble(f"the box {box} with score {score:.3f} on ~/detections is no selected candidate of ~/candidates")

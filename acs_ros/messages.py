@@ -72,7 +72,8 @@ def candidates_to_message(header: Header, result: GroundingResult) -> CandidateA
 
 def result_from_message(msg: CandidateArray) -> GroundingResult:
     """The result that a candidate message tells of. The responses' texts do not travel, only how many there were and
-    which boxes came from which.
+    which boxes came from which. Nor do boxes that a selector made (majority-vote, mean-box): the detections have the
+    boxes of the candidates that they stand for.
 
     Raises:
         ValueError: an ``outcome`` or ``score_kind`` that is not one of the message's constants.

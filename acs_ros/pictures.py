@@ -45,11 +45,11 @@ def _heat(image: np.ndarray, result: GroundingResult) -> np.ndarray:
     canvas = Image.fromarray(picture.astype(np.uint8))
     draw = ImageDraw.Draw(canvas)
     unit = max(1, round(max(size) / 500))
-    chosen = [(result.candidates[d.candidate], WINNER) for d in result.detections]
+    chosen = [(d.box, WINNER) for d in result.detections]
     if not chosen and result.candidates:
-        chosen = [(max(result.candidates, key=lambda c: c.quality), LOSER)]
-    for candidate, color in chosen:
-        x1, y1, x2, y2 = (v * factor for v in candidate.box.as_tuple())
+        chosen = [(max(result.candidates, key=lambda c: c.quality).box, LOSER)]
+    for box, color in chosen:
+        x1, y1, x2, y2 = (v * factor for v in box.as_tuple())
         draw.rectangle((x1 - unit, y1 - unit, x2 + unit, y2 + unit), outline=color, width=unit)
     says = f"“{result.phrase}”: " + _says(result, attention)
     font = ImageFont.load_default(13 * unit)

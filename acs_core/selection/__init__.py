@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,17 +14,26 @@ from acs_core.identity import ModelLike
 from acs_core.regressor import load_regressor
 from acs_core.selection.acs_free import AcsFree
 from acs_core.selection.acs_learned import AcsLearned
-from acs_core.selection.base import Selector
+from acs_core.selection.base import MakesBoxes, Selector
+from acs_core.selection.consensus import MajorityVote, MeanBox
 from acs_core.selection.order import FirstInOrder
+from acs_core.selection.smallest import Smallest
+from acs_core.selection.token_entropy import TokenEntropy
 
 __all__ = [
     "AcsFree",
     "AcsLearned",
     "FirstInOrder",
     "HasDevice",
+    "MajorityVote",
+    "MakesBoxes",
+    "MeanBox",
     "Selector",
+    "Smallest",
+    "TokenEntropy",
     "check_name",
     "make_selector",
+    "makes_boxes",
     "selector_names",
 ]
 
@@ -59,17 +69,35 @@ def _acs_learned(lvlm: HasDevice, heads: HeadFile | str | Path | None, regressor
     return AcsLearned(model, info.map_size)
 
 
-_MAKERS: dict[str, Callable[[HasDevice, HeadFile | str | Path | None, str | Path | None], Selector]] = {
-    "acs-free": _acs_free,
-    "acs-learned": _acs_learned,
-    "greedy": lambda lvlm, heads, regressor: FirstInOrder("greedy", greedy_decoding=True),
-    "first-valid": lambda lvlm, heads, regressor: FirstInOrder("first-valid", greedy_decoding=False),
+@dataclass(frozen=True)
+class _Maker:
+    """``make`` (model, head file, regressor) -> selector; ``makes_boxes``: whether it is a :class:`MakesBoxes`."""
+
+    make: Callable[[HasDevice, HeadFile | str | Path | None, str | Path | None], Selector]
+    makes_boxes: bool = False
+
+
+_MAKERS: dict[str, _Maker] = {
+    "acs-free": _Maker(_acs_free),
+    "acs-learned": _Maker(_acs_learned),
+    "greedy": _Maker(lambda *_: FirstInOrder("greedy", greedy_decoding=True)),
+    "pass-at-1": _Maker(lambda *_: FirstInOrder("pass-at-1", greedy_decoding=False, first_response_only=True)),
+    "first-valid": _Maker(lambda *_: FirstInOrder("first-valid", greedy_decoding=False)),
+    "token-entropy": _Maker(lambda *_: TokenEntropy()),
+    "majority-vote": _Maker(lambda *_: MajorityVote(), makes_boxes=True),
+    "mean-box": _Maker(lambda *_: MeanBox(), makes_boxes=True),
+    "smallest": _Maker(lambda *_: Smallest()),
 }
 
 
 def selector_names() -> tuple[str, ...]:
     """The names that :func:`make_selector` knows."""
     return tuple(_MAKERS)
+
+
+def makes_boxes(name: str) -> bool:
+    """Whether the selector ``name`` publishes boxes that are none of the candidates'; False for an unknown one."""
+    return name in _MAKERS and _MAKERS[name].makes_boxes
 
 
 def check_name(name: str) -> None:
@@ -95,4 +123,4 @@ def make_selector(
         HeadFileError, RegressorError: the file it needs is missing, damaged, or of another model.
     """
     check_name(name)
-    return _MAKERS[name](lvlm, heads, regressor)
+    return _MAKERS[name].make(lvlm, heads, regressor)

@@ -1,4 +1,4 @@
-"""The selectors that look at no attention: greedy decoding and the first valid box (baselines of section 5.1)."""
+"""The selectors that go by the order of the answers: greedy, pass-at-1, first-valid (baselines of section 5.1)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,30 @@ from acs_core.types import Candidate, ScoreKind
 class FirstInOrder:
     """Prefers the earlier box: of the greedy answer, or of the first sampled response that holds one.
 
+    With ``first_response_only`` nothing but response 0 counts: where it holds no valid box there is no answer, whatever
+    the others say.
+
     The order says nothing about how good a box is, so the score is published as 0 ("nothing is known"; ``score_kind``
     says that it is none) and a planner that asks for a minimum never gets such a box.
     """
 
     name: str
     greedy_decoding: bool
+    first_response_only: bool = False
     needs: AttentionNeeds = field(default_factory=lambda: AttentionNeeds(heads=None))
     score_kind: ScoreKind = ScoreKind.NONE
     feature: str = ""
 
     def qualities(self, candidates: Sequence[Candidate], evidence: Evidence, image_size: tuple[int, int]) -> np.ndarray:
-        """(C,) in (0, 1]: 1 for the first candidate, falling with the order in which they were answered."""
+        """(C,) in (0, 1]: 1 for the first candidate, falling with the order in which they were answered; NaN for one
+        that does not count."""
         count = len(candidates)
         place = np.empty(count)
         place[sorted(range(count), key=lambda i: (candidates[i].response, candidates[i].order))] = np.arange(count)
-        return 1.0 - place / max(1, count)
+        quality = 1.0 - place / max(1, count)
+        if self.first_response_only:
+            quality[[c.response > 0 for c in candidates]] = np.nan
+        return quality
 
     def confidences(
         self, candidates: Sequence[Candidate], evidence: Evidence, qualities: np.ndarray

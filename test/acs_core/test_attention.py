@@ -35,8 +35,9 @@ def answered(lvlm, picture, n, phrase="key"):
     return prompt, samples, candidates
 
 
-def eager_maps(lvlm, prompt, samples, candidates):
-    """The same maps (C, 4, L, K, Hv, Wv) from full forwards, one response at a time, with eager attention."""
+def eager_maps(lvlm, prompt, samples, candidates, later=0):
+    """The same maps (C, 4, L, K, Hv, Wv) from full forwards, one response at a time, with eager attention; ``later``: so many
+    positions after the one that emits a coordinate."""
     lvlm.hf_model.set_attn_implementation("eager")
     try:
         by_response = {}
@@ -56,7 +57,7 @@ def eager_maps(lvlm, prompt, samples, candidates):
             by_response[index] = torch.stack(out.attentions)[:, 0, :, :, slice(*prompt.map_slice)]  # (L, K, T, V)
     finally:
         lvlm.hf_model.set_attn_implementation("sdpa")
-    steps = lambda c: [prompt.length + token - 1 for token in c.coordinate_tokens]  # noqa: E731
+    steps = lambda c: [prompt.length + token - 1 + later for token in c.coordinate_tokens]  # noqa: E731
     maps = [by_response[c.response][:, :, steps(c)].permute(2, 0, 1, 3) for c in candidates]
     return torch.stack(maps).unflatten(-1, prompt.grid).numpy()
 
@@ -73,6 +74,34 @@ def test_maps_and_entropies_equal_a_full_eager_forward(lvlm, picture, n):
     assert np.abs(evidence.maps - expected).max() < 1e-5
     assert np.abs(evidence.entropy - entropy(expected)).max() < 1e-4
     assert evidence.grid == prompt.grid
+
+
+@pytest.mark.parametrize("n", [1, 16])
+def test_the_step_that_reads_the_token_is_the_next_position(lvlm, picture, n):
+    prompt, samples, candidates = answered(lvlm, picture, n)
+    needs = AttentionNeeds(maps=True, all_entropies=True, step="consuming")
+    evidence = capture(lvlm, prompt, samples, candidates, needs)
+    expected = eager_maps(lvlm, prompt, samples, candidates, later=1)
+    assert np.abs(evidence.maps - expected).max() < 1e-5
+    assert np.abs(evidence.entropy - entropy(expected)).max() < 1e-4
+    assert np.abs(expected - eager_maps(lvlm, prompt, samples, candidates)).max() > 1e-4
+
+
+@pytest.mark.parametrize("heads", [None, (((0, 0),),) * 4])
+def test_token_entropies_are_those_of_the_first_tokens(lvlm, picture, heads):
+    prompt = lvlm.prepare(picture, "key")
+    forced = [lvlm.tokenizer(text)["input_ids"] for text in ANSWERS[:2]]
+    samples = sample(lvlm, prompt, SamplingConfig(num_samples=2), forced=forced, token_entropy=True)
+    candidates, _ = find_candidates(lvlm, prompt, samples)
+    needs = AttentionNeeds(heads=heads, token_entropy=True)
+    found = capture(lvlm, prompt, samples, candidates, needs).token_entropy
+    expected = [[samples.token_entropy[c.response][t] for t in c.coordinate_tokens] for c in candidates]
+    assert found.tolist() == expected and found.shape == (3, 4) and (found > 0).all()
+    assert capture(lvlm, prompt, samples, [], needs).token_entropy.shape == (0, 4)
+    assert capture(lvlm, prompt, samples, candidates, AttentionNeeds()).token_entropy is None
+    _, unsaid, _ = answered(lvlm, picture, 3)
+    with pytest.raises(ValueError, match="without keeping them"):
+        capture(lvlm, prompt, unsaid, candidates, needs)
 
 
 def test_a_coordinate_may_be_the_very_first_token(lvlm, picture):

@@ -105,6 +105,53 @@ def test_without_candidates_there_is_nothing():
     assert choice.reason
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("places", "qualities", "options", "expected"),
+    [
+        ([0, 50, 100], [NAN, 0.2, NAN], {}, [1]),
+        ([0, 50, 100], [0.1, NAN, 0.2], {}, [2]),
+        ([0, 1], [NAN, NAN], {}, []),
+        # several objects: responses that are not considered have no vote, and none is asked of them
+        ([(0, 0, 0), (50, 0, 1), (0, 1), (50, 2)], [1.0, 0.9, NAN, NAN], {"multiple": True}, [0, 1]),
+        ([(0, 0), (1, 1), (50, 2), (51, 3)], [0.9, 0.8, 0.7, NAN], {"multiple": True}, [0]),
+    ],
+)
+def test_what_is_not_considered_takes_no_part(places, qualities, options, expected):
+    choice = pick(places, qualities, num_responses=10, **options)
+    assert winners(choice) == expected
+    out = [c for c, q in zip(choice.candidates, qualities, strict=True) if np.isnan(q)]
+    assert all((c.quality, c.outcome) == (0.0, Outcome.OUTRANKED) for c in out)
+    assert all(c.reason == "the selector does not consider it" for c in out)
+    if not expected:
+        assert choice.reason == "the selector considers none of the 2 candidate boxes"
+
+
+@pytest.mark.parametrize(
+    ("multiple", "groups"), [(False, [(1, [1, 2, 3, 0])]), (True, [(1, [1, 0]), (2, [2, 3])])]
+)
+def test_a_group_may_publish_a_box_of_its_own(multiple, groups):
+    asked = []
+
+    def box_of(best, members):
+        asked.append((best, list(members)))
+        return Box(0, 0, best + 1, 7)
+
+    choice = pick([0, 1, 50, 51], [0.1, 0.8, 0.6, 0.3], multiple=multiple, box_of=box_of)
+    assert asked == groups
+    assert [(d.candidate, d.box) for d in choice.detections] == [(b, Box(0, 0, b + 1, 7)) for b, _ in groups]
+    assert choice.candidates[1].box == Box(1, 0, 11, 10)  # what the model said stays as it was
+
+
+def test_a_refused_group_makes_no_box():
+    def box_of(best, members):
+        raise AssertionError("asked for a box that nobody sees")
+
+    assert pick([0], [0.1], min_score=0.5, box_of=box_of).detections == ()
+
+
 @given(
     st.lists(st.tuples(st.floats(0, 60), st.integers(0, 5), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])), min_size=1),
     st.booleans(),

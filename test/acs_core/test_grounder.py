@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import tiny_models
 from PIL import Image
+from rich.console import Console
 
 from acs_core import stages, waves
 from acs_core.calibration import Calibration
 from acs_core.candidates import ABSENT, UNPARSEABLE
-from acs_core.cli import main
+from acs_core.cli import main, print_result
 from acs_core.drawing import Forced
 from acs_core.errors import Cancelled, HeadFileError, ImageError, ModelError, PhraseError, SelectorError
 from acs_core.grounder import Grounder
@@ -68,11 +69,11 @@ def answers(monkeypatch):
     """Makes the model answer the given texts, token by token, instead of drawing."""
 
     def force(*texts):
-        def forced(lvlm, reading, config, seeds, rows, *, should_stop=None, cut_when=None):
+        def forced(lvlm, reading, config, seeds, rows, *, token_entropy, **stops):
             ids = [lvlm.tokenizer(texts[i], add_special_tokens=False)["input_ids"] for i in rows]
             draw = Forced(ids * len(seeds), lvlm.eos_ids[0])
             limit = max(map(len, ids)) + 1
-            written = write(lvlm, reading, draw, len(rows), limit, should_stop=should_stop, cut_when=cut_when)
+            written = write(lvlm, reading, draw, len(rows), limit, token_entropy=token_entropy, **stops)
             return tuple(replace(samples, seed=seed) for samples, seed in zip(written, seeds, strict=True))
 
         def as_many(lvlm, reading, config, seeds, **options):
@@ -92,6 +93,9 @@ def answers(monkeypatch):
         ("acs-free", {"calibration": False}, ScoreKind.RANK_RELATIVE),
         ("acs-learned", {"calibration": False}, ScoreKind.PREDICTED_IOU),
         ("first-valid", {}, ScoreKind.NONE),
+        ("pass-at-1", {}, ScoreKind.NONE),
+        ("token-entropy", {}, ScoreKind.RANK_RELATIVE),
+        ("smallest", {}, ScoreKind.NONE),
     ],
 )
 def test_one_object(grounders, answers, selector, options, kind):
@@ -118,7 +122,9 @@ def test_one_object(grounders, answers, selector, options, kind):
     if kind is ScoreKind.CALIBRATED:
         assert all(0.25 <= c.score <= 0.75 for c in result.candidates)
     if kind is ScoreKind.NONE:
-        assert best == 0 and detection.score == 0
+        assert detection.score == 0
+    if selector in ("first-valid", "pass-at-1"):
+        assert best == 0
     assert set(result.timing_ms) == {"waiting", *STAGES, "total"}
     assert result.timing_ms["total"] == pytest.approx(sum(v for k, v in result.timing_ms.items() if k != "total"))
 
@@ -184,6 +190,42 @@ def test_there_is_attention_of_the_best_that_was_refused_and_none_without_a_box(
     assert not refused.detections and refused.attention is not None and (refused.attention > 0).any()
     answers("banana")
     assert grounders().ground(IMAGE, "key", with_attention=True).attention is None
+
+
+def test_a_box_made_out_of_several_is_published_in_the_name_of_one(grounders, answers, capsys):
+    answers(answer(ONE), answer(ONE), answer(NEAR))
+    result = grounders("mean-box").ground(IMAGE, "key")
+    (detection,) = result.detections
+    corners = np.array([c.box.as_tuple() for c in result.candidates])
+    assert detection.box.as_tuple() == pytest.approx(corners.mean(axis=0))
+    assert detection.candidate == 0 and result.candidates[0].box != detection.box
+    print_result(result, Console(width=200))
+    assert "made out of several boxes" in capsys.readouterr().out
+    voted = grounders("majority-vote").ground(IMAGE, "key")
+    assert voted.best.box == voted.candidates[0].box
+
+
+def test_pass_at_1_gives_no_answer_where_the_first_response_gives_none(grounders, answers):
+    answers("there is no key in the image", answer(ONE))
+    result = grounders("pass-at-1").ground(IMAGE, "key")
+    assert result.detections == () and len(result.candidates) == 1
+    assert result.reason == "the selector considers none of the 1 candidate boxes"
+
+
+def test_token_entropies_reach_the_selector(grounders, answers):
+    answers(*ANSWERS)
+    grounder = grounders("token-entropy")
+    result = grounder.ground(IMAGE, "key")
+    forced = [grounder.lvlm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ANSWERS]
+    samples = sample(
+        grounder.lvlm,
+        grounder.lvlm.prepare(IMAGE, "key"),
+        SamplingConfig(num_samples=4),
+        forced=forced,
+        token_entropy=True,
+    )
+    sums = [sum(samples.token_entropy[c.response][t] for t in c.coordinate_tokens) for c in result.candidates]
+    assert [c.quality for c in result.candidates] == pytest.approx([1 / (1 + h) for h in sums], abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -28,3 +28,18 @@ def test_it_claims_no_score_and_needs_no_attention():
     assert selector.score_kind is ScoreKind.NONE
     assert selector.confidences([], NO_EVIDENCE, np.zeros(0)) is None
     assert selector.needs.heads is None and not selector.needs.maps and not selector.needs.all_entropies
+
+
+@pytest.mark.parametrize(
+    ("responses", "expected"),
+    [
+        ([], []),
+        ([0, 0, 2], [1.0, 2 / 3, None]),
+        ([1, 2], [None, None]),  # the first response held no valid box: there is no answer
+    ],
+)
+def test_pass_at_1_considers_the_first_response_alone(responses, expected):
+    candidates = [Candidate(Box(0, 0, 5, 5), "key", r, i, (1, 3, 5, 7)) for i, r in enumerate(responses)]
+    selector = FirstInOrder("pass-at-1", greedy_decoding=False, first_response_only=True)
+    found = selector.qualities(candidates, NO_EVIDENCE, (9, 9))
+    np.testing.assert_allclose(found, [np.nan if e is None else e for e in expected])

@@ -7,7 +7,19 @@ from acs_core.errors import AcsError, HeadFileError, RegressorError, SelectorErr
 from acs_core.heads import Head, HeadFile
 from acs_core.identity import ModelIdentity
 from acs_core.regressor import AttentionIoURegressor, save_regressor
-from acs_core.selection import AcsFree, AcsLearned, FirstInOrder, make_selector, selector_names
+from acs_core.selection import (
+    AcsFree,
+    AcsLearned,
+    FirstInOrder,
+    MajorityVote,
+    MakesBoxes,
+    MeanBox,
+    Smallest,
+    TokenEntropy,
+    make_selector,
+    makes_boxes,
+    selector_names,
+)
 
 
 @dataclass
@@ -36,7 +48,12 @@ def regressor(tmp_path):
         ("acs-free", AcsFree, False),
         ("acs-learned", AcsLearned, False),
         ("greedy", FirstInOrder, True),
+        ("pass-at-1", FirstInOrder, False),
         ("first-valid", FirstInOrder, False),
+        ("token-entropy", TokenEntropy, False),
+        ("majority-vote", MajorityVote, False),
+        ("mean-box", MeanBox, False),
+        ("smallest", Smallest, False),
     ],
 )
 def test_every_name_makes_its_selector(name, kind, greedy, regressor):
@@ -44,6 +61,7 @@ def test_every_name_makes_its_selector(name, kind, greedy, regressor):
     selector = make_selector(name, FakeModel(), heads=HEADS, regressor=regressor)
     assert isinstance(selector, kind)
     assert (selector.name, selector.greedy_decoding) == (name, greedy)
+    assert isinstance(selector, MakesBoxes) == makes_boxes(name)
 
 
 def test_files_are_read(tmp_path, regressor):
@@ -95,7 +113,7 @@ def test_chosen_heads_stay_with_their_model():
             r"no head file is known for the model some/model: build one with `acs-train build`",
         ),
         ("acs-learned", RegressorError, r"no regressor is known for the model some/model"),
-        ("ACS", SelectorError, r"unknown selector 'ACS': choose one of acs-free, acs-learned, greedy, first-valid"),
+        ("ACS", SelectorError, r"unknown selector 'ACS': choose one of acs-free, acs-learned, greedy, pass-at-1, first-valid"),
     ],
 )
 def test_what_is_missing_is_said(name, error, says):

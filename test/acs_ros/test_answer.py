@@ -54,6 +54,13 @@ def test_boxes_that_disagree_are_named(result, detections, said):
         read_answer(reply_to(told, replace(told, detections=detections)), HEADER, "key")
 
 
+def test_a_selector_may_publish_a_box_that_no_candidate_has(result):
+    told = result("key")
+    made = (Detection(Box(1, 2, 4, 6), 0.75, 0),)
+    answer = read_answer(reply_to(replace(told, selector="mean-box"), replace(told, detections=made)), HEADER, "key")
+    assert answer.detections == made
+
+
 @pytest.mark.parametrize(
     ("place", "said"),
     [
