@@ -71,6 +71,8 @@ class MeanBox(Consensus):
 
 def _majority(values: Sequence[float]) -> float:
     """Of one coordinate, in the order answered."""
-    counts = Counter(round(v, DECIMALS) for v in values)  # keeps the order of first appearance
+    rounded = [round(v, DECIMALS) for v in values]
+    counts = Counter(rounded)  # keeps the order of first appearance
     median, most = float(np.median(values)), max(counts.values())
-    return min((v for v, n in counts.items() if n == most), key=lambda v: round(abs(v - median), DECIMALS))
+    chosen = min((v for v, n in counts.items() if n == most), key=lambda v: round(abs(v - median), DECIMALS))
+    return values[rounded.index(chosen)]

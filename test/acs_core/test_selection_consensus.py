@@ -38,7 +38,7 @@ def answer(selector, corners):
         ([B, A], B, 0),
         ([A, FAR, FAR], FAR, 1),
         # what arithmetic left in the last bits is one value
-        ([(10.000000001, 20, 30, 40), (10, 20, 30, 40), (9, 20, 30, 40)], A, 1),
+        ([(10.000000001, 20, 30, 40), (10, 20, 30, 40), (9, 20, 30, 40)], (10.000000001, 20, 30, 40), 0),
     ],
 )
 def test_majority_vote(corners, expected, best):

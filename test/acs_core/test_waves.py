@@ -23,7 +23,7 @@ def waves(monkeypatch):
     drawn = []
 
     def force(texts, wave_s=0.0):
-        def forced(lvlm, reading, config, seeds, rows, *, should_stop=None, cut_when=None):
+        def forced(lvlm, reading, config, seeds, rows, *, token_entropy, **stops):
             drawn.append((tuple(p.phrase for p in reading.prompts), rows.start, rows.stop))
             time.sleep(wave_s)
             ids = [
@@ -32,7 +32,8 @@ def waves(monkeypatch):
                 for i in rows
             ]
             limit = max(map(len, ids)) + 1
-            return write(lvlm, reading, Forced(ids, lvlm.eos_ids[0]), len(rows), limit, cut_when=cut_when)
+            draw = Forced(ids, lvlm.eos_ids[0])
+            return write(lvlm, reading, draw, len(rows), limit, token_entropy=token_entropy, **stops)
 
         monkeypatch.setattr(module, "draw_more", forced)
         return drawn
