@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from acs_core.attention import AttentionNeeds, Evidence, capture
+from acs_core.attention import AttentionNeeds, Evidence, Step, capture
 from acs_core.candidates import find_candidates
 from acs_core.errors import ImageError, PhraseError
 from acs_core.geometry import Box
@@ -37,7 +37,8 @@ VERSIONS = ("acs_ros", "torch", "transformers", "numpy", "zarr")
 class CollectConfig:
     """``map_size`` (h, w): the maps' size in the store, the regressor's input (None: the family's in
     ``MAP_SIZES``, else the model's own grid).
-    ``greedy`` collects the one greedy answer instead of samples, as the baseline of an evaluation."""
+    ``greedy`` collects the one greedy answer instead of samples, as the baseline of an evaluation. ``step``: whether
+    the attention is that of the position which emits a coordinate's first token or of the one which reads it."""
 
     samples: int = 10
     temperature: float = 1.0
@@ -47,6 +48,7 @@ class CollectConfig:
     seed: int = 0
     map_size: tuple[int, int] | None = None
     greedy: bool = False
+    step: Step = "emitting"
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ def collect(
 def describe(lvlm: LVLM, job: Job, weights: str, data: str) -> dict[str, Any]:
     """The manifest: everything that a second run must share with the first, and the versions of what made it."""
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(job.config).items()}
+    if job.config.step == "emitting":  # so that collections of before there was a choice can be gone on with
+        del settings["step"]
     return {
         "model": {**ModelIdentity.of(lvlm).to_dict(), "weights": weights},
         "dtype": str(lvlm.hf_model.dtype).removeprefix("torch."),
@@ -182,7 +186,7 @@ def make_part(lvlm: LVLM, job: Job, number: int, step: Callable[[str], None] = l
         else:
             asked.append(i)
             if candidates:
-                stacks.append(_distinct(candidates, evidence, samples))
+                stacks.append(_distinct(candidates, evidence, samples, job.config.step))
                 rows.append(_rows(i, pair, candidates, evidence, (image.shape[1], image.shape[0])))
             answers += _answers(i, responses, samples)
         step(problem)
@@ -207,7 +211,7 @@ def ask(
         )
         samples = sample(lvlm, prompt, sampling, token_entropy=True)
     candidates, responses = find_candidates(lvlm, prompt, samples)
-    needs = AttentionNeeds(heads=None, maps=True, map_size=config.map_size, all_entropies=True)
+    needs = AttentionNeeds(heads=None, maps=True, map_size=config.map_size, all_entropies=True, step=config.step)
     return candidates, responses, capture(lvlm, prompt, samples, candidates, needs), samples
 
 
@@ -219,8 +223,9 @@ def best_iou(box: Box, truth: Sequence[Box]) -> float:
 _Distinct = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # codes, scale, place, entropy
 
 
-def _distinct(candidates: Sequence[Candidate], evidence: Evidence, samples: Samples) -> _Distinct:
-    """The maps of one pair, each once. Responses that begin alike look alike: a map follows from the tokens before."""
+def _distinct(candidates: Sequence[Candidate], evidence: Evidence, samples: Samples, step: Step) -> _Distinct:
+    """The maps of one pair, each once. Responses that begin alike look alike: a map follows from the tokens seen."""
+    more = 1 if step == "consuming" else 0  # what reads a token has seen it
     if evidence.maps is None:
         raise ValueError("attention capture gave no maps although they were asked for")
     numbers: dict[tuple[int, ...], int] = {}
@@ -228,7 +233,7 @@ def _distinct(candidates: Sequence[Candidate], evidence: Evidence, samples: Samp
     place = np.zeros((len(candidates), 4), np.int32)
     for i, candidate in enumerate(candidates):
         for c, token in enumerate(candidate.coordinate_tokens):
-            written = tuple(samples.response_ids[candidate.response][:token])
+            written = tuple(samples.response_ids[candidate.response][: token + more])
             if written not in numbers:
                 numbers[written] = len(first)
                 first.append((i, c))

@@ -31,18 +31,49 @@ class Choices:
     image: np.ndarray
 
 
+@dataclass(frozen=True)
+class Call:
+    """What a grounding call about one pair had before it chose. ``pair`` indexes the manifest's pairs, ``index`` (C,)
+    the collection; ``image_size`` (width, height) is None where there is no candidate. ``responses`` are empty where
+    the collection's were not given."""
+
+    pair: int
+    index: np.ndarray
+    candidates: tuple[Candidate, ...]
+    evidence: Evidence
+    image_size: tuple[int, int] | None
+    responses: tuple[Response, ...] = ()
+
+    def first(self, count: int) -> Call:
+        """The same call with the first ``count`` responses alone."""
+        keep = np.array([c.response < count for c in self.candidates], bool)
+        if keep.all() and len(self.responses) <= count:
+            return self
+        seen, maps, unsure = self.evidence, self.evidence.maps, self.evidence.token_entropy
+        part = Evidence(
+            seen.entropy[keep],
+            None if maps is None else maps[keep],
+            seen.grid,
+            None if unsure is None else unsure[keep],
+        )
+        candidates = tuple(c for c, kept in zip(self.candidates, keep, strict=True) if kept)
+        size = self.image_size if candidates else None
+        return Call(self.pair, self.index[keep], candidates, part, size, self.responses[:count])
+
+
 def choose_offline(selector: Selector, data: Collection, drawn: np.ndarray | None = None) -> Choices:
     """What ``selector`` picks for every pair of ``data``, ties broken as at run time; of the first ``drawn`` (P,)
     responses of each pair, if given."""
     count = len(data.pairs)
     iou, confidence, oracle, sizes = np.zeros(count), np.full(count, np.nan), np.zeros(count), np.zeros(count, int)
     images = np.full(count, -1)
-    for row, (index, candidates, evidence) in enumerate(_calls(data, selector.needs.maps, drawn)):
+    for row, whole in enumerate(calls(data, selector.needs.maps)):
+        call = whole if drawn is None else whole.first(int(drawn[row]))
+        index, candidates, evidence = call.index, call.candidates, call.evidence
         sizes[row] = len(index)
-        if not candidates:
+        if call.image_size is None:
             continue
-        size = int(data.image_size[index[0]][0]), int(data.image_size[index[0]][1])
-        qualities = selector.qualities(candidates, evidence, size)
+        qualities = selector.qualities(candidates, evidence, call.image_size)
         choice = choose(candidates, qualities, np.ones(len(index)), num_responses=1 + int(data.response[index].max()))
         best = choice.detections[0].candidate
         confidences = selector.confidences(candidates, evidence, qualities)
@@ -59,8 +90,8 @@ def drawn_by_auto(data: Collection, answers: Iterable[Mapping[str, Any]], most: 
     for answer in answers:
         boxes.setdefault(answer["pair"], {})[answer["response"]] = answer["num_boxes"]
     drawn = np.full(len(data.pairs), most)
-    for row, (_, candidates, _) in enumerate(_calls(data, False, None)):
-        counts = boxes[int(data.pairs[row])]
+    for row, call in enumerate(calls(data, False)):
+        counts, candidates = boxes[call.pair], call.candidates
         stop = 0
         while stop < most:
             stop = small_wave(stop, most).stop
@@ -71,21 +102,35 @@ def drawn_by_auto(data: Collection, answers: Iterable[Mapping[str, Any]], most: 
     return drawn
 
 
-def _calls(
-    data: Collection, maps: bool, drawn: np.ndarray | None
-) -> Iterator[tuple[np.ndarray, list[Candidate], Evidence]]:
-    """Per collected pair: the candidates' indices in ``data``, those of the first ``drawn`` responses alone, the
-    candidates and their evidence, its ``maps`` only if they are wanted: they are read from disk."""
+def calls(data: Collection, maps: bool, answers: Iterable[Mapping[str, Any]] = ()) -> Iterator[Call]:
+    """One for each collected pair; their ``maps`` only if they are wanted: they are read from disk. ``answers`` are the
+    collection's responses (:func:`training.store.read_responses`): with them a call knows its responses and the
+    entropies of its tokens."""
+    written: dict[int, list[Mapping[str, Any]]] = {}
+    for answer in answers:
+        written.setdefault(answer["pair"], []).append(answer)
     order = np.argsort(data.pair, kind="stable")
     bounds = np.searchsorted(data.pair[order], [data.pairs, data.pairs + 1])  # (2, P)
-    for row, (start, stop) in enumerate(bounds.T):
+    for pair, start, stop in zip(data.pairs.tolist(), *bounds.tolist(), strict=True):
         index = order[start:stop]
-        if drawn is not None:
-            index = index[data.response[index] < drawn[row]]
-        candidates = [
+        candidates = tuple(
             Candidate(Box(*data.box[i]), "", int(data.response[i]), int(data.order[i]), tuple(data.tokens[i].tolist()))
             for i in index
-        ]
-        grid = (int(data.grid[index[0]][0]), int(data.grid[index[0]][1])) if len(index) else (1, 1)
-        seen = data.maps[index] if maps and len(index) else None
-        yield index, candidates, Evidence(data.entropy[index], seen, grid)
+        )
+        mine = sorted(written.get(pair, []), key=lambda a: a["response"])
+        responses = tuple(Response(a["text"], a["num_boxes"], a["finished"], a["problem"]) for a in mine)
+        unsure = _token_entropy(candidates, mine) if mine else None
+        if len(index):
+            h, w = data.grid[index[0]].tolist()
+            width, height = data.image_size[index[0]].tolist()
+            seen = data.maps[index] if maps else None
+            evidence = Evidence(data.entropy[index], seen, (h, w), unsure)
+            yield Call(pair, index, candidates, evidence, (width, height), responses)
+        else:
+            yield Call(pair, index, (), Evidence(data.entropy[index], None, (1, 1), unsure), None, responses)
+
+
+def _token_entropy(candidates: Iterable[Candidate], responses: list[Mapping[str, Any]]) -> np.ndarray:
+    """(C, 4) float64 in nats, at the coordinates' first tokens."""
+    kept = {r["response"]: r["token_entropy"] for r in responses}
+    return np.array([[kept[c.response][t] for t in c.coordinate_tokens] for c in candidates], float).reshape(-1, 4)

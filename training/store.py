@@ -22,17 +22,14 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from training.errors import DataError
+from training.manifest import MANIFEST, NOT_COMPARED, complete, read_manifest
 from training.maps import StoredMaps
-from training.quantise import LEVELS
 
-FORMAT = 2  # of a store; count up when an older one can no longer be read
-MANIFEST, ANSWERS = "manifest.json", "answers.json"
+ANSWERS = "answers.json"
 COLUMNS = ("iou", "x1", "y1", "x2", "y2", "pair", "image", "response", "order", "width", "height", "grid_h", "grid_w")
 TOKENS = ("token_x1", "token_y1", "token_x2", "token_y2")
 CHUNK_BYTES = 1 << 18  # of codes that are compressed together: what one read of a candidate unpacks
 SHARD_BYTES = 1 << 27
-# What may differ between the runs that fill one store: it is recorded, not compared.
-NOT_COMPARED = ("versions", "workers")
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def open_store(folder: Path, manifest: dict[str, Any]) -> None:
     Raises:
         DataError: the store in ``folder`` was made with another model, data or settings.
     """
-    manifest = {"format": FORMAT, "levels": LEVELS, **manifest}
+    manifest = complete(manifest)
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob("*.partial*"):
         shutil.rmtree(left, ignore_errors=True)
@@ -128,25 +125,6 @@ def sole_writer(folder: Path) -> Iterator[None]:
                 f"another run is collecting into {folder}: wait for it, or choose another folder"
             ) from error
         yield
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The settings the store was made with.
-
-    Raises:
-        DataError: there is no store in ``folder``, its manifest is damaged, or it is of an older version of acs.
-    """
-    try:
-        content = json.loads((folder / MANIFEST).read_text())
-    except OSError as error:
-        raise DataError(f"{folder} holds no collection: make one with `acs-train collect`") from error
-    except ValueError as error:
-        raise DataError(f"{folder / MANIFEST} is damaged ({error}): collect again into another folder") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{folder / MANIFEST} is damaged: it should hold a JSON object")
-    if (content.get("format"), content.get("levels")) != (FORMAT, LEVELS):
-        raise DataError(f"{folder} was written by another version of acs: collect again into another folder")
-    return content
 
 
 def part_folder(folder: Path, number: int) -> Path:
