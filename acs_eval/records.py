@@ -16,9 +16,8 @@ class Question:
 
     ``key`` names the question, and is the same in every evaluation of the same data ("139:key", image id and phrase).
     ``image`` is where the picture is found again (questions with the same one are about one picture), ``image_size``
-    its (width, height) in pixels. ``truth`` are all true
-    boxes in pixels of the picture, none where it does not show the thing. ``category`` is what one filters by: the
-    phrase, unless phrases are sentences.
+    its (width, height) in pixels. ``truth`` are all true boxes in pixels of the picture, none where it does not show
+    the thing. ``category`` is what one filters by: the phrase, unless phrases are sentences.
     """
 
     key: str
