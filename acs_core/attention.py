@@ -1,9 +1,9 @@
 """Look once: the attention maps and entropies of all coordinates of all responses, when the answers are there.
 
 The token that matters for a coordinate is its first (paper appendix A), and the attention that emitted it is that of
-the position before; for an ablation, that of the position which reads it can be looked at instead. Sampling kept every position's queries and keys (:mod:`acs_core.branches`); here those of the
-coordinates alone are scored against the keys, in float32 whatever the model's dtype, and the columns of the image
-tokens are kept. No layer of the model runs again.
+the position before; for an ablation, that of the position which reads it can be looked at instead. Sampling kept every
+position's queries and keys (:mod:`acs_core.branches`); here those of the coordinates alone are scored against the keys,
+in float32 whatever the model's dtype, and the columns of the image tokens are kept. No layer of the model runs again.
 
 Maps are raw weights: what a head gives to the image tokens, out of a softmax over all the tokens it sees. They do not
 sum to one; entropy normalises them itself (equation 3).

@@ -86,7 +86,7 @@ def choose(
     if not formed:
         formed = {next(iter(groups))}  # groups are in order of their best member: the global best leads the first
 
-    verdicts = {i: (Outcome.OUTRANKED, NOT_CONSIDERED) for i in range(len(boxes))}
+    verdicts = dict.fromkeys(range(len(boxes)), (Outcome.OUTRANKED, NOT_CONSIDERED))
     for g, members in groups.items():
         best = members[0]
         seen = f"in {support[clusters[best]]} of {num_responses} responses"

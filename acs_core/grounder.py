@@ -13,15 +13,15 @@ import numpy as np
 import torch
 
 from acs_core.asked import Asked, GroundOptions
-from acs_core.assets import asset_for, beside, built_for, resolve_model
+from acs_core.assets import built_for, resolve_model
 from acs_core.calibration import Calibration
 from acs_core.deadline import Pace
 from acs_core.errors import Cancelled, DeviceMemoryError
 from acs_core.heads import HeadFile
-from acs_core.judging import Judge
+from acs_core.judging import Judge, judge_for
 from acs_core.lvlm import load_lvlm
 from acs_core.lvlm.base import LVLM
-from acs_core.selection import Selector, check_name, make_selector
+from acs_core.selection import Selector, check_name
 from acs_core.stages import run_stages
 from acs_core.types import GroundingResult, ScoreKind, ShouldStop
 
@@ -95,16 +95,15 @@ class Grounder:
         built = built_for(Path(name))
         source, commit = (built.model, revision or built.revision) if built else (name, revision)
         lvlm = load_lvlm(resolve_model(source), revision=commit, device=device, dtype=dtype, quantization=quantization)
-        if calibration is None and heads is None and regressor is None:
-            file = f"calibration-{selector}.json"
-            calibration = beside(Path(name), file) if built else asset_for(lvlm, file)
-        if built:
-            heads = heads or beside(Path(name), "heads.json")
-            regressor = regressor or beside(Path(name), "regressor.safetensors")
-        chosen = make_selector(selector, lvlm, heads=heads, regressor=regressor)
-        if isinstance(calibration, str | Path):
-            calibration = Calibration.load(calibration)
-        return cls(lvlm, chosen, calibration or None, name)
+        judge = judge_for(
+            lvlm,
+            selector,
+            heads=heads,
+            regressor=regressor,
+            calibration=calibration,
+            built=Path(name) if built else None,
+        )
+        return cls(lvlm, judge.selector, judge.calibration, name)
 
     @property
     def model_name(self) -> str:

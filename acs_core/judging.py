@@ -6,13 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from acs_core.assets import asset_for, beside
 from acs_core.attention import Evidence
 from acs_core.calibration import Calibration
 from acs_core.choice import Choice, choose
-from acs_core.selection import MakesBoxes, Selector
+from acs_core.heads import HeadFile
+from acs_core.selection import HasDevice, MakesBoxes, Selector, make_selector
 from acs_core.types import Candidate, Outcome, Response, ScoreKind
 
 
@@ -85,6 +89,38 @@ class Judge:
         if choice.reason and refused and self.score_kind is ScoreKind.NONE:
             return f"the selector {self.selector.name} gives no score, so nothing reaches min_score; {choice.reason}"
         return choice.reason
+
+
+def judge_for(
+    lvlm: HasDevice,
+    selector: str,
+    *,
+    heads: HeadFile | str | Path | None = None,
+    regressor: str | Path | None = None,
+    calibration: Calibration | str | Path | Literal[False] | None = None,
+    built: Path | None = None,
+) -> Judge:
+    """The selector of that name for ``lvlm``, with its calibration if there is one.
+
+    What is not given is taken from the folder ``built`` that `acs-train build` wrote, else from the model's own folder
+    or the shipped files. A default calibration belongs to the default heads and regressor and is left out where those
+    are replaced; False leaves it out in any case.
+
+    Raises:
+        SelectorError: unknown name.
+        HeadFileError, RegressorError, CalibrationError: a file is missing, damaged, or made for another model.
+    """
+    if calibration is None and heads is None and regressor is None:
+        file = f"calibration-{selector}.json"
+        calibration = beside(built, file) if built else asset_for(lvlm, file)
+    if built:
+        heads = heads or beside(built, "heads.json")
+        regressor = regressor or beside(built, "regressor.safetensors")
+    chosen = make_selector(selector, lvlm, heads=heads, regressor=regressor)
+    curve = Calibration.load(calibration) if isinstance(calibration, str | Path) else calibration or None
+    if curve is not None:
+        curve.check(lvlm, chosen.name, chosen.feature)
+    return Judge(chosen, curve)
 
 
 def why_no_candidates(responses: Sequence[Response]) -> str:

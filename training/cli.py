@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from acs_core.errors import AcsError
+from training.cli_evaluate import evaluate
 from training.cli_files import analyze, build, calibrate, check_store, collect, fit
 from training.cli_tiny import tiny, tiny_eval
 from training.console import bar, err
@@ -80,6 +81,9 @@ app.command(epilog="Example: acs-train analyze --store work/train --data world/t
 )
 app.command(epilog="Example: acs-train calibrate --store work/calibration --out files")(calibrate)
 app.command(epilog="Example: acs-train build --model tiny-internvl --coco world --out files")(build)
+app.command(epilog="Example: acs-train evaluate --model tiny-internvl --data world/test/instances.json --out results")(
+    evaluate
+)
 app.command(
     "check-store", epilog="Example: acs-train check-store --model tiny-internvl --data world/val/instances.json"
 )(check_store)
@@ -97,7 +101,7 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as ended:
         if ended.code == 130:  # Ctrl-C, as typer reports it
-            err.print("stopped; collect, fit, build, tiny and tiny-eval go on when run again")
+            err.print("stopped; collect, fit, build, evaluate, tiny and tiny-eval go on when run again")
         raise
 
 

@@ -17,8 +17,8 @@ NOT_COMPARED = ("versions", "workers")
 
 
 def fingerprint(manifest: dict[str, Any]) -> str:
-    """Twelve hex digits that two manifests share exactly if their collections can hold the same content. ``manifest`` is
-    one of a store or what begins one."""
+    """Twelve hex digits that two manifests share if, and only if, one collection can stand for the other. ``manifest``
+    is that of a store or what begins one."""
     compared = {k: v for k, v in complete(manifest).items() if k not in NOT_COMPARED}
     return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -36,8 +36,8 @@ def answered(lvlm, picture, n, phrase="key"):
 
 
 def eager_maps(lvlm, prompt, samples, candidates, later=0):
-    """The same maps (C, 4, L, K, Hv, Wv) from full forwards, one response at a time, with eager attention; ``later``: so many
-    positions after the one that emits a coordinate."""
+    """The same maps (C, 4, L, K, Hv, Wv) from full forwards, one response at a time, with eager attention; ``later`` so
+    many positions after the one that emits a coordinate."""
     lvlm.hf_model.set_attn_implementation("eager")
     try:
         by_response = {}

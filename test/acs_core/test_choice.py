@@ -129,9 +129,7 @@ def test_what_is_not_considered_takes_no_part(places, qualities, options, expect
         assert choice.reason == "the selector considers none of the 2 candidate boxes"
 
 
-@pytest.mark.parametrize(
-    ("multiple", "groups"), [(False, [(1, [1, 2, 3, 0])]), (True, [(1, [1, 0]), (2, [2, 3])])]
-)
+@pytest.mark.parametrize(("multiple", "groups"), [(False, [(1, [1, 2, 3, 0])]), (True, [(1, [1, 0]), (2, [2, 3])])])
 def test_a_group_may_publish_a_box_of_its_own(multiple, groups):
     asked = []
 

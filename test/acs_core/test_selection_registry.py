@@ -113,7 +113,11 @@ def test_chosen_heads_stay_with_their_model():
             r"no head file is known for the model some/model: build one with `acs-train build`",
         ),
         ("acs-learned", RegressorError, r"no regressor is known for the model some/model"),
-        ("ACS", SelectorError, r"unknown selector 'ACS': choose one of acs-free, acs-learned, greedy, pass-at-1, first-valid"),
+        (
+            "ACS",
+            SelectorError,
+            r"unknown selector 'ACS': choose one of acs-free, acs-learned, greedy, pass-at-1, first-valid",
+        ),
     ],
 )
 def test_what_is_missing_is_said(name, error, says):
