@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from acs_core.attention import Evidence
 from acs_core.choice import Choice
 from acs_core.clusters import overlaps
 from acs_core.geometry import Box
 from acs_core.judging import Judge, why_no_candidates
-from acs_core.types import ScoreKind
+from acs_core.selection import AcsLearned
+from acs_core.types import Candidate, ScoreKind
 from acs_eval.records import Answer, Run
 from training.errors import DataError
 from training.offline_choice import Call, calls
@@ -59,6 +61,24 @@ class _Notes:
         self.answers.setdefault((method, count), []).append(answer)
 
 
+class _Once(AcsLearned):
+    """Predicts the IoU of every candidate of a call once, whatever number of its responses is then chosen from."""
+
+    def __init__(self, selector: AcsLearned) -> None:
+        super().__init__(selector.regressor, selector.needs.map_size or (0, 0))
+        self.needs = selector.needs
+        self._known: dict[tuple[int, int], float] = {}
+
+    def begin(self, call: Call) -> None:
+        """Looks at all candidates of ``call``."""
+        found = super().qualities(call.candidates, call.evidence, call.image_size or (1, 1)).tolist()
+        self._known = {(c.response, c.order): q for c, q in zip(call.candidates, found, strict=True)}
+
+    def qualities(self, candidates: Sequence[Candidate], evidence: Evidence, image_size: tuple[int, int]) -> np.ndarray:
+        """(C,) as predicted at the beginning."""
+        return np.array([self._known[c.response, c.order] for c in candidates])
+
+
 def sampled_runs(
     material: Material,
     judges: Sequence[Judge],
@@ -76,12 +96,17 @@ def sampled_runs(
     """
     for judge in judges:
         _check_maps(judge, material.data)
+    once = [_Once(j.selector) for j in judges if isinstance(j.selector, AcsLearned)]
+    predicting = {selector.name: selector for selector in once}
+    judges = [replace(j, selector=predicting.get(j.selector.name, j.selector)) for j in judges]
     notes = _Notes()
     wanted = any(judge.selector.needs.maps for judge in judges)
     for done, call in enumerate(calls(material.data, wanted, material.answers)):
         progress(done, len(material.data.pairs))
         if call.pair not in material.kept:
             continue
+        for selector in once:
+            selector.begin(call)
         for count in counts:
             part = call.first(count)
             for judge in judges:

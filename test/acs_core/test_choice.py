@@ -126,7 +126,7 @@ def test_what_is_not_considered_takes_no_part(places, qualities, options, expect
     assert all((c.quality, c.outcome) == (0.0, Outcome.OUTRANKED) for c in out)
     assert all(c.reason == "the selector does not consider it" for c in out)
     if not expected:
-        assert choice.reason == "the selector considers none of the 2 candidate boxes"
+        assert choice.reason == "the selector considers none of the candidate boxes"
 
 
 @pytest.mark.parametrize(("multiple", "groups"), [(False, [(1, [1, 2, 3, 0])]), (True, [(1, [1, 0]), (2, [2, 3])])])
