@@ -1,0 +1,125 @@
+"""``acs-train report``: evaluation files as tables and as a page with charts and pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from training.console import bar
+from training.errors import DataError
+
+if TYPE_CHECKING:
+    from acs_eval.tables import Assessed
+
+WIDTH = 120  # of tables that go into a file or a pipe
+SHOWN_CHANGES = 20  # questions that a comparison prints of each sort; the JSON file has all
+
+
+def report(
+    evaluations: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="EVALUATION...", help="Files of `acs-train evaluate` or `acs-replay`, .json or .json.gz."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Write the page here: one HTML file that needs nothing else.")
+    ] = None,
+    tables: Annotated[Path | None, typer.Option(help="Folder for tables.json and one CSV a table.")] = None,
+    title: Annotated[str, typer.Option(help="Of the page; default: the evaluation's.")] = "",
+    pictures: Annotated[int, typer.Option(help="Questions shown with their picture, in all.", min=0, max=2000)] = 120,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that relative picture names start from; default: where each file lies.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Method to show beside greedy in the pictures; default: the best of ours.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Its sampling temperature; default: its best.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Compare two files of the same questions instead.")
+    ] = False,
+    draws: Annotated[int, typer.Option(help="Bootstrap samples behind each interval.", min=100)] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of these samples.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all tables into this JSON file.")] = None,
+) -> None:
+    """Print the tables of evaluations, and write them as a page, as JSON and as CSV."""
+    from rich.console import Console
+
+    from acs_eval.storage import load
+    from acs_eval.table import print_tables, to_json
+    from acs_eval.tables import assess, tables_of, write_tables
+
+    if temperature is not None and method is None:
+        raise typer.BadParameter("needs --method", param_hint="--temperature")
+    if compare and (len(evaluations) != 2 or out):
+        raise typer.BadParameter("takes two evaluations, and makes no page", param_hint="--compare")
+    out_console = Console(highlight=False)
+    if not out_console.is_terminal:
+        out_console.width = WIDTH
+    loaded = [load(file) for file in evaluations]
+    if compare:
+        from acs_eval.compare import compare as compare_evaluations
+        from acs_eval.compare import comparison_tables
+
+        comparisons = compare_evaluations(loaded[0], loaded[1], draws, seed)
+        print_tables(comparison_tables(comparisons, SHOWN_CHANGES), out_console)
+        found = comparison_tables(comparisons)
+    else:
+        assessed = [assess(evaluation, draws, seed) for evaluation in loaded]
+        found = ()
+        for a in assessed:
+            own = tables_of(a)
+            if len(assessed) > 1:
+                out_console.rule(a.evaluation.title, style="dim")
+            print_tables(own, out_console)
+            found += own
+    if tables:
+        typer.echo(f"wrote {len(write_tables(found, tables))} files into {tables}")
+    if json_file:
+        json_file.write_text(json.dumps(to_json(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if out:
+        _write_page(assessed, out, evaluations, images, title, pictures, method, temperature)
+        typer.echo(f"wrote {out} ({out.stat().st_size / 2**20:.1f} MB)")
+
+
+def _write_page(
+    assessed: list[Assessed],
+    out: Path,
+    files: list[Path],
+    images: Path | None,
+    title: str,
+    pictures: int,
+    method: str | None,
+    temperature: float | None,
+) -> None:
+    from acs_eval.page import write_page
+    from acs_eval.pictures import reader_from
+    from acs_eval.rows import label
+
+    def choose(a: Assessed, group: int) -> int | None:
+        if method is None:
+            return None
+        runs = a.measured[group].group.runs
+        fitting = [r for r, run in enumerate(runs) if run.method == method and temperature in (None, run.temperature)]
+        if not fitting:
+            raise DataError(
+                f'no run of {method} in group "{a.measured[group].group.name}" of {a.evaluation.title}; it has '
+                f"{', '.join(dict.fromkeys(label(run) for run in runs))}"
+            )
+        main = [r for r in fitting if r in a.measured[group].main_runs]
+        return max(main or fitting, key=a.measured[group].merit)
+
+    folders = [images] if images else list(dict.fromkeys(file.parent for file in files))
+    with bar() as move:
+        write_page(
+            assessed,
+            out,
+            reader_from(*folders),
+            title,
+            pictures,
+            choose,
+            lambda done, total: move("pictures", done, total),
+        )
