@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from acs_eval.metrics import Measured
 from acs_eval.records import Run
 from acs_eval.rows import BEST_NOTE, METHOD, TAU, in_order, mark_best, named, percent
 from acs_eval.table import Cell, Column, Row, Table
-from acs_eval.tables import Assessed
+from acs_eval.tables import Assessed, tables_of
 
 
 def overview_table(assessed: Sequence[Assessed]) -> Table | None:
@@ -39,6 +40,19 @@ def overview_table(assessed: Sequence[Assessed]) -> Table | None:
         columns += [Column("Acc@0.5 %", "percent", head), Column("mIoU %", "percent", head)]
     rows = mark_best(rows, order, range(2, len(columns)))
     return Table("overview", "All evaluations", tuple(columns), tuple(rows), (BEST_NOTE,))
+
+
+def tables_of_all(assessed: Sequence[Assessed]) -> tuple[Table, ...]:
+    """The overview and the tables of every evaluation; where there are several, their names begin with the evaluation's
+    number and their titles end with its own."""
+    if len(assessed) == 1:
+        return tables_of(assessed[0])
+    overview = overview_table(assessed)
+    tables = [overview] if overview else []
+    for number, a in enumerate(assessed, 1):
+        title = a.evaluation.title
+        tables += [replace(t, name=f"{number}-{t.name}", title=f"{t.title} ({title})") for t in tables_of(a)]
+    return tuple(tables)
 
 
 def _values(measured: Measured, run: int | None) -> list[Cell]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from acs_core.geometry import Box
 from acs_eval.cases import SHARES, Case, Cases, choose_cases
@@ -107,8 +106,8 @@ def write_page(
             title=title or (assessed[0].evaluation.title if len(assessed) == 1 else "Evaluations side by side"),
             sections=sections,
             overview=overview,
-            style=Markup((ASSETS / "report.css").read_text(encoding="utf-8")),
-            script=Markup(script),
+            style=(ASSETS / "report.css").read_text(encoding="utf-8"),
+            script=script,
             # Only this very script may run: whatever text of the data ends up where, it cannot.
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
             drawing=Drawing,

@@ -45,37 +45,34 @@ def report(
     seed: Annotated[int, typer.Option(help="Seed of these samples.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all tables into this JSON file.")] = None,
 ) -> None:
-    """Print the tables of evaluations, and write them as a page, as JSON and as CSV."""
+    """Print the tables of evaluations; write them as a page with charts and pictures, as JSON and as CSV."""
     from rich.console import Console
 
+    from acs_eval.compare import compare as compare_evaluations
+    from acs_eval.compare import comparison_tables
+    from acs_eval.overview import tables_of_all
     from acs_eval.storage import load
     from acs_eval.table import print_tables, to_json
-    from acs_eval.tables import assess, tables_of, write_tables
+    from acs_eval.tables import assess, write_tables
 
     if temperature is not None and method is None:
         raise typer.BadParameter("needs --method", param_hint="--temperature")
     if compare and (len(evaluations) != 2 or out):
         raise typer.BadParameter("takes two evaluations, and makes no page", param_hint="--compare")
-    out_console = Console(highlight=False)
-    if not out_console.is_terminal:
-        out_console.width = WIDTH
+    if json_file and not json_file.parent.is_dir():
+        raise typer.BadParameter(f"the folder {json_file.parent} does not exist", param_hint="--json")
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
     loaded = [load(file) for file in evaluations]
     if compare:
-        from acs_eval.compare import compare as compare_evaluations
-        from acs_eval.compare import comparison_tables
-
         comparisons = compare_evaluations(loaded[0], loaded[1], draws, seed)
-        print_tables(comparison_tables(comparisons, SHOWN_CHANGES), out_console)
+        print_tables(comparison_tables(comparisons, SHOWN_CHANGES), console)
         found = comparison_tables(comparisons)
     else:
         assessed = [assess(evaluation, draws, seed) for evaluation in loaded]
-        found = ()
-        for a in assessed:
-            own = tables_of(a)
-            if len(assessed) > 1:
-                out_console.rule(a.evaluation.title, style="dim")
-            print_tables(own, out_console)
-            found += own
+        found = tables_of_all(assessed)
+        print_tables(found, console)
     if tables:
         typer.echo(f"wrote {len(write_tables(found, tables))} files into {tables}")
     if json_file:
