@@ -94,21 +94,22 @@ def _write_page(
 ) -> None:
     from acs_eval.page import write_page
     from acs_eval.pictures import reader_from
-    from acs_eval.rows import label
 
     def choose(a: Assessed, group: int) -> int | None:
-        if method is None:
-            return None
-        runs = a.measured[group].group.runs
-        fitting = [r for r, run in enumerate(runs) if run.method == method and temperature in (None, run.temperature)]
-        if not fitting:
-            raise DataError(
-                f'no run of {method} in group "{a.measured[group].group.name}" of {a.evaluation.title}; it has '
-                f"{', '.join(dict.fromkeys(label(run) for run in runs))}"
-            )
-        main = [r for r in fitting if r in a.measured[group].main_runs]
-        return max(main or fitting, key=a.measured[group].merit)
+        measured = a.measured[group]
+        fitting = [
+            r
+            for r, run in enumerate(measured.group.runs)
+            if run.method == method and temperature in (None, run.temperature)
+        ]
+        main = [r for r in fitting if r in measured.main_runs]
+        return max(main or fitting, key=measured.merit, default=None)
 
+    groups = [(a, g) for a in assessed for g in range(len(a.measured))]
+    if method and all(choose(a, g) is None for a, g in groups):
+        methods = dict.fromkeys(run.method for a, g in groups for run in a.measured[g].group.runs)
+        tau = "" if temperature is None else f" at temperature {temperature:g}"
+        raise DataError(f"no run of {method}{tau} in these evaluations; they have {', '.join(methods)}")
     folders = [images] if images else list(dict.fromkeys(file.parent for file in files))
     with bar() as move:
         write_page(

@@ -15,18 +15,8 @@ from acs_eval.page import write_page
 from acs_eval.tables import assess
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-quic",
-    "--allow-file-access-from-files",
-]
+QUIET = "headless no-sandbox disable-gpu disable-dev-shm-usage disable-background-networking disable-component-update"
+QUIET += " disable-sync no-first-run disable-quic allow-file-access-from-files"
 SECONDS = 120  # far more than it takes; a browser that hangs is ended
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium here: apt-get install chromium")
@@ -91,7 +81,13 @@ def seen(tmp_path_factory):
     write_page(assessed, folder / "report.html", lambda image: np.full((48, 64, 3), 99, np.uint8), pictures=200)
     frames = folder / "frames.html"
     frames.write_text(FRAMES % CATEGORIES[0])
-    command = [BROWSER, *QUIET, f"--user-data-dir={folder / 'profile'}", "--dump-dom", frames.as_uri()]
+    command = [
+        BROWSER,
+        *(f"--{word}" for word in QUIET.split()),
+        f"--user-data-dir={folder / 'profile'}",
+        "--dump-dom",
+        frames.as_uri(),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     found = re.search(r'<pre id="seen">(.+?)</pre>', done.stdout, re.DOTALL)
     assert found, f"the browser saw nothing (exit code {done.returncode}): {done.stderr[-2000:]}"

@@ -31,8 +31,7 @@ def files(tmp_path):
     for number in range(12):
         Image.fromarray(np.full((48, 64, 3), 20 * number, np.uint8)).save(tmp_path / "images" / f"{number:04d}.png")
     for name, seed in (("a.json.gz", 0), ("b.json", 1)):
-        made = evaluation(24, seed=0, title=name) if seed == 0 else evaluation(24, temperatures=(0.5,), title=name)
-        save(made, tmp_path / name)
+        save(evaluation(24, seed=seed, title=name), tmp_path / name)
     return tmp_path / "a.json.gz", tmp_path / "b.json"
 
 
@@ -43,7 +42,7 @@ def test_tables_page_csv_and_json_of_one_evaluation(run, files, tmp_path):
     for words in ("Accuracy: small", "Precision and recall: several", "Against greedy: small", "wrote"):
         assert words in out
     text = page.read_text()
-    assert "data:image/webp" in text and "No picture" not in text  # found beside the evaluation
+    assert "data:image/webp" in text and "No picture:" not in text  # found beside the evaluation
     assert json.loads(listed.read_text()) == json.loads((tables / "tables.json").read_text())
     assert len(list(tables.glob("*.csv"))) == len(json.loads(listed.read_text()))
 
@@ -64,14 +63,16 @@ def test_a_method_may_be_chosen_for_the_pictures(run, files, tmp_path):
     assert code == 0, err
     assert "acs-free τ 1" in page.read_text()
     code, _, err = run(files[0], "--out", page, "--method", "magic")
-    assert code == 1 and "no run of magic" in err and "acs-free τ 0.5" in err
+    assert code == 1 and "no run of magic" in err and "acs-free" in err
 
 
 def test_a_comparison_prints_and_writes_what_changed(run, files, tmp_path):
     listed = tmp_path / "c.json"
-    code, out, _ = run("--compare", *files, "--json", listed)
-    assert code == 0 and "B - A" in out and "a.json.gz" in out
-    assert any("Questions that changed" in t["title"] for t in json.loads(listed.read_text()))
+    code, out, _ = run("--compare", files[0], files[0], "--json", listed)
+    assert code == 0 and "B - A" in out and "24 questions in both" in out
+    assert json.loads(listed.read_text())[0]["rows"][0]["B - A"]["value"] == 0
+    code, _, err = run("--compare", *files)
+    assert code == 1 and "true boxes of every question differ" in err
 
 
 @pytest.mark.parametrize(
