@@ -173,7 +173,9 @@ def _rich(table: Table, ends: bool) -> RichTable:
 
 def _text(cell: Cell, column: Column, ends: bool) -> Text:
     style = Style(bold=cell.best or None, underline=cell.best_free or None)
-    text = Text(written(cell, column), style=style)
+    # Phrases and reasons come from data: whatever would steer the terminal is shown as a sign instead.
+    plain_text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in written(cell, column))
+    text = Text(plain_text, style=style)
     if ends and interval(cell, column):
         text.append(f" [{interval(cell, column)}]", Style(dim=True, bold=False, underline=False))
     if column.kind in ("percent", "ratio"):  # marks have places of their own, so that digits stay in line
