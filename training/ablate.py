@@ -74,16 +74,17 @@ COLUMNS = (
     Column("step"),
     Column("layers"),
     Column("heads", "count"),
-    Column("Acc@0.5 %", "percent", "acs-free"),
-    Column("mIoU %", "percent", "acs-free"),
-    Column("Acc@0.5 %", "percent", "acs-fusion"),
-    Column("mIoU %", "percent", "acs-fusion"),
-    Column("across", "ratio", "r of low entropy and IoU"),
-    Column("within", "ratio", "r of low entropy and IoU"),
+    Column("Acc@0.5", "percent", "acs-free"),
+    Column("mIoU", "percent", "acs-free"),
+    Column("Acc@0.5", "percent", "acs-fusion"),
+    Column("mIoU", "percent", "acs-fusion"),
+    Column("across", "ratio", "r"),
+    Column("within", "ratio", "r"),
 )
 NOTES = (
-    "The first row is the first valid box, without attention.",
-    "across: over all candidates; within: after the mean of each question is taken away, which is what choosing needs.",
+    "Accuracies in percent. The first row is the first valid box, without attention.",
+    "r: correlation of low entropy with IoU, across all candidates, and within questions (after the mean of each is "
+    "taken away), which is what choosing needs.",
 )
 
 
