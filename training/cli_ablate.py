@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from training.console import bar
+from training.console import bar, table_console
 
 
 def ablate(
@@ -28,8 +28,6 @@ def ablate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the table as JSON.")] = None,
 ) -> None:
     """Emitting or consuming step, critical or all layers, how many heads: accuracy of acs-free and acs-fusion."""
-    from rich.console import Console
-
     from acs_core.heads import HeadFile
     from acs_eval.table import print_tables, to_json
     from training import ablate as job
@@ -45,6 +43,6 @@ def ablate(
         steps.append(job.Step(name, chosen_on, judged_on))
     with bar() as move:
         table = job.ablate(steps, HeadFile.load(heads), tuple(count), progress=lambda d, t: move("ablate", d, t))
-    print_tables((table,), Console())
+    print_tables((table,), table_console())
     if json_file:
         json_file.write_text(json.dumps(to_json((table,)), indent=1) + "\n")
