@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from training.cli_options import Device, Images, MapSide, Revision, Step, StepOption, data_name, say, square
-from training.console import bar, err
+from training.console import bar, err, out_console
 
 if TYPE_CHECKING:
     from acs_core.lvlm.base import LVLM
@@ -50,6 +50,10 @@ def evaluate(
     several: Annotated[int, typer.Option(help="Questions about several small objects, at most.", min=0)] = 759,
     medium: Annotated[int, typer.Option(help="Questions about one medium object (1-5 %), at most.", min=0)] = 0,
     large: Annotated[int, typer.Option(help="Questions about one large object (above 5 %), at most.", min=0)] = 2225,
+    files: Annotated[
+        Path | None,
+        typer.Option(help="Folder with regressor, head file and calibrations to use instead of the model's own."),
+    ] = None,
     latency: Annotated[int, typer.Option(help="Also measure so many answers of each method on one thread.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Of the drawn questions and of the first response.", min=0)] = 0,
     step: StepOption = Step.EMITTING,
@@ -68,6 +72,8 @@ def evaluate(
     from training.evaluate_cache import Shelf
     from training.evaluate_latency import with_latency
 
+    if json_file and not json_file.parent.is_dir():
+        raise typer.BadParameter(f"the folder {json_file.parent} does not exist", param_hint="--json")
     annotations, pictures = find_coco(data)[1] if data.is_dir() else (data, images)
     content = read_coco(annotations, images or pictures)
     for line in content.problems.lines():
@@ -89,7 +95,7 @@ def evaluate(
     if plan:
         _show(wanted)
         return
-    judges = job.judges_for(lvlm, built, say)
+    judges = job.judges_for(lvlm, files or built, say)
     sizes = {image.id: image.size for image in content.images}
     with bar() as move:
         found = job.evaluate(
@@ -122,8 +128,6 @@ def _show(wanted: list[Wanted]) -> None:
 
 def _tell(found: Evaluation, out: Path | None, json_file: Path | None) -> None:
     """Prints the tables and writes the files."""
-    from rich.console import Console
-
     from acs_eval.storage import save
     from acs_eval.table import print_tables, to_json
     from acs_eval.tables import assess, tables_of, write_tables
@@ -132,7 +136,7 @@ def _tell(found: Evaluation, out: Path | None, json_file: Path | None) -> None:
     if out:
         found = save(found, out / "evaluation.json.gz")
     tables: tuple[Table, ...] = tables_of(assess(found))
-    print_tables(tables, Console())
+    print_tables(tables, out_console())
     if out:
         write_tables(tables, out)
         write_questions(found, out / "questions.json")

@@ -18,13 +18,13 @@ from acs_core.identity import weights_fingerprint
 from acs_core.judging import Judge, judge_for
 from acs_core.lvlm.base import LVLM
 from acs_core.selection import selector_names
-from acs_eval.records import Evaluation, Group, Question, Regression, Run
+from acs_eval.records import EntropyProfile, Evaluation, Group, Question, Regression, Run
 from acs_eval.storage import EvaluationError, load, save
 from training.coco import CocoData
 from training.collect import CollectConfig, Job, collect, describe, with_map_size
 from training.errors import DataError
 from training.evaluate_cache import Place, Shelf, answers_name
-from training.evaluate_runs import Material, Predicted, greedy_runs, sampled_runs
+from training.evaluate_runs import Material, Predicted, entropy_profiles, greedy_runs, sampled_runs
 from training.metrics import agreement
 from training.pairs import Objects, Pair, choose_pairs
 from training.store import read_responses, read_skipped, read_store
@@ -166,6 +166,7 @@ def evaluate(
             collect(lvlm, w.job.pairs, w.place.folder, w.job.config, progress, weights, source)
     groups: list[Group] = []
     regressions: list[Regression] = []
+    entropy: tuple[EntropyProfile, ...] = ()  # of the first group at its highest temperature, where boxes differ most
     left = 0
     for name in dict.fromkeys(w.group for w in wanted):
         mine = [w for w in wanted if w.group == name]
@@ -181,10 +182,12 @@ def evaluate(
             made = _finished(w, judges, questions, kept, work, config, weights, move)
             runs += made.groups[0].runs
             regressions += made.regressions
+            if made.entropy and not groups:
+                entropy = made.entropy
         groups.append(Group(name, SIZES[name][1], questions, tuple(runs)))
     facts = _facts(lvlm, judges, config, source, weights)
     facts |= {"questions left out": str(left)} if left else {}
-    return Evaluation(title, tuple(groups), facts, tuple(regressions))
+    return Evaluation(title, tuple(groups), facts, tuple(regressions), entropy)
 
 
 def write_questions(evaluation: Evaluation, file: Path) -> None:
@@ -206,8 +209,9 @@ def _finished(
     """The runs over one collection: from the file of an earlier evaluation, or made and kept."""
     greedy = w.temperature is None
     mine = [j for j in judges if j.selector.greedy_decoding == greedy]
-    told = (w.job.config, w.counts, config.samples, config.seed, weights, tuple(kept))
-    file = work / "answers" / f"{answers_name(told, questions, *mine)}.json.gz"
+    truth = [(question.key, question.truth) for question in questions]
+    told = (w.job.config, w.counts, config.samples, config.seed, weights, tuple(kept), truth)
+    file = work / "answers" / f"{answers_name(told, *mine)}.json.gz"
     if file.exists():
         try:
             return load(file)
@@ -232,12 +236,14 @@ def _finished(
     if predicted is not None and w.temperature is not None:
         fit = agreement(predicted.predicted, predicted.truth)
         regressions = [Regression(w.temperature, fit.count, fit.mae, fit.pearson, w.group)]
-    made = Evaluation(w.title, (Group(w.group, objects, questions, runs),), {}, tuple(regressions))
+    entropy = () if greedy else entropy_profiles(data)
+    made = Evaluation(w.title, (Group(w.group, objects, questions, runs),), {}, tuple(regressions), entropy)
     return save(made, file)
 
 
 def _question(pair: Pair, sizes: dict[int, tuple[int, int]]) -> Question:
-    return Question(pair.key, pair.category, pair.category, str(pair.file), sizes[pair.image_id], pair.truth)
+    file = str(pair.file.resolve())
+    return Question(pair.key, pair.category, pair.category, file, sizes[pair.image_id], pair.truth)
 
 
 def _facts(lvlm: LVLM, judges: Sequence[Judge], config: EvaluateConfig, source: str, weights: str) -> dict[str, str]:

@@ -13,8 +13,8 @@ from acs_core.clusters import overlaps
 from acs_core.geometry import Box
 from acs_core.judging import Judge, why_no_candidates
 from acs_core.selection import AcsLearned
-from acs_core.types import Candidate, ScoreKind
-from acs_eval.records import Answer, Run
+from acs_core.types import COORDINATES, Candidate, ScoreKind
+from acs_eval.records import Answer, EntropyProfile, Run
 from training.errors import DataError
 from training.offline_choice import Call, calls
 from training.pairs import Pair
@@ -155,6 +155,22 @@ def suppressed(boxes: Sequence[Box], iou: float) -> tuple[Box, ...]:
         if not agree[i, kept].any():
             kept.append(i)
     return tuple(boxes[i] for i in kept)
+
+
+def entropy_profiles(data: Collection) -> tuple[EntropyProfile, ...]:
+    """Mean entropy of each layer's heads by IoU group and coordinate, over all candidates (figures 4 and 10). A group
+    without a candidate is left out."""
+    groups = {
+        "IoU > 0.7": data.iou > 0.7,
+        "0 < IoU ≤ 0.3": (data.iou > 0) & (data.iou <= 0.3),
+        "IoU = 0": data.iou == 0,
+    }
+    return tuple(
+        EntropyProfile(name, group, int(of.sum()), tuple(data.entropy[of, c].mean(axis=(0, 2)).tolist()))
+        for c, name in enumerate(COORDINATES)
+        for group, of in groups.items()
+        if of.any()
+    )
 
 
 def kind_of(method: str) -> str:
