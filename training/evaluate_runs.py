@@ -92,10 +92,10 @@ def sampled_runs(
     of the first ``main`` responses, None without one.
 
     Raises:
-        DataError: a regressor reads maps of another size than the collection holds.
+        DataError: a selector wants maps of another size or another step than the collection holds.
     """
     for judge in judges:
-        _check_maps(judge, material.data)
+        _check_evidence(judge, material.data)
     once = [_Once(j.selector) for j in judges if isinstance(j.selector, AcsLearned)]
     predicting = {selector.name: selector for selector in once}
     judges = [replace(j, selector=predicting.get(j.selector.name, j.selector)) for j in judges]
@@ -209,7 +209,13 @@ def _bounds(call: Call, material: Material, seed: int) -> dict[str, Answer]:
     }
 
 
-def _check_maps(judge: Judge, data: Collection) -> None:
+def _check_evidence(judge: Judge, data: Collection) -> None:
+    step = data.manifest.get("step", "emitting")
+    if judge.selector.needs.step == "consuming" != step:
+        raise DataError(
+            f"{judge.selector.name} looks at the consuming step, the collection holds the attention of the {step} one: "
+            "evaluate with --step consuming"
+        )
     reads, holds = judge.selector.needs.map_size, tuple(data.maps.shape[-2:])
     if judge.selector.needs.maps and reads and len(data.iou) and reads != holds:
         raise DataError(
