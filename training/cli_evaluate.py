@@ -102,7 +102,9 @@ def evaluate(
             lvlm, judges, wanted, sizes, work, config, f"{model} on {source}", source, say, move, weights
         )
         if latency:
-            pairs = next(iter(groups.values()))[:latency]
+            first = found.groups[0]
+            asked = {question.key for question in first.questions}
+            pairs = [pair for pair in groups[first.name] if pair.key in asked][:latency]
             sampling = SamplingConfig(samples, config.temperatures[0], seed=seed)
             found = with_latency(found, lvlm, judges, pairs, sampling, lambda d, t: move("time answers", d, t))
     _tell(found, out, json_file)

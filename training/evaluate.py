@@ -25,6 +25,7 @@ from training.collect import CollectConfig, Job, collect, describe, with_map_siz
 from training.errors import DataError
 from training.evaluate_cache import Place, Shelf, answers_name
 from training.evaluate_runs import Material, Predicted, entropy_profiles, greedy_runs, sampled_runs
+from training.manifest import fingerprint
 from training.metrics import agreement
 from training.pairs import Objects, Pair, choose_pairs
 from training.store import read_responses, read_skipped, read_store
@@ -60,12 +61,13 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A collection that the evaluation needs: ``counts`` are the numbers of samples that runs are made for, empty for
-    greedy answers."""
+    """A collection that the evaluation needs. ``content`` is the fingerprint of its manifest, ``counts`` are the numbers
+    of samples that runs are made for, empty for greedy answers."""
 
     group: str
     job: Job
     place: Place
+    content: str
     counts: tuple[int, ...]
 
     @property
@@ -121,22 +123,22 @@ def plan(
     base = with_map_size(CollectConfig(seed=config.seed, map_size=config.map_size, step=config.step), lvlm)
     longest = max((config.samples, *config.curve))
 
-    def find(pairs: Sequence[Pair], settings: CollectConfig) -> tuple[Job, Place]:
+    def find(pairs: Sequence[Pair], settings: CollectConfig) -> tuple[Job, Place, str]:
         job = Job(tuple(pairs), settings)
-        return job, shelf.place(describe(lvlm, job, weights, source), job)
+        manifest = describe(lvlm, job, weights, source)
+        return job, shelf.place(manifest, job), fingerprint(manifest)
 
     wanted = []
     for group, pairs in groups.items():
-        job, place = find(pairs, replace(base, greedy=True))
-        wanted.append(Wanted(group, job, place, ()))
+        wanted.append(Wanted(group, *find(pairs, replace(base, greedy=True)), ()))
         for temperature in config.temperatures:
             curve = group == "small" and temperature in config.curve_temperatures
             needed = longest if curve else config.samples
             sampled = replace(base, temperature=temperature)
             tries = [find(pairs, replace(sampled, samples=n)) for n in dict.fromkeys((needed, longest))]
-            job, place = next(((j, p) for j, p in tries if p.complete), tries[0])
+            found = next((t for t in tries if t[1].complete), tries[0])
             counts = tuple(sorted({config.samples, *(config.curve if curve else ())}))
-            wanted.append(Wanted(group, job, place, counts))
+            wanted.append(Wanted(group, *found, counts))
     return wanted
 
 
@@ -179,7 +181,7 @@ def evaluate(
         questions = tuple(_question(pairs[i], sizes) for i in kept)
         runs: list[Run] = []
         for w in mine:
-            made = _finished(w, judges, questions, kept, work, config, weights, move)
+            made = _finished(w, judges, questions, kept, work, config, move)
             runs += made.groups[0].runs
             regressions += made.regressions
             if made.entropy and not groups:
@@ -203,14 +205,13 @@ def _finished(
     kept: Sequence[int],
     work: Path,
     config: EvaluateConfig,
-    weights: str,
     move: Move,
 ) -> Evaluation:
     """The runs over one collection: from the file of an earlier evaluation, or made and kept."""
     greedy = w.temperature is None
     mine = [j for j in judges if j.selector.greedy_decoding == greedy]
     truth = [(question.key, question.truth) for question in questions]
-    told = (w.job.config, w.counts, config.samples, config.seed, weights, tuple(kept), truth)
+    told = (w.content, w.counts, config.samples, config.seed, tuple(kept), truth)
     file = work / "answers" / f"{answers_name(told, *mine)}.json.gz"
     if file.exists():
         try:
