@@ -61,7 +61,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A collection that the evaluation needs. ``content`` is the fingerprint of its manifest, ``counts`` are the numbers
+    """A collection that the evaluation needs. ``content`` is its manifest's fingerprint, ``counts`` are the numbers
     of samples that runs are made for, empty for greedy answers."""
 
     group: str
