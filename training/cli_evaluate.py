@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from training.cli_options import Device, Images, MapSide, Revision, Step, StepOption, data_name, say, square
-from training.console import bar, err, table_console
+from training.console import bar, err, out_console
 
 if TYPE_CHECKING:
     from acs_core.lvlm.base import LVLM
@@ -50,6 +51,10 @@ def evaluate(
     several: Annotated[int, typer.Option(help="Questions about several small objects, at most.", min=0)] = 759,
     medium: Annotated[int, typer.Option(help="Questions about one medium object (1-5 %), at most.", min=0)] = 0,
     large: Annotated[int, typer.Option(help="Questions about one large object (above 5 %), at most.", min=0)] = 2225,
+    files: Annotated[
+        Path | None,
+        typer.Option(help="Folder with regressor, head file and calibrations to use instead of the model's own."),
+    ] = None,
     latency: Annotated[int, typer.Option(help="Also measure so many answers of each method on one thread.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Of the drawn questions and of the first response.", min=0)] = 0,
     step: StepOption = Step.EMITTING,
@@ -68,6 +73,8 @@ def evaluate(
     from training.evaluate_cache import Shelf
     from training.evaluate_latency import with_latency
 
+    if json_file and not json_file.parent.is_dir():
+        raise typer.BadParameter(f"the folder {json_file.parent} does not exist", param_hint="--json")
     annotations, pictures = find_coco(data)[1] if data.is_dir() else (data, images)
     content = read_coco(annotations, images or pictures)
     for line in content.problems.lines():
@@ -80,23 +87,26 @@ def evaluate(
         tuple(curve) if most > samples else (),
         seed,
         square(map_side),
-        step.value,
+        step=step.value,
     )
     groups = job.choose_groups(content, config, say)
     lvlm, built = _open(model, revision, device)
+    judges = job.judges_for(lvlm, files or built, say)
+    config = replace(config, map_size=config.map_size or job.map_size_of(judges))
     weights, source = weights_fingerprint(lvlm), data_name(annotations)
     wanted = job.plan(lvlm, groups, config, Shelf(work / "collections", collected), source, weights)
     if plan:
         _show(wanted)
         return
-    judges = job.judges_for(lvlm, built, say)
     sizes = {image.id: image.size for image in content.images}
     with bar() as move:
         found = job.evaluate(
             lvlm, judges, wanted, sizes, work, config, f"{model} on {source}", source, say, move, weights
         )
         if latency:
-            pairs = next(iter(groups.values()))[:latency]
+            first = found.groups[0]
+            asked = {question.key for question in first.questions}
+            pairs = [pair for pair in groups[first.name] if pair.key in asked][:latency]
             sampling = SamplingConfig(samples, config.temperatures[0], seed=seed)
             found = with_latency(found, lvlm, judges, pairs, sampling, lambda d, t: move("time answers", d, t))
     _tell(found, out, json_file)
@@ -130,7 +140,7 @@ def _tell(found: Evaluation, out: Path | None, json_file: Path | None) -> None:
     if out:
         found = save(found, out / "evaluation.json.gz")
     tables: tuple[Table, ...] = tables_of(assess(found))
-    print_tables(tables, table_console())
+    print_tables(tables, out_console())
     if out:
         write_tables(tables, out)
         write_questions(found, out / "questions.json")

@@ -78,7 +78,8 @@ def _collections(folder: Path) -> Iterable[tuple[str, Path]]:
 
 def _code() -> str:
     root = Path(acs_core.__file__).parent
-    files = sorted(root.rglob("*.py")) + sorted(Path(__file__).parent.glob("evaluate*.py"))
+    here = Path(__file__).parent
+    files = sorted(root.rglob("*.py")) + sorted(here.glob("evaluate*.py")) + [here / "offline_choice.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
