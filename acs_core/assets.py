@@ -9,7 +9,7 @@ from pathlib import Path
 
 from acs_core.errors import ModelError
 from acs_core.heads import HeadFile
-from acs_core.identity import ModelLike
+from acs_core.identity import MAX_NAME, ModelLike
 from acs_core.jsonfile import read_object
 
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -45,8 +45,9 @@ def built_for(folder: Path) -> BuiltFor | None:
     except ValueError as error:
         raise ModelError(f"{file}: {error}. Build the folder again with `acs-train build`") from error
     model, revision = data.get("model"), data.get("revision")
-    if not isinstance(model, str) or not model or not isinstance(revision, str | None):
-        raise ModelError(f'{file}: fields "model" and "revision" must be a name and a commit or null')
+    for name in (model, "-" if revision is None else revision):
+        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+            raise ModelError(f'{file}: fields "model" and "revision" must be a name and a commit or null')
     return BuiltFor(model, revision)
 
 

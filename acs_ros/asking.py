@@ -212,7 +212,8 @@ class Asker:
         self._ledger.work_began()
         try:
             frame = self._outlet.complete(frame)
-            image = frame.rgb(self._settings().max_image_pixels)
+            settings = self._settings()
+            image = frame.rgb(settings.max_image_pixels, settings.accept_tiff)
             results = ask(grounder, image, question, should_stop, on_stage)
             if frame.depth is None:
                 frame = self._outlet.complete(frame)  # the depth image may have come after its picture

@@ -49,6 +49,7 @@ class Settings:
     cameras: str
     image_transport: str
     max_image_pixels: int
+    accept_tiff: bool
     use_depth: bool
     depth_tolerance: float
     depth_unit: float
