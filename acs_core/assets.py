@@ -45,9 +45,10 @@ def built_for(folder: Path) -> BuiltFor | None:
     except ValueError as error:
         raise ModelError(f"{file}: {error}. Build the folder again with `acs-train build`") from error
     model, revision = data.get("model"), data.get("revision")
-    for name in (model, "-" if revision is None else revision):
-        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-            raise ModelError(f'{file}: fields "model" and "revision" must be a name and a commit or null')
+    if not isinstance(model, str) or not _is_name(model) or not isinstance(revision, str | None):
+        raise ModelError(f'{file}: fields "model" and "revision" must be a name and a commit or null')
+    if revision is not None and not _is_name(revision):
+        raise ModelError(f'{file}: field "revision" must be a commit or null')
     return BuiltFor(model, revision)
 
 
@@ -97,3 +98,7 @@ def asset_for(lvlm: ModelLike, file_name: str, root: Path = ASSETS) -> Path | No
         if file.kind == "layers" and file_name == "heads.json":
             same_shape = wanted
     return same_shape
+
+
+def _is_name(text: str) -> bool:
+    return 1 <= len(text) <= MAX_NAME and text.isprintable()

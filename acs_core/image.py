@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +45,7 @@ def check_image(image: object) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def open_picture(data: bytes, max_pixels: int = MAX_PIXELS, formats: Sequence[str] = FORMATS) -> Image.Image:
+def open_picture(data: bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Opens an encoded picture after checking what it will cost; its pixels are not decoded yet, and may turn out
     damaged when they are.
 

@@ -193,7 +193,9 @@ def load_regressor(
     except OSError as error:
         raise RegressorError(f"regressor {path} cannot be read: {error.strerror or error}. {advice}") from error
     except SafetensorError as error:
-        raise RegressorError(f"regressor {path} is damaged or no safetensors file ({str(error)[:200]}). {advice}") from error
+        raise RegressorError(
+            f"regressor {path} is damaged or no safetensors file ({str(error)[:200]}). {advice}"
+        ) from error
     except ValueError as error:
         raise RegressorError(f"regressor {path}: {error}. {advice}") from error
     if lvlm is not None:

@@ -149,7 +149,8 @@ def read_bag(folder: Path, image_topic: str = IMAGE_TOPIC, truth_topic: str = TR
                 has = ", ".join(f"{t} ({m})" for t, m in topics.items()) or "nothing"
                 raise BagError(f"{folder} has no sensor_msgs/Image on {image_topic}; it has {has}")
             truths: dict[int, tuple[tuple[str, Box], ...]] = {}
-            for _, _, raw in bag.messages([c for c in bag.connections if c.topic == truth_topic]):
+            known = [c for c in bag.connections if c.topic == truth_topic]
+            for _, _, raw in bag.messages(known) if known else ():  # without connections, rosbags gives all messages
                 found = deserialize_message(raw, Detection2DArray)
                 truths[stamp_ns(found.header)] = tuple(_truth(found))
             for _, _, raw in bag.messages([c for c in bag.connections if c.topic == image_topic]):

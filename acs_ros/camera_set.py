@@ -15,13 +15,13 @@ from vision_msgs.msg import VisionInfo
 from acs_core.types import GroundingResult
 from acs_ros.asking import Asker
 from acs_ros.cameras import Camera
-from acs_ros.reporter import LOG_PERIOD_S, Reporter
 from acs_ros.frames import Frame
 from acs_ros.ledger import Ledger
 from acs_ros.outlet import Answer
 from acs_ros.outputs import Composed
 from acs_ros.parameters import Settings
 from acs_ros.qos import LATCHED
+from acs_ros.reporter import LOG_PERIOD_S, Reporter
 
 
 class CameraSet:

@@ -16,10 +16,10 @@ from acs_core.errors import AcsError
 from acs_core.phrase import clean_phrase
 from acs_ros.asking import Asker
 from acs_ros.camera_set import CameraSet
-from acs_ros.reporter import LOG_PERIOD_S
 from acs_ros.ground_goal import ABORTED, CANCELED, Feedback, GroundGoal
 from acs_ros.ledger import Ledger
 from acs_ros.parameters import Settings
+from acs_ros.reporter import LOG_PERIOD_S
 
 
 class GroundServer:
@@ -79,7 +79,11 @@ class GroundServer:
             full = len(self._open) >= self.settings().max_goals
             if not full:
                 self._open.append(goal)
-        problem = f"{self.settings().max_goals} goals wait already (max_goals)" if full else goal_problem(goal, self.settings())
+        problem = (
+            f"{self.settings().max_goals} goals wait already (max_goals)"
+            if full
+            else goal_problem(goal, self.settings())
+        )
         if not problem:
             problem = self._begin(goal)
         if problem:

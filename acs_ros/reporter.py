@@ -17,7 +17,6 @@ from acs_ros.ledger import WINDOW_S, Ledger
 from acs_ros.memory import measure_memory
 from acs_ros.parameters import Settings
 
-
 LOG_PERIOD_S = 5.0  # whatever may come in a flood writes one line of its kind per this many seconds
 
 

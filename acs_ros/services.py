@@ -12,9 +12,9 @@ from std_srvs.srv import SetBool, Trigger
 
 from acs_core.errors import PhraseError
 from acs_ros.asking import Asker
-from acs_ros.reporter import LOG_PERIOD_S
 from acs_ros.parameters import Settings
 from acs_ros.queries import show_queries
+from acs_ros.reporter import LOG_PERIOD_S
 
 
 class QueryServices:

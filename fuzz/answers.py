@@ -19,7 +19,8 @@ from fuzz.target import Broken, Target
 
 # How the two families answer, and what they have been seen to answer besides.
 RESPONSES = (
-    '```json\n[\n\t{"bbox_2d": [213, 148, 262, 201], "label": "key"},\n\t{"bbox_2d": [15, 240, 35, 460], "label": "key"}\n]\n```',
+    '```json\n[\n\t{"bbox_2d": [213, 148, 262, 201], "label": "key"},\n'
+    '\t{"bbox_2d": [15, 240, 35, 460], "label": "key"}\n]\n```',
     '[\n  {"bbox_2d": [200, 150, 280, 220], "label": "red mug"}\n]',
     '[{"bbox_2d": [412, 388, 431, 407], "label": "key"}]',
     "<ref>key</ref><box>[[412, 388, 431, 407], [1, 2, 3, 4]]</box>",
@@ -44,7 +45,9 @@ def response(draw: Draw) -> str:
     """A response: pieces, a real one with changed bytes, or JSON with changed fields."""
     kind = draw.integer(0, 3)
     if kind == 0:
-        return "".join(draw.pick(PIECES) * draw.pick((1, 1, 1, 1, 1, 1, 1, 1, 2, 50)) for _ in range(draw.integer(0, 40)))
+        return "".join(
+            draw.pick(PIECES) * draw.pick((1, 1, 1, 1, 1, 1, 1, 1, 2, 50)) for _ in range(draw.integer(0, 40))
+        )
     if kind == 1:
         return change_bytes(draw, draw.pick(RESPONSES).encode(), draw.integer(1, 6)).decode("utf-8", "replace")
     if kind == 2:
@@ -133,9 +136,5 @@ TARGETS = (
         parser,
         (),
     ),
-    Target(
-        "candidates",
-        "tokens of a response: decoding with tokens, candidates",
-        candidates,
-        ()),
+    Target("candidates", "tokens of a response: decoding with tokens, candidates", candidates, ()),
 )

@@ -114,11 +114,7 @@ def parameter(draw: Draw) -> None:
 
 
 TARGETS = (
-    Target(
-        "prompt",
-        "phrases in the prompts of both embedded models",
-        prompt,
-        (PhraseError,)),
+    Target("prompt", "phrases in the prompts of both embedded models", prompt, (PhraseError,)),
     Target("queries", "~/query and ~/set_queries", queries, (PhraseError,)),
     Target("goal", "goals of ~/ground", goal, (AcsError,)),
     Target("parameter", "parameters of the node", parameter, ()),

@@ -98,7 +98,9 @@ def _one_process(
     memory, last, since = 0, -1, time.monotonic()
     with (
         (folder / "log").open("ab") as log,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL) as process,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        ) as process,
     ):
         try:
             while process.poll() is None:

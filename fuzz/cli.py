@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from fuzz.campaign import Record, run_campaign
@@ -41,13 +42,18 @@ def show_table(records: list[Record], console: Console) -> None:
             console.print(f"  again with --target {r.target} --case {defect['case']}", markup=False)
 
 
+def _move(progress: Progress, task: TaskID, done: int) -> None:
+    progress.update(task, completed=done)
+
+
 @app.command(help=HELP)
 def fuzz(
     target: Annotated[list[str] | None, typer.Option(help="What to test; may be repeated. Default: all.")] = None,
     cases: Annotated[int, typer.Option(help="Cases per target; slow targets get a hundredth.", min=1)] = 10_000,
     seed: Annotated[int, typer.Option(help="The same seed makes the same cases (random engine).", min=0)] = 0,
     engine: Annotated[
-        str, typer.Option(help="guided (by coverage; needs atheris), random, or auto: guided where atheris is installed.")
+        str,
+        typer.Option(help="guided (by coverage; needs atheris), random, or auto: guided where atheris is installed."),
     ] = "auto",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write what was found into this file.")] = None,
     case: Annotated[str | None, typer.Option(help="Run this one case (hex) of one target in this process.")] = None,
@@ -55,24 +61,24 @@ def fuzz(
 ) -> None:
     """The command; see HELP."""
     from fuzz.draw import Draw
-    from fuzz.targets import TARGETS
+    from fuzz.targets import NAMES, find
 
     console = Console()
     if show:
-        for name, known in TARGETS.items():
-            console.print(f"{name:12} {known.about}", markup=False, highlight=False)
+        for name in NAMES:
+            console.print(f"{name:12} {find(name).about}", markup=False, highlight=False)
         return
-    names = target or list(TARGETS)
-    if unknown := sorted(set(names) - set(TARGETS)):
-        raise typer.BadParameter(f"no target {unknown[0]!r}: one of {', '.join(TARGETS)}", param_hint="--target")
+    names = target or list(NAMES)
+    if unknown := sorted(set(names) - set(NAMES)):
+        raise typer.BadParameter(f"no target {unknown[0]!r}: one of {', '.join(NAMES)}", param_hint="--target")
     if engine not in ("auto", GUIDED, RANDOM):
         raise typer.BadParameter(f"{engine!r} is none of auto, {GUIDED}, {RANDOM}", param_hint="--engine")
     if engine == GUIDED and not has_guide():
         raise typer.BadParameter("needs atheris: pip install -r requirements/fuzz.txt", param_hint="--engine")
     if case is not None:
         try:
-            TARGETS[names[0]].run(Draw(bytes.fromhex(case)))
-        except TARGETS[names[0]].named as error:
+            find(names[0]).run(Draw(bytes.fromhex(case)))
+        except find(names[0]).named as error:
             console.print(f"{type(error).__name__}: {error}", markup=False)
         return
     chosen = (GUIDED if has_guide() else RANDOM) if engine == "auto" else engine
@@ -80,9 +86,10 @@ def fuzz(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         for name in names:
-            count = max(1, cases // HEAVY_SHARE) if TARGETS[name].heavy else cases
+            count = max(1, cases // HEAVY_SHARE) if find(name).heavy else cases
             task = progress.add_task(name, total=count)
-            records.append(run_campaign(name, count, seed, chosen, lambda done, t=task: progress.update(t, completed=done)))
+            tell = partial(_move, progress, task)
+            records.append(run_campaign(name, count, seed, chosen, tell))
             if json_file is not None:  # after each: a campaign of hours that is stopped has not been in vain
                 json_file.parent.mkdir(parents=True, exist_ok=True)
                 json_file.write_text(json.dumps([r.to_dict() for r in records], indent=1) + "\n")

@@ -151,7 +151,9 @@ def change_bytes(draw: Draw, data: bytes, changes: int) -> bytes:
         elif action == 3:
             made[at : at + length] = draw.raw(16)
         elif action == 4:
-            made[at : at + 4] = draw.pick((0, 1, 255, 2**16, 2**31, 2**32 - 1)).to_bytes(4, draw.pick(("big", "little")))
+            made[at : at + 4] = draw.pick((0, 1, 255, 2**16, 2**31, 2**32 - 1)).to_bytes(
+                4, draw.pick(("big", "little"))
+            )
         elif action == 5:
             del made[at:]
         else:

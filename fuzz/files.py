@@ -87,7 +87,22 @@ def small_regressor() -> bytes:
     return path.read_bytes()
 
 
-DTYPES = ("BOOL", "U8", "I8", "I64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F16", "BF16", "F32", "F64", "C64")
+DTYPES = (
+    "BOOL",
+    "U8",
+    "I8",
+    "I64",
+    "F8_E4M3",
+    "F8_E5M2",
+    "F8_E8M0",
+    "F4",
+    "F6_E2M3",
+    "F16",
+    "BF16",
+    "F32",
+    "F64",
+    "C64",
+)
 
 
 def regressor(draw: Draw) -> None:
@@ -155,7 +170,9 @@ def model(draw: Draw) -> None:
         name = draw.pick(EDITED)
         data = json.loads((TINY / name).read_text())
         if draw.chance(3):
-            data["auto_map"] = {draw.pick(("AutoModel", "AutoConfig", "AutoProcessor", "AutoTokenizer")): "modeling_evil.Evil"}
+            data["auto_map"] = {
+                draw.pick(("AutoModel", "AutoConfig", "AutoProcessor", "AutoTokenizer")): "modeling_evil.Evil"
+            }
             content = json.dumps(data).encode()
         else:
             content = changed_json(draw, data)
@@ -213,7 +230,9 @@ def bag(draw: Draw) -> None:
     for frame in read_bag(folder):
         if frame.image.ndim != 3 or frame.image.shape[2] != 3 or frame.image.dtype != np.uint8:
             raise Broken(f"a picture of shape {frame.image.shape}")
-        if frame.image_message.header.frame_id != frame.frame_id or len(frame.truth_message.detections) != len(frame.truth):
+        if frame.image_message.header.frame_id != frame.frame_id or len(frame.truth_message.detections) != len(
+            frame.truth
+        ):
             raise Broken("a frame that changes on its way into messages")
 
 
@@ -222,7 +241,9 @@ TARGETS = (
     Target("calibration", "calibration files", calibration, (CalibrationError,)),
     Target("regressor", "regressor files: safetensors and their metadata", regressor, (RegressorError,)),
     Target("built", "acs.json of a folder that acs-train build wrote", built, (ModelError,)),
-    Target("model", "model folders with changed JSON files and Python files beside them", model, (ModelError,), heavy=True),
+    Target(
+        "model", "model folders with changed JSON files and Python files beside them", model, (ModelError,), heavy=True
+    ),
     Target("coco", "COCO annotations", coco, (DataError,)),
     Target("bag", "bags: metadata and mcap with changed bytes", bag, (BagError,)),
 )

@@ -12,7 +12,9 @@ from pathlib import Path
 from fuzz.draw import Draw
 
 ROOT = Path(__file__).resolve().parent.parent
-SLOW_S = 5.0  # a case that takes longer is a defect; sanitised, instrumented and on a busy core a good one takes < 0.1 s
+SLOW_S = (
+    5.0  # a case that takes longer is a defect; sanitised, instrumented and on a busy core a good one takes < 0.1 s
+)
 GROWTH_MB = 512  # so is one by which the process grows more
 
 

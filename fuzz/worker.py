@@ -31,9 +31,9 @@ class Recorder:
 
     def __init__(self, name: str, folder: Path, known: frozenset[str] = frozenset()) -> None:
         from fuzz.target import judge
-        from fuzz.targets import TARGETS
+        from fuzz.targets import find
 
-        self._judge, self._target, self._folder = judge, TARGETS[name], folder
+        self._judge, self._target, self._folder = judge, find(name), folder
         self._met = set(known)
         with (folder / "current").open("w+b") as file:
             file.truncate(16 + CASE_BYTES)
@@ -104,7 +104,13 @@ def _run_guided(name: str, first: int, cases: int, seed: int, folder: Path) -> N
             recorder.finish()
 
     # libFuzzer's own limits stay out of the way: hangs, crashes and memory are watched by the campaign and judge().
-    options = [f"-runs={cases + 1}", f"-seed={seed + first + 1}", f"-max_len={CASE_BYTES}", "-timeout=0", "-rss_limit_mb=0"]
+    options = [
+        f"-runs={cases + 1}",
+        f"-seed={seed + first + 1}",
+        f"-max_len={CASE_BYTES}",
+        "-timeout=0",
+        "-rss_limit_mb=0",
+    ]
     atheris.Setup([sys.argv[0], *options, "-verbosity=0", f"-artifact_prefix={folder}/", str(corpus)], one)
     atheris.Fuzz()
 

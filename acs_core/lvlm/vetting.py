@@ -56,14 +56,14 @@ def check_folder(folder: Path) -> None:
             raise ModelError(f"{path.name} asks to run Python code of its own (auto_map), which is never done")
     if (folder / INDEX).exists():
         _check_index(folder / INDEX)
-    if any(folder.glob("*.safetensors")):
+    if any(folder.glob("model*.safetensors")):
         return
     if any(next(folder.glob(pattern), None) for pattern in PICKLED):
         raise ModelError(
             "only pickled weights, which can run code when read: convert them with "
             "model.save_pretrained(folder) or get the *.safetensors"
         )
-    raise ModelError("no weights (*.safetensors) in the folder: get the files again")
+    raise ModelError("no weights (model*.safetensors) in the folder: get the files again")
 
 
 def read_json(path: Path) -> dict[str, Any]:
