@@ -11,6 +11,7 @@ from acs_core.errors import ModelError
 from acs_core.heads import HeadFile
 from acs_core.identity import MAX_NAME, ModelLike
 from acs_core.jsonfile import read_object
+from acs_core.shipped import check_shipped
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 BUILT_FILE, BUILT_VERSION = "acs.json", 1
@@ -78,7 +79,7 @@ def asset_for(lvlm: ModelLike, file_name: str, root: Path = ASSETS) -> Path | No
     another name with the same family and attention shape (a fine-tuned or renamed copy).
 
     Raises:
-        HeadFileError: a shipped head file is damaged.
+        HeadFileError, ModelError: a shipped file is damaged.
     """
     own = Path(lvlm.name) / file_name
     if own.is_file():
@@ -94,9 +95,12 @@ def asset_for(lvlm: ModelLike, file_name: str, root: Path = ASSETS) -> Path | No
         if shape != (lvlm.family, lvlm.num_layers, lvlm.num_heads):
             continue
         if identity.same_name(lvlm):
+            check_shipped(wanted, root)
             return wanted
         if file.kind == "layers" and file_name == "heads.json":
             same_shape = wanted
+    if same_shape is not None:
+        check_shipped(same_shape, root)
     return same_shape
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, GenerationConfig, PreTrainedConfig
 
+from acs_core.assets import ASSETS
 from acs_core.errors import ModelError
 from acs_core.jsonfile import shorten
 from acs_core.lvlm.base import Family
@@ -21,6 +22,7 @@ from acs_core.lvlm.model import LoadedLVLM
 from acs_core.lvlm.processors import load_processor
 from acs_core.lvlm.prompt import PromptBuilder
 from acs_core.lvlm.vetting import check_config, check_folder, read_json
+from acs_core.shipped import check_shipped
 
 QUANTIZATIONS = ("none", "8bit", "4bit")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -64,6 +66,7 @@ def _load(
     config = _read_folder_config(Path(name)) if is_folder else _fetch_config(name, revision)
     adapter = _family(config, families)
     if is_folder:
+        check_shipped(Path(name), ASSETS)
         check_folder(Path(name))
     commit = None if is_folder else config.get("_commit_hash")
     pinned = commit or revision  # every file from the commit that the config came from
