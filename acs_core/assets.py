@@ -13,7 +13,7 @@ from acs_core.identity import MAX_NAME, ModelLike
 from acs_core.jsonfile import read_object
 from acs_core.shipped import check_shipped
 
-ASSETS = Path(__file__).resolve().parent / "assets"
+ASSETS: Path = Path(__file__).resolve().parent / "assets"
 BUILT_FILE, BUILT_VERSION = "acs.json", 1
 
 

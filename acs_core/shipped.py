@@ -38,7 +38,7 @@ def check_shipped(path: Path, root: Path) -> None:
         else:
             continue
         raise ModelError(
-            f"{file} {problem}: install acs again, or, where it was changed on purpose, run `python -m acs_core.shipped`"
+            f"{file} {problem}: install acs again, or run `python -m acs_core.shipped` where that was on purpose"
         )
 
 

@@ -20,7 +20,8 @@ KINDS = (
     (STRONG, r"\bA?GPL|GNU (AFFERO )?GENERAL PUBLIC"),
     (
         PERMISSIVE,
-        r"NOTHING INSIDE|APACHE|\bMIT|BSD|\bISC\b|\bPSF|PYTHON SOFTWARE|UNLICENSE|\bZLIB|\bHPND|\bCNRI|PUBLIC DOMAIN|CC0|BOOST|\bBSL|0BSD",
+        r"APACHE|\bMIT|BSD|\bISC\b|\bPSF|PYTHON SOFTWARE|UNLICENSE|\bZLIB|\bHPND|\bCNRI|PUBLIC DOMAIN|CC0|BOOST"
+        r"|ANY-OSI|NOTHING INSIDE",
     ),
 )
 # Wheels whose metadata name no licence, looked up in the LICENSE that they carry.
@@ -53,12 +54,16 @@ def stated(name: str) -> str:
     except PackageNotFoundError:
         return ""
     classified = [c.rpartition("::")[2].strip() for c in about.get_all("Classifier", []) if c.startswith("License ::")]
-    free = next((line.strip() for line in (about.get("License") or "").splitlines() if line.strip()), "")
+    free = next(
+        (line.strip() for line in (str(about["License"]) if "License" in about else "").splitlines() if line.strip()),
+        "",
+    )
     if name.startswith("ros-kilted-"):
         return "nothing inside: stands for the wheel without kilted in its name"
     if name.startswith("ros-"):  # their metadata name none; the package.xml inside does
         return ", ".join(sorted(_of_package_xml(name)))
-    named = about.get("License-Expression") or ", ".join(c for c in classified if c != "OSI Approved") or free
+    expression = str(about["License-Expression"]) if "License-Expression" in about else ""
+    named = expression or ", ".join(c for c in classified if c != "OSI Approved") or free
     return re.sub(r"\s+", " ", named)[:80].replace("|", "/")
 
 
