@@ -108,7 +108,7 @@ def _run_guided(name: str, first: int, cases: int, seed: int, folder: Path) -> N
         f"-runs={cases + 1}",
         f"-seed={seed + first + 1}",
         f"-max_len={CASE_BYTES}",
-        "-timeout=0",
+        "-timeout=3600",
         "-rss_limit_mb=0",
     ]
     atheris.Setup([sys.argv[0], *options, "-verbosity=0", f"-artifact_prefix={folder}/", str(corpus)], one)
