@@ -13,6 +13,7 @@ from acs_core.errors import ImageError
 MIN_SIDE = 16  # pixels: less than one patch of the LVLMs
 MAX_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # and no decoder beyond
+MAX_FILE_BYTES = 512 * 2**20
 MAX_SCANS = 50  # of a JPEG: encoders write about ten
 MIN_TILE = 2**20  # pixels: a small TIFF may have tiles larger than itself
 TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of a TIFF
@@ -81,6 +82,8 @@ def read_image(path: str | Path) -> np.ndarray:
     try:
         if path.exists() and not path.is_file():
             raise ImageError("it is no file")
+        if path.exists() and path.stat().st_size > MAX_FILE_BYTES:
+            raise ImageError(f"it is larger than {MAX_FILE_BYTES >> 20} MiB")
         with open_picture(path.read_bytes()) as file:
             array = np.array(ImageOps.exif_transpose(file).convert("RGB"))
     except ImageError as error:

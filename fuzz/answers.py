@@ -108,7 +108,8 @@ def candidates(draw: Draw) -> None:
     if draw.chance(3):
         ids = [draw.integer(0, len(lvlm.tokenizer) - 1) for _ in range(draw.integer(0, 60))]
     else:
-        ids = lvlm.tokenizer.encode(response(draw)[:300], add_special_tokens=False)
+        text = response(draw)[:300].encode("utf-8", "replace").decode()
+        ids = lvlm.tokenizer.encode(text, add_special_tokens=False)
     text, writers = decode_with_tokens(lvlm.tokenizer, ids)
     if len(text) != len(writers) or writers != sorted(writers) or not all(0 <= w < len(ids) for w in writers):
         raise Broken("a character without the token that wrote it")

@@ -125,3 +125,10 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(ImageError, match="it is no file"):
         read_image(tmp_path / "a.png")
+
+
+def test_a_file_of_gigabytes_is_not_read(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(2**33)  # a hole: it takes no disk
+    with pytest.raises(ImageError, match="larger than 512 MiB"):
+        read_image(tmp_path / "a.png")
