@@ -138,5 +138,6 @@ def _problem(spec: Spec, value: Any) -> str:
             return f"cameras must name at most {MAX_CAMERAS} cameras"
         for camera in value.split():
             if not (camera.isascii() and camera.isidentifier()):  # it becomes a part of topic names
-                return f"cameras: {shorten(camera)} is no name for a topic: letters, digits and _, not beginning with a digit"
+                name = shorten(camera)
+                return f"cameras: {name} is no name for a topic: letters, digits and _, not beginning with a digit"
     return problem
