@@ -79,7 +79,7 @@ def report(
         json_file.write_text(json.dumps(to_json(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if out:
         _write_page(assessed, out, evaluations, images, title, pictures, method, temperature)
-        typer.echo(f"wrote {out} ({out.stat().st_size / 2**20:.1f} MB)")
+        typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
 def _write_page(
