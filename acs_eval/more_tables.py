@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import pairwise
 
@@ -161,7 +162,10 @@ def latency_table(measured: Measured) -> Table | None:
 def reasons_table(measured: Measured) -> Table | None:
     """Why questions got no box. None where each got one, or no reason was given."""
     order = in_order(measured.group.runs, measured.main_runs)
-    given = {r: Counter(a.reason for a in measured.group.runs[r].answers if not a.boxes and a.reason) for r in order}
+    given = {
+        r: Counter(_sort_of(a.reason) for a in measured.group.runs[r].answers if not a.boxes and a.reason)
+        for r in order
+    }
     total = sum(given.values(), Counter[str]())
     if not total:
         return None
@@ -175,3 +179,8 @@ def reasons_table(measured: Measured) -> Table | None:
     columns += [Column("other", "count")] if len(total) > len(frequent) else []
     notes = (f"Of {len(measured.group.questions)} questions.",)
     return Table("unanswered", "Questions without a box, and why", tuple(columns), tuple(rows), notes)
+
+
+def _sort_of(reason: str) -> str:
+    """``reason`` without its numbers: "7 x no box, 3 x cut off" and "6 x no box, 4 x cut off" are of one sort."""
+    return re.sub(r"\d+(\.\d+)?", "N", reason)

@@ -25,8 +25,16 @@ def test_sizes_and_categories_count_each_question_once():
 
 
 def test_reasons_are_counted():
-    answers = [Answer(reason="cut off")] * 2 + [Answer(reason=f"rare {i}") for i in range(5)] + [Answer((SQUARE,))]
+    answers = [Answer(reason="cut off")] * 2 + [Answer(reason=f"rare {c}") for c in "abcde"] + [Answer((SQUARE,))]
     group = Group("g", "single", tuple(question(i) for i in range(8)), (Run("m", None, 1, tuple(answers)),))
     table = tables_of(assess(Evaluation("t", (group,))))[-1]
-    assert [c.title for c in table.columns][2:] == ["cut off", "rare 0", "rare 1", "rare 2", "rare 3", "other"]
+    assert [c.title for c in table.columns][2:] == ["cut off", "rare a", "rare b", "rare c", "rare d", "other"]
     assert [cell.value for cell in table.rows[0].cells[2:]] == [2, 1, 1, 1, 1, 1]
+
+
+def test_reasons_that_differ_in_numbers_alone_are_one():
+    answers = tuple(Answer(reason=f"{n} x no box, {10 - n} x cut off") for n in (3, 4, 5))
+    group = Group("g", "single", tuple(question(i) for i in range(3)), (Run("m", None, 1, answers),))
+    table = tables_of(assess(Evaluation("t", (group,))))[-1]
+    assert [c.title for c in table.columns][2:] == ["N x no box, N x cut off"]
+    assert table.rows[0].cells[2].value == 3
