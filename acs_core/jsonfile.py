@@ -25,6 +25,15 @@ def read_object(path: Path, schema_version: int, max_bytes: int = MAX_BYTES) -> 
         raise ValueError(f"it cannot be read: {error.strerror or error}") from error
     if len(raw) > max_bytes:
         raise ValueError(f"it is larger than {max_bytes / 2**20:.0f} MiB, which no such file needs")
+    return parse_object(raw, schema_version)
+
+
+def parse_object(raw: bytes, schema_version: int) -> dict[str, Any]:
+    """The JSON object that ``raw`` spells, checked as by :func:`read_object`.
+
+    Raises:
+        ValueError: not a JSON object, or of another schema version.
+    """
     try:
         data = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
     except (UnicodeDecodeError, RecursionError) as error:

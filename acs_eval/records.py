@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 
 from acs_core.geometry import Box
 
+OBJECTS = ("single", "several")
+
 
 @dataclass(frozen=True)
 class Question:
     """A picture and what was asked about it.
 
     ``key`` names the question, and is the same in every evaluation of the same data ("139:key", image id and phrase).
-    ``image`` is where the picture is found again, ``image_size`` its (width, height) in pixels. ``truth`` are all true
-    boxes in pixels of the picture, none where it does not show the thing. ``category`` is what one filters by: the
-    phrase, unless phrases are sentences.
+    ``image`` is where the picture is found again (questions with the same one are about one picture), ``image_size``
+    its (width, height) in pixels. ``truth`` are all true boxes in pixels of the picture, none where it does not show
+    the thing. ``category`` is what one filters by: the phrase, unless phrases are sentences.
     """
 
     key: str
@@ -63,19 +65,68 @@ class Run:
 @dataclass(frozen=True)
 class Group:
     """Questions of one sort with all runs over them. ``objects``: "single" (one true box, one answered box counts:
-    Acc@0.5, mIoU) or "several" (every answered box counts: precision, recall, F1)."""
+    Acc@0.5, mIoU) or "several" (every answered box counts: precision, recall, F1).
+
+    Raises:
+        ValueError: another word for ``objects``, a run without one answer for each question, or two runs of one method
+            under the same setting.
+    """
 
     name: str
     objects: str
     questions: tuple[Question, ...]
     runs: tuple[Run, ...]
 
+    def __post_init__(self) -> None:
+        if self.objects not in OBJECTS:
+            raise ValueError(f'group "{self.name}": objects must be "single" or "several", not {self.objects!r}')
+        seen = set()
+        for run in self.runs:
+            if len(run.answers) != len(self.questions):
+                raise ValueError(
+                    f'group "{self.name}": the run of {run.method} has {len(run.answers)} answers to '
+                    f"{len(self.questions)} questions; each question needs one"
+                )
+            setting = (run.method, run.temperature, run.samples)
+            if setting in seen:
+                raise ValueError(
+                    f'group "{self.name}": two runs of {run.method} at temperature {run.temperature} with '
+                    f"{run.samples} samples; only one can be shown"
+                )
+            seen.add(setting)
+
+
+@dataclass(frozen=True)
+class Regression:
+    """How well a regressor predicts the IoU of ``count`` candidates sampled at ``temperature`` (paper table 3): mean
+    absolute error and Pearson r. ``group`` names the :class:`Group` whose questions they answer."""
+
+    temperature: float
+    count: int
+    mae: float
+    pearson: float
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class EntropyProfile:
+    """Mean attention entropy in nats of each layer, from the first on, over the ``count`` candidates whose IoU lies in
+    one group ("IoU > 0.7", ...), when ``coordinate`` ("x1", ...) was written (paper figures 4 and 10)."""
+
+    coordinate: str
+    iou_group: str
+    count: int
+    by_layer: tuple[float, ...]
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """All groups of one model on one data set. ``facts`` are what a reader must know to make it again: model, revision,
-    weights, data, seed, versions, date, machine."""
+    weights, data, seed, versions, date, machine. ``critical_layers`` are the ones to mark in ``entropy``."""
 
     title: str
     groups: tuple[Group, ...]
     facts: Mapping[str, str] = field(default_factory=dict)
+    regressions: tuple[Regression, ...] = ()
+    entropy: tuple[EntropyProfile, ...] = ()
+    critical_layers: tuple[int, ...] = ()

@@ -1,0 +1,71 @@
+"""The fields of a JSON file that somebody else may have written: each is checked, and named where it is wrong.
+
+All functions raise ValueError; ``where`` is what the message starts with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from acs_core.jsonfile import shorten
+
+LARGEST = 1e15  # of a number; what is larger is no pixel, score or time
+
+
+def numbers(values: Any, where: str) -> list[float]:
+    """``values`` as finite numbers."""
+    if not isinstance(values, list):
+        raise ValueError(f"{where} must be a list of numbers, got {shorten(values)}")
+    return [finite(value, where) for value in values]
+
+
+def exactly(count: int, values: Any, where: str) -> list[float]:
+    """``values`` as ``count`` finite numbers."""
+    found = numbers(values, where)
+    if len(found) != count:
+        raise ValueError(f"{where} must be {count} numbers, got {len(found)}")
+    return found
+
+
+def finite(value: Any, where: str) -> float:
+    """``value`` as a finite number of sensible size."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < LARGEST:
+        raise ValueError(f"{where} must hold finite numbers, got {shorten(value)}")
+    return float(value)
+
+
+def optional(value: Any, where: str) -> float | None:
+    """A finite number, or None."""
+    return None if value is None else finite(value, where)
+
+
+def text(data: Mapping[str, Any], key: str, where: str = "") -> str:
+    """``data[key]`` as a string."""
+    value = data.get(key)
+    if not isinstance(value, str):
+        raise ValueError(f'{where}field "{key}" must be a string, got {shorten(value)}')
+    return value
+
+
+def listed(
+    data: Mapping[str, Any], key: str, where: str = "", count: int | None = None, default: list[Any] | None = None
+) -> list[Any]:
+    """``data[key]`` as a list with ``count`` entries, one for each question; ``default`` where it is missing."""
+    value = data.get(key, default)
+    if not isinstance(value, list):
+        raise ValueError(f'{where}field "{key}" must be a list, got {shorten(value)}')
+    if count is not None and len(value) != count:
+        raise ValueError(f'{where}field "{key}" must have {count} entries, one for each question, got {len(value)}')
+    return value
+
+
+def objects(
+    data: Mapping[str, Any], key: str, where: str = "", default: list[Any] | None = None
+) -> list[dict[str, Any]]:
+    """``data[key]`` as a list of objects; ``default`` where it is missing."""
+    values = listed(data, key, where, default=default)
+    for i, value in enumerate(values):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where}{key}[{i}] must be an object, got {shorten(value)}")
+    return values
