@@ -78,7 +78,9 @@ def result_from_dict(data: Mapping[str, Any]) -> GroundingResult:
                 Detection(Box(*d["box"]), d["score"], d["candidate"], d["expected_iou"]) for d in data["detections"]
             ),
             candidates=tuple(_candidate(c) for c in data["candidates"]),
-            responses=tuple(Response(r["text"], r["num_boxes"], r["finished"], r["problem"]) for r in data["responses"]),
+            responses=tuple(
+                Response(r["text"], r["num_boxes"], r["finished"], r["problem"]) for r in data["responses"]
+            ),
             selector=data["selector"],
             score_kind=ScoreKind(data["score_kind"]),
             model=data["model"],

@@ -24,11 +24,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Plan:
-    """``source`` says where the phrases come from, for the report; ``notes`` what is odd about them."""
+    """``source`` says where the phrases come from, for the report; ``notes`` what is odd about them. ``recorded``: they
+    changed when the bag was recorded, as they do here."""
 
     asked: tuple[Asked, ...]
     source: str
     notes: tuple[str, ...] = ()
+    recorded: bool = True
 
 
 class Truth:
@@ -67,8 +69,8 @@ class Truth:
 
 
 def make_plan(contents: Contents, truth: Truth, query: str | None, query_topic: str | None) -> Plan:
-    """What to ask: ``query`` of every frame; else what was in force on ``query_topic`` when the frame was recorded; else
-    what the frame's labels name.
+    """What to ask: ``query`` of every frame; else what was in force on ``query_topic`` when the frame was recorded;
+    else what the frame's labels name.
 
     Raises:
         BagError: there is nothing of all that.
@@ -76,8 +78,6 @@ def make_plan(contents: Contents, truth: Truth, query: str | None, query_topic: 
     """
     if query is not None:
         phrases = _phrases(query)
-        if not phrases:
-            raise BagError("--query is empty: name what to look for, like 'key; red mug'")
         return Plan(tuple(Asked(f, phrases) for f in contents.frames), "--query")
     if query_topic is not None:
         return _in_force(contents, query_topic)
@@ -86,7 +86,9 @@ def make_plan(contents: Contents, truth: Truth, query: str | None, query_topic: 
             "nothing can be asked: the bag has neither a query topic nor ground truth; name what to look for with "
             "--query 'key', or a std_msgs/String topic with --query-topic"
         )
-    return Plan(tuple(Asked(f, truth.phrases(f)) for f in contents.frames), "what the labels of each frame name")
+    return Plan(
+        tuple(Asked(f, truth.phrases(f)) for f in contents.frames), "what the labels of each frame name", (), False
+    )
 
 
 def _in_force(contents: Contents, topic: str) -> Plan:
@@ -114,15 +116,18 @@ def _phrases(text: str) -> tuple[str, ...]:
 
 
 def unmatched(truth: Mapping[tuple[int, str], Labels], frames: Sequence[FrameAt]) -> str:
-    """Which labels and frames do not belong together, as a sentence, or "".
+    """Which labels and frames do not belong together, as a sentence; "" where
+    nothing is odd, or there is no truth.
 
     Raises:
         BagError: no frame at all has labels; shows stamps and frame_ids of both.
     """
+    if not truth:
+        return ""
     keys = {f.key for f in frames}
     lost = [key for key in truth if key not in keys]
     bare = [f for f in frames if f.key not in truth]
-    if truth and frames and len(bare) == len(frames):
+    if frames and len(bare) == len(frames):
         at, name = lost[0]
         here = frames[0]
         raise BagError(

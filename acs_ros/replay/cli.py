@@ -14,9 +14,10 @@ from acs_core.errors import AcsError, PhraseError, SelectorError
 from acs_ros.bags import BagError
 from acs_ros.grounder_source import GrounderLoader, load_grounder
 from acs_ros.node_client import NodeTrouble
+from acs_ros.replay.comparing import compare_files
 from acs_ros.replay.extract import extract
 from acs_ros.replay.options import given_parameters, make_parser, usage_problem
-from acs_ros.replay.session import Session, compare_files
+from acs_ros.replay.session import Session
 from acs_ros.replay.settings import make_settings
 from acs_ros.replay.stopping import Stop
 from acs_ros.replay.storage import Bag
@@ -54,15 +55,21 @@ def _run(
     stop: Stop,
     load: GrounderLoader,
 ) -> int:
+    if options.json is not None and not options.json.parent.is_dir():
+        parser.error(f"--json: the folder {options.json.parent} does not exist")
     if options.compare:
         return compare_files(*options.compare, console, options.json)
     try:
         settings = make_settings(options.params_file, given_parameters(options), options.node)
     except ValueError as error:
         parser.error(str(error))
-    options.out = options.out or Path("replay_output") / f"{options.bag.resolve().stem}{'-live' if options.live else ''}"
-    if options.json is not None and not options.json.parent.is_dir():
-        parser.error(f"--json: the folder {options.json.parent} does not exist")
+    if not options.live or options.start_node:
+        from acs_core.selection import check_name  # late: torch takes seconds, and --help needs none
+
+        check_name(settings.selector)
+    options.out = (
+        options.out or Path("replay_output") / f"{options.bag.resolve().stem}{'-live' if options.live else ''}"
+    )
     with Bag(options.bag) as bag:
         if options.extract:
             return extract(bag, options, console)

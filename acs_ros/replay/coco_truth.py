@@ -40,8 +40,8 @@ class CocoImage:
 
 @dataclass(frozen=True)
 class CocoMatch:
-    """``truth`` has the labels, and ``sizes`` the labelled (width, height), of each frame's stamp and frame_id. ``note``
-    says what did not match, as a sentence, or is empty."""
+    """``truth`` has the labels, and ``sizes`` the labelled (width, height), of each frame's stamp and frame_id.
+    ``note`` says what did not match, as a sentence, or is empty."""
 
     truth: dict[tuple[int, str], Labels]
     sizes: dict[tuple[int, str], tuple[int, int]]
@@ -152,7 +152,7 @@ def _nothing(images: Sequence[CocoImage], frames: Sequence[FrameAt], by: str) ->
     first = images[0]
     shown = show_stamp(first.stamp[0]) if first.stamp else "no stamp in it"
     return (
-        f"none of {len(images)} labelled pictures matches a frame by {by}: the first is {first.file_name} ({shown}), the "
-        f"bag has stamps from {frames[0].stamp} to {frames[-1].stamp}; name the pictures after their stamps "
+        f"none of {len(images)} labelled pictures matches a frame by {by}: the first is {first.file_name} ({shown}), "
+        f"the bag has stamps from {frames[0].stamp} to {frames[-1].stamp}; name the pictures after their stamps "
         '(SECONDS.NANOSECONDS.png), give each image a field "stamp", or use --coco-match number or order'
     )

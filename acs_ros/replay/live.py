@@ -1,4 +1,7 @@
-"""The bag played to a node over DDS: what a robot would have got, at its rate."""
+"""The bag played to a node over DDS: what a robot would have got, at its rate.
+
+Where the phrases are those of each frame's labels, the bag waits for the answer before the phrase changes.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from acs_core.types import ShouldStop
 from acs_ros.dds import apply_profile
 from acs_ros.node_client import NodeClient, NodeTrouble, own_domain
 from acs_ros.node_process import NodeProcess
-from acs_ros.replay.material import Material
 from acs_ros.replay.matching import Sent, key_of, match
+from acs_ros.replay.material import Material
 from acs_ros.replay.player import POLL_S, Pace, Player
 from acs_ros.replay.replies import Fate, FrameReplies, Replies, recorded
 
@@ -79,16 +82,16 @@ class LiveRun:
                     after, problem = {}, str(error)
                 told = match(sent, player.heard, player.candidates)
         stopped = self._should_stop()
-        return Replies(_all_frames(material, told, stopped or bool(problem)), stopped, problem, _facts(sent, before, after))
+        return Replies(
+            _all_frames(material, told, stopped or bool(problem)), stopped, problem, _facts(sent, before, after)
+        )
 
     def _node(self, domain: int | None) -> AbstractContextManager[object]:
         if self._options.start is None:
             return nullcontext()
         namespace, _, name = self._options.node.rpartition("/")
         remap = ["-r", f"__node:={name}", *(["-r", f"__ns:={namespace}"] if namespace else [])]
-        self._process = NodeProcess(
-            [*self._options.start, *remap], self._options.log, {"ROS_DOMAIN_ID": str(domain)}
-        )
+        self._process = NodeProcess([*self._options.start, *remap], self._options.log, {"ROS_DOMAIN_ID": str(domain)})
         return self._process
 
     def _check(self) -> None:
@@ -127,6 +130,10 @@ class LiveRun:
                 continue  # its answer could not be told from that to the one before
             seen.add(frame.key)
             if asked[frame.number] != now:
+                if now and not material.plan.recorded:
+                    # Nobody asks so: a new question with each frame, and the model begins again each time.
+                    self._listen(sent, player)
+                    pace.restart(frame.time_ns)
                 now = asked[frame.number]
                 client.ask_for("; ".join(now), QUERY_S)
             sent.append(player.send(frame, now, data))

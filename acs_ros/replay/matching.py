@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from acs_core.types import Candidate, Detection, GroundingResult, Outcome, ScoreKind
 from acs_msgs.msg import CandidateArray
 from vision_msgs.msg import Detection2D, Detection2DArray
 
-from acs_ros.bags import stamp_ns
+from acs_core.types import Candidate, Detection, GroundingResult, Outcome, ScoreKind
 from acs_ros.answer import read_answer
+from acs_ros.bags import stamp_ns
 from acs_ros.messages import box_from_message
 from acs_ros.node_client import NodeTrouble, Reply
 from acs_ros.replay.contents import FrameAt

@@ -17,8 +17,8 @@ from acs_ros.replay.topics import Topics, choose_topics
 
 @dataclass(frozen=True)
 class Material:
-    """``truth_source`` says where the labels come from; ``sizes`` are the (width, height) that frames had when they were
-    labelled, by stamp and frame_id, where that is known; ``notes`` are sentences for the user."""
+    """``truth_source`` says where the labels come from; ``sizes`` are the (width, height) that frames had when they
+    were labelled, by stamp and frame_id, where that is known; ``notes`` are sentences for the user."""
 
     bag: Bag
     topics: Topics
@@ -57,7 +57,9 @@ def topics_of(bag: Bag, options: argparse.Namespace) -> Topics:
         BagError: see :func:`choose_topics`.
     """
     truth = "" if options.coco else options.truth
-    return choose_topics(bag.topics, options.image_topic, truth, "" if options.query is not None else options.query_topic)
+    return choose_topics(
+        bag.topics, options.image_topic, truth, "" if options.query is not None else options.query_topic
+    )
 
 
 def gather(bag: Bag, options: argparse.Namespace, progress: Callable[[], None] = lambda: None) -> Material:

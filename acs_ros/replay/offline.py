@@ -62,7 +62,9 @@ class OfflineAsker:
             try:
                 image = picture(data, topics, self._settings.max_image_pixels)
             except ImageError as error:
-                return FrameReplies(frame, Fate.UNREADABLE, phrases, tuple(Kept(None, None, str(error)) for _ in phrases))
+                return FrameReplies(
+                    frame, Fate.UNREADABLE, phrases, tuple(Kept(None, None, str(error)) for _ in phrases)
+                )
             known |= self._ask(asked, digest, image, missing)
         kept = tuple(k for phrase in phrases if (k := known[phrase]) is not None)
         fate = Fate.FAILED if any(k.result is None for k in kept) else Fate.ANSWERED

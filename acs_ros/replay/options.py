@@ -26,8 +26,8 @@ def make_parser() -> argparse.ArgumentParser:
     """What the command line may hold."""
     parser = argparse.ArgumentParser(
         prog="acs-replay",
-        description="How good are the answers about the frames of a bag? Asks the model about each of them, or plays the "
-        "bag\nto a running node, and compares with the ground truth where there is some.",
+        description="How good are the answers about the frames of a bag? Asks the model about each of them, or plays\n"
+        "the bag to a running node, and compares with the ground truth where there is some.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -89,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
     output("--title", help="of the report (default: the bag's name)")
     output("--name", help="what this run is called in tables (default: the selector)")
     output(
-        "--pictures", type=int, default=300, metavar="N", help="most frames kept for the report (default: %(default)s)"
+        "--pictures", type=int, default=2000, metavar="N", help="most frames kept for the report (default: %(default)s)"
     )
     output("--no-bag", action="store_true", help="write no bag of detections and annotated images")
     return parser
@@ -101,6 +101,8 @@ def usage_problem(options: argparse.Namespace) -> str:
         return "--compare takes no bag" if options.bag else ""
     if options.bag is None:
         return "name a bag, or two evaluations with --compare"
+    if options.query is not None and not options.query.strip(" ;\n\t"):
+        return "--query is empty: name what to look for, like 'key; red mug'"
     together = {
         "--query and --query-topic": options.query is not None and options.query_topic,
         "--truth and --coco": options.truth and options.coco,

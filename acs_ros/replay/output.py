@@ -22,6 +22,7 @@ from acs_ros.replay.replies import FrameReplies, Replies, picture, recorded
 from acs_ros.replay.storage import Bag
 from acs_ros.replay.topics import Topics
 
+SIDE = 960  # longest side in pixels of the frames for the report
 QUALITY = 90  # of JPEG: small objects must stay to be seen
 
 
@@ -72,7 +73,9 @@ class Output:
         image = picture(data, topics, self._max_pixels)
         if self._kept < self._pictures:
             self._kept += 1
-            PIL.Image.fromarray(image).save(self.frames.parent / self.picture_of(frame), "JPEG", quality=QUALITY)
+            shown = PIL.Image.fromarray(image)
+            shown.thumbnail((SIDE, SIDE), PIL.Image.Resampling.LANCZOS)
+            shown.save(self.frames.parent / self.picture_of(frame), "JPEG", quality=QUALITY)
         if out is None:
             return
         header = header_of(frame)

@@ -100,6 +100,10 @@ class Pace:
         self._rate, self._clock = rate, clock
         self._start: tuple[float, int] | None = None
 
+    def restart(self, time_ns: int) -> None:
+        """What was recorded at ``time_ns`` is due now, the rest after it."""
+        self._start = self._clock(), time_ns
+
     def left(self, time_ns: int) -> float:
         """Seconds until what was recorded at ``time_ns`` is due; not above 0: now."""
         if self._start is None:

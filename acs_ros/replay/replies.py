@@ -75,4 +75,3 @@ def picture(data: bytes, topics: Topics, max_pixels: int) -> np.ndarray:
     except Exception as error:  # rclpy raises whatever its C++ side threw
         raise ImageError(f"the message is damaged: {error}") from error
     return Frame(msg).rgb(max_pixels)
-

@@ -111,7 +111,7 @@ class _MendedPath:
         self._path, self._length = path, length
 
     def open(self, *_: Any, **__: Any) -> BinaryIO:
-        return io.BufferedReader(_Mended(self._path.open("rb"), self._length))  # type: ignore[return-value]
+        return io.BufferedReader(_Mended(self._path.open("rb"), self._length))
 
 
 class SalvagedMcap:

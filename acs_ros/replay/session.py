@@ -7,7 +7,6 @@ import datetime
 import json
 import platform
 import sys
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -29,15 +28,13 @@ from acs_ros.replay.replies import Fate, Replies
 from acs_ros.replay.settings import changed, identity
 from acs_ros.replay.stopping import Stop
 from acs_ros.replay.storage import Bag
-from acs_ros.replay.summary import as_json, facts_of, frames_table, latency_table, phrases_table
+from acs_ros.replay.summary import as_json, facts_of, frames_table, latency_table, phrases_table, scores_table
 
 
 class Session:
     """Evaluates one bag as ``options`` say. ``settings`` are the node's parameters."""
 
-    def __init__(
-        self, bag: Bag, options: argparse.Namespace, settings: Settings, console: Console, stop: Stop
-    ) -> None:
+    def __init__(self, bag: Bag, options: argparse.Namespace, settings: Settings, console: Console, stop: Stop) -> None:
         self._bag, self._options, self._settings = bag, options, settings
         self._console, self._stop = console, stop
         self._said: list[str] = []
@@ -78,6 +75,7 @@ class Session:
 
     def _offline(self, material: Material, load: GrounderLoader) -> Replies:
         with Console(stderr=True).status(f"loading {self._settings.model}"):
+            silence_transformers()
             grounder = load(self._settings)
         with Journal(self._options.out, identity(self._settings, grounder)) as journal:
             if journal.found:
@@ -106,7 +104,10 @@ class Session:
         )
         self._say(f"playing to {options.node} at {options.rate:g} times the bag's speed")
         with steps("playing", sum(bool(a.phrases) for a in material.plan.asked)) as advance:
-            return LiveRun(live, self._stop, advance).run(material)
+            replies = LiveRun(live, self._stop, advance, self._say).run(material)
+        if replies.facts:
+            self._say("; ".join(f"{name}: {value}" for name, value in replies.facts.items()))
+        return replies
 
     def _report(self, material: Material, replies: Replies) -> None:
         options, out = self._options, self._options.out
@@ -122,13 +123,12 @@ class Session:
         title = options.title or f"acs-replay: {self._bag.path.resolve().name}"
         evaluation = save(make_evaluation(title, items, method, output.picture_of, facts), out / "evaluation.json")
         assessed = assess(evaluation)
-        own = [frames_table(replies), latency_table(replies, options.live), phrases_table(items)]
+        own = frames_table(replies), latency_table(replies, options.live), phrases_table(items), scores_table(assessed)
         shown = [table for table in own if table is not None]
-        # The phrases have a table of their own; latency is that of a frame here, not of an answer.
-        others = [t for t in tables_of(assessed) if not t.name.endswith(("category", "latency"))]
-        print_tables([*shown, *others], self._console)
-        write_tables([*shown, *others], out / "tables")
-        self._write_json([*shown, *others], replies, items, facts)
+        print_tables(shown, self._console)
+        tables = [*shown, *tables_of(assessed)]
+        write_tables(tables, out / "tables")
+        self._write_json(tables, replies, items, facts)
         self._say(f"written to {out}: evaluation.json, tables/" + (", bag/" if answered and not options.no_bag else ""))
 
     def _facts(self, material: Material, replies: Replies) -> dict[str, str]:
@@ -169,6 +169,9 @@ class Session:
         self._console.print(Text(text, style), soft_wrap=True)
 
 
-def compare_files(first: Path, second: Path, console: Console, json_file: Path | None) -> int:
-    """``--compare``: two evaluations side by side; the exit code."""
-    raise NotImplementedError
+def silence_transformers() -> None:
+    """No progress bars and hints of the library among our own."""
+    from transformers.utils import logging  # late: it takes seconds
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

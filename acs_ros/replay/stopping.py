@@ -18,6 +18,7 @@ class Stop:
         self._before: dict[int, Any] = {}
 
     def __call__(self) -> bool:
+        """Whether to stop."""
         return self._asked
 
     def __enter__(self) -> Stop:

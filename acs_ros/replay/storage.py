@@ -100,7 +100,8 @@ class Bag:
             try:
                 self._parts.append(_open_file(file))
             except (ReaderError, OSError) as error:
-                problem = f"{file} cannot be read ({error}): it is empty, damaged, encrypted, or no rosbag2 file"
+                why = f"cannot be read ({error}): it is damaged, encrypted, or no rosbag2 file"
+                problem = f"{file} {why if file.stat().st_size else 'is empty (0 bytes)'}"
                 if not self._parts:
                     raise BagError(problem) from error
                 self._note(f"{problem}; the files before it are used")
@@ -165,7 +166,9 @@ def storage_files(folder: Path) -> list[Path]:
         return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file.name)]
 
     plain = [f for f in folder.iterdir() if f.suffix in STORAGES]
-    return sorted(plain or [f for f in folder.iterdir() if Path(f.stem).suffix in STORAGES and f.suffix in PACKED], key=order)
+    return sorted(
+        plain or [f for f in folder.iterdir() if Path(f.stem).suffix in STORAGES and f.suffix in PACKED], key=order
+    )
 
 
 def _checked_suffix(file: Path) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from acs_eval.outcomes import MIN_IOU
+from acs_eval.rows import percent
 from acs_eval.table import Cell, Column, Row, Table
+from acs_eval.tables import Assessed
 from acs_ros.replay.evaluation import Item
 from acs_ros.replay.replies import Fate, Replies
 
@@ -39,8 +41,33 @@ def latency_table(replies: Replies, live: bool) -> Table | None:
         return None
     columns = Column("frames", "count"), *(Column(f"p{p}", "ms") for p in PERCENTILES), Column("longest", "ms")
     values = (Cell(len(times)), *(Cell(float(np.percentile(times, p))) for p in PERCENTILES), Cell(max(times)))
-    what = "from publishing the frame to having its detections" if live else "of the call about a frame, all its phrases"
+    what = (
+        "from publishing the frame to having its detections" if live else "of the call about a frame, all its phrases"
+    )
     return Table("frame-latency", "Latency in milliseconds", columns, (Row(values),), (f"Wall time {what}.",))
+
+
+def scores_table(assessed: Assessed) -> Table | None:
+    """The numbers of the run in one row for each group of questions; None where nothing is labelled."""
+    rows = []
+    for measured in assessed.measured:
+        (scores,) = measured.scores
+        calibration = measured.calibration(0)
+        shares = scores.accuracy, scores.miou, scores.precision, scores.recall, scores.f1
+        error = Cell(100 * calibration.error if calibration else None)
+        name = Cell(measured.group.name), Cell(len(measured.group.questions))
+        rows.append(Row((*name, *(percent(share) for share in shares), error)))
+    columns = (
+        Column("questions about"),
+        Column("count", "count"),
+        *(Column(f"{name} %", "percent") for name in ("Acc@0.5", "mIoU", "precision", "recall", "F1")),
+        Column("ECE %", "percent"),
+    )
+    notes = (
+        "A box is right from an IoU of 0.5 on. Precision, recall and F1 count boxes; ECE is the calibration error of "
+        "the score. In brackets: 95 % bootstrap interval over frames.",
+    )
+    return Table("scores", "How good the answers are", columns, tuple(rows), notes) if rows else None
 
 
 def phrases_table(items: Sequence[Item]) -> Table:
