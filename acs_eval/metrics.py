@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from acs_eval.bootstrap import DRAWS, Estimate, Resampling
+from acs_eval.bootstrap import DRAWS, Drawn, Estimate, Resampling
 from acs_eval.confidence import Calibration, RiskCoverage, calibration, risk_coverage
 from acs_eval.outcomes import Outcomes, outcomes_of
 from acs_eval.records import Group, Run
@@ -60,24 +60,29 @@ class Measured:
     seed: int = 0
 
     @cached_property
-    def scores(self) -> tuple[Scores, ...]:
-        """One for each run."""
+    def drawn(self) -> dict[str, Drawn]:
+        """ "accuracy", "miou", "precision", "recall" and "f1" of every run, on the same resampled pictures."""
         o, shown = self.outcomes, self.outcomes.shown.astype(float)
         resampling = Resampling(o.image, self.draws, self.seed)
-        accuracy = resampling.ratio(o.right * shown, shown)
         truths = np.minimum(o.truths, 1) if o.single else o.truths
-        estimates = [
-            accuracy.estimates(),
-            resampling.ratio(o.iou * shown, shown).estimates(),
-            resampling.ratio(o.hits, o.told).estimates(),
-            resampling.ratio(o.hits, truths).estimates(),
-            resampling.ratio(2 * o.hits, o.told + truths).estimates(),
-        ]
+        return {
+            "accuracy": resampling.ratio(o.right * shown, shown),
+            "miou": resampling.ratio(o.iou * shown, shown),
+            "precision": resampling.ratio(o.hits, o.told),
+            "recall": resampling.ratio(o.hits, truths),
+            "f1": resampling.ratio(2 * o.hits, o.told + truths),
+        }
+
+    @cached_property
+    def scores(self) -> tuple[Scores, ...]:
+        """One for each run."""
+        estimates = [drawn.estimates() for drawn in self.drawn.values()]
         gains: list[Estimate] | list[None] = [None] * len(self.group.runs)
         if self.reference is not None:
+            accuracy = self.drawn["accuracy"]
             gains = accuracy.relative_to(accuracy.run(self.reference)).estimates()
-        answered = o.told > 0
-        alarms = answered[:, ~o.shown].mean(axis=1).tolist() if not o.shown.all() else [None] * len(answered)
+        answered, shown = self.outcomes.told > 0, self.outcomes.shown
+        alarms = answered[:, ~shown].mean(axis=1).tolist() if not shown.all() else [None] * len(answered)
         some = answered.mean(axis=1)
         return tuple(
             Scores(run, acc, miou, precision, recall, f1, gains[r], float(some[r]), alarms[r])
