@@ -58,7 +58,7 @@ def _run(
     if options.json is not None and not options.json.parent.is_dir():
         parser.error(f"--json: the folder {options.json.parent} does not exist")
     if options.compare:
-        return compare_files(*options.compare, console, options.json)
+        return compare_files(options.compare[0], options.compare[1], console, options.json)
     try:
         settings = make_settings(options.params_file, given_parameters(options), options.node)
     except ValueError as error:

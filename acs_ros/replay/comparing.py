@@ -24,7 +24,7 @@ def compare_files(first: Path, second: Path, console: Console, json_file: Path |
         OSError: ``json_file`` cannot be written.
     """
     files = [file / "evaluation.json" if file.is_dir() else file for file in (first, second)]
-    found = compare(*(load(file) for file in files))
+    found = compare(load(files[0]), load(files[1]))
     print_tables(comparison_tables(found, SHOWN), console)
     if json_file is not None:
         tables = to_json(comparison_tables(found))

@@ -120,7 +120,7 @@ class Session:
         known = None if options.live and not options.start_node else self._settings
         method = method_of(items, known, options.name)
         facts = self._facts(material, replies) | facts_of(replies, items)
-        title = options.title or f"acs-replay: {self._bag.path.resolve().name}"
+        title = options.title or f"{self._bag.path.resolve().name}: {method.name}{', live' if options.live else ''}"
         evaluation = save(make_evaluation(title, items, method, output.picture_of, facts), out / "evaluation.json")
         assessed = assess(evaluation)
         own = frames_table(replies), latency_table(replies, options.live), phrases_table(items), scores_table(assessed)

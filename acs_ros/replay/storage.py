@@ -129,7 +129,7 @@ class _Whole:
         formats = {cast(ConnectionExtRosbag2, c.ext).serialization_format for c in self._reader.connections}
         if formats - {"cdr"}:
             self._reader.close()
-            raise ReaderError(f"its messages are serialized as {', '.join(sorted(formats))}, not as cdr")
+            raise BagError(f"{path}: its messages are serialized as {', '.join(sorted(formats))}, not as cdr")
         self.topics = {c.topic: c.msgtype for c in self._reader.connections}
 
     def messages(self) -> Iterator[Message]:
@@ -153,6 +153,11 @@ class _Whole:
 
 def _open_file(file: Path) -> Part:
     suffix = _checked_suffix(file)
+    if file.suffix in PACKED:
+        raise BagError(
+            f"{file} is compressed as a whole, and no metadata.yaml that can be read says how: unpack it "
+            "(zstd -d FILE) and name what comes out"
+        )
     try:
         return _Whole(file)
     except ReaderError:
