@@ -78,7 +78,7 @@ class NodeClient:
         self._detections: dict[int, Detection2DArray] = {}
         self._candidates: dict[tuple[int, str], CandidateArray] = {}
         self._status: DiagnosticStatus | None = None
-        self._statuses = 0  # how many came
+        self._status_ns = 0  # its stamp
         subscribe = self._node.create_subscription
         self._outputs = [f"{target}/detections", f"{target}/candidates", "/diagnostics"]
         subscribe(Detection2DArray, self._outputs[0], self._on_detections, reliable)
@@ -154,16 +154,14 @@ class NodeClient:
             raise NodeTrouble(f"{self._target} refused {name}={value!r}: {outcome.reason}")
 
     def fresh_values(self, timeout: float) -> dict[str, str]:
-        """What a diagnostic says that the node makes after this call; empty where none comes within ``timeout``
-        seconds.
+        """What a diagnostic says that the node made after this call, by its stamp; the last one where none came within
+        ``timeout`` seconds (another machine's clock may be late), empty where there was none.
 
         Raises:
             NodeTrouble: the node died.
         """
-        deadline, seen = time.monotonic() + timeout, self._statuses
-        while self._statuses < seen + 2:  # the first may have been on its way already
-            if time.monotonic() > deadline:
-                return {}
+        deadline, asked = time.monotonic() + timeout, self._node.get_clock().now().nanoseconds
+        while self._status_ns < asked and time.monotonic() < deadline:
             self._alive()
             time.sleep(POLL_S)
         return {v.key: v.value for v in self._status.values} if self._status else {}
@@ -230,8 +228,7 @@ class NodeClient:
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:
         for status in msg.status:
             if status.name.startswith(f"{self._target}:"):
-                self._status = status
-                self._statuses += 1
+                self._status, self._status_ns = status, stamp_ns(msg.header)
 
     def _value(self, key: str) -> str | None:
         return next((v.value for v in self._status.values if v.key == key), None) if self._status else None

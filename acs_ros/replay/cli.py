@@ -12,8 +12,9 @@ from rich.console import Console
 
 from acs_core.errors import AcsError, PhraseError, SelectorError
 from acs_ros.bags import BagError
-from acs_ros.grounder_source import GrounderLoader, load_grounder
+from acs_ros.grounder_source import GrounderLike, GrounderLoader, load_grounder
 from acs_ros.node_client import NodeTrouble
+from acs_ros.parameters import Settings
 from acs_ros.replay.comparing import compare_files
 from acs_ros.replay.extract import extract
 from acs_ros.replay.options import given_parameters, make_parser, usage_problem
@@ -25,8 +26,8 @@ from acs_ros.replay.storage import Bag
 FAILURES = (AcsError, BagError, NodeTrouble, OSError)
 
 
-def main(arguments: Sequence[str] | None = None, load: GrounderLoader = load_grounder) -> int:
-    """Run the command on the model that ``load`` gives; the exit code."""
+def main(arguments: Sequence[str] | None = None, load: GrounderLoader | None = None) -> int:
+    """Run the command on the model that ``load`` gives, by default the one that the options name; the exit code."""
     parser = make_parser()
     options = parser.parse_args(remove_ros_args(sys.argv)[1:] if arguments is None else list(arguments))
     problem = usage_problem(options)
@@ -53,7 +54,7 @@ def _run(
     parser: argparse.ArgumentParser,
     console: Console,
     stop: Stop,
-    load: GrounderLoader,
+    load: GrounderLoader | None,
 ) -> int:
     if options.json is not None and not options.json.parent.is_dir():
         parser.error(f"--json: the folder {options.json.parent} does not exist")
@@ -63,7 +64,7 @@ def _run(
         settings = make_settings(options.params_file, given_parameters(options), options.node)
     except ValueError as error:
         parser.error(str(error))
-    if not options.live or options.start_node:
+    if load is None and (not options.live or options.start_node):
         from acs_core.selection import check_name  # late: torch takes seconds, and --help needs none
 
         check_name(settings.selector)
@@ -73,7 +74,16 @@ def _run(
     with Bag(options.bag) as bag:
         if options.extract:
             return extract(bag, options, console)
-        return Session(bag, options, settings, console, stop).run(load)
+        return Session(bag, options, settings, console, stop).run(load or _load)
+
+
+def _load(settings: Settings) -> GrounderLike:
+    """The model, without progress bars of others among our own."""
+    from transformers.utils import logging  # late: it takes seconds
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return load_grounder(settings)
 
 
 if __name__ == "__main__":

@@ -180,4 +180,5 @@ def _facts(sent: Sequence[Sent], before: dict[str, int], after: dict[str, int]) 
         "replaced": "frames replaced in the node by newer ones",
         "failed": "frames the node failed on",
     }
-    return {"frames published": str(len(sent)), **{words[name]: str(value) for name, value in grown.items()}}
+    found = {"frames published": str(len(sent)), **{words[name]: str(value) for name, value in grown.items()}}
+    return found | {"frames lost on the way": str(len(sent) - grown["images"])}

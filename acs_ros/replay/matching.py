@@ -75,6 +75,8 @@ def match(sent: Sequence[Sent], heard: Sequence[Heard], candidates: Sequence[Can
         answer = first[s.frame.key]
         latency = (answer.at - s.at) * 1000
         kept = tuple(_kept(answer.msg, p, told.get((s.frame.key, p)), latency) for p in s.phrases)
+        if any(k.result is None for k in kept):
+            fate = Fate.FAILED
         replies.append(FrameReplies(s.frame, fate, s.phrases, kept, latency))
     return replies
 

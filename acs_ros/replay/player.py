@@ -23,6 +23,7 @@ from acs_ros.replay.matching import Heard, Sent
 from acs_ros.spinning import spin
 
 POLL_S = 0.002
+SETTLE_S = 1.0  # a node that hears best effort may still miss what is sent in the moment it is found
 
 
 class Player:
@@ -70,6 +71,7 @@ class Player:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self._images.get_subscription_count() and self._node.count_publishers(self._outputs[0]):
+                time.sleep(SETTLE_S)
                 return
             alive()
             time.sleep(POLL_S)

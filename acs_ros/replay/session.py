@@ -75,7 +75,6 @@ class Session:
 
     def _offline(self, material: Material, load: GrounderLoader) -> Replies:
         with Console(stderr=True).status(f"loading {self._settings.model}"):
-            silence_transformers()
             grounder = load(self._settings)
         with Journal(self._options.out, identity(self._settings, grounder)) as journal:
             if journal.found:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rclpy.parameter import Parameter, parameter_dict_from_yaml_file
 
+from acs_core.identity import weights_fingerprint
 from acs_ros.grounder_source import GrounderLike
 from acs_ros.parameter_table import ASKING, MODEL, SPECS
 from acs_ros.parameters import Settings
@@ -86,12 +87,9 @@ def identity(settings: Settings, grounder: GrounderLike) -> dict[str, Any]:
     names = [spec.name for spec in (*MODEL, *ASKING) if spec.name not in (*_ELSEWHERE, *_FILES)]
     found: dict[str, Any] = {name: getattr(settings, name) for name in names}
     found |= {name: _digest(getattr(settings, name)) for name in _FILES}
-    from acs_core.grounder import Grounder  # late: torch takes seconds
-    from acs_core.identity import weights_fingerprint
-
-    if isinstance(grounder, Grounder):
-        found["weights"] = weights_fingerprint(grounder.lvlm)
-        found["calibrated"] = repr(grounder.calibration)
+    lvlm, calibration = getattr(grounder, "lvlm", None), getattr(grounder, "calibration", None)
+    if lvlm is not None:  # a real Grounder; checked so, as importing its class takes seconds
+        found |= {"weights": weights_fingerprint(lvlm), "calibrated": repr(calibration)}
     return found
 
 

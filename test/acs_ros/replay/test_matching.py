@@ -104,4 +104,6 @@ def test_a_node_that_contradicts_itself_failed_on_the_frame(at, answer, result):
     other = replace(result("key"), detections=(replace(result("key").detections[0], score=0.1),))
     detections = detections_to_message(header(at(0)), other)
     (told,) = match([Sent(at(0), ("key",), 0.0)], [Heard(detections, 1.0)], why)
-    assert told.kept[0].result is None and "is no selected candidate" in told.kept[0].problem
+    assert (
+        told.fate is Fate.FAILED and told.kept[0].result is None and "is no selected candidate" in told.kept[0].problem
+    )
