@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from acs_eval.page import write_page
+from acs_eval.pictures import reader_from
 from acs_eval.storage import save
 from acs_eval.table import Table, print_tables, to_json
 from acs_eval.tables import assess, tables_of, write_tables
@@ -128,7 +130,10 @@ class Session:
         tables = [*shown, *tables_of(assessed)]
         write_tables(tables, out / "tables")
         self._write_json(tables, replies, items, facts)
-        self._say(f"written to {out}: evaluation.json, tables/" + (", bag/" if answered and not options.no_bag else ""))
+        with steps("writing the report", None) as advance:
+            write_page([assessed], out / "report.html", reader_from(out), progress=lambda done, total: advance())
+        made = ", bag/ (for RViz or Foxglove)" if answered and not options.no_bag else ""
+        self._say(f"written to {out}: report.html, evaluation.json, tables/{made}")
 
     def _facts(self, material: Material, replies: Replies) -> dict[str, str]:
         results = [k.result for f in replies.frames for k in f.kept if k.result is not None]

@@ -36,7 +36,7 @@ def frames_table(replies: Replies) -> Table:
 
 def latency_table(replies: Replies, live: bool) -> Table | None:
     """Percentiles over answered frames; None where none was measured."""
-    times = [f.latency_ms for f in replies.frames if f.latency_ms is not None and f.fate is Fate.ANSWERED]
+    times = latencies(replies)
     if not times:
         return None
     columns = Column("frames", "count"), *(Column(f"p{p}", "ms") for p in PERCENTILES), Column("longest", "ms")
@@ -68,6 +68,11 @@ def scores_table(assessed: Assessed) -> Table | None:
         "the score. In brackets: 95 % bootstrap interval over frames.",
     )
     return Table("scores", "How good the answers are", columns, tuple(rows), notes) if rows else None
+
+
+def latencies(replies: Replies) -> list[float]:
+    """Of the answered frames, in milliseconds, where they were measured."""
+    return [f.latency_ms for f in replies.frames if f.latency_ms is not None and f.fate is Fate.ANSWERED]
 
 
 def phrases_table(items: Sequence[Item]) -> Table:
@@ -125,12 +130,15 @@ def facts_of(replies: Replies, items: Sequence[Item]) -> dict[str, str]:
     """The counts as words, for the report."""
     abstained = sum(i.kept.result is not None and not i.kept.result.detections for i in items)
     found = {f"frames {fate.replace('_', ' ')}": str(replies.count(fate)) for fate in WORDS if replies.count(fate)}
-    return {"frames": str(len(replies.frames)), **found, "questions": str(len(items)), "abstained": str(abstained)}
+    found |= {"questions": str(len(items)), "abstained": str(abstained)}
+    if times := latencies(replies):
+        found["latency"] = ", ".join(f"p{p} {np.percentile(times, p):.0f} ms" for p in PERCENTILES)
+    return {"frames": str(len(replies.frames)), **found}
 
 
 def as_json(replies: Replies, items: Sequence[Item]) -> dict[str, Any]:
     """The counts and latencies for scripts; ``questions`` has every question with what was answered."""
-    times = [f.latency_ms for f in replies.frames if f.latency_ms is not None and f.fate is Fate.ANSWERED]
+    times = latencies(replies)
     return {
         "frames": {"total": len(replies.frames), **{fate.value: replies.count(fate) for fate in Fate}},
         "latency_ms": {f"p{p}": round(float(np.percentile(times, p)), 3) for p in PERCENTILES} if times else None,

@@ -39,6 +39,8 @@ def test_a_bag_with_its_own_truth_is_evaluated(make_bag, replay, tmp_path, stora
     (scores,) = (t["rows"][0] for t in data["tables"] if t["name"] == "scores")
     assert scores["Acc@0.5 %"]["value"] == scores["F1 %"]["value"] == 100.0 and scores["ECE %"] == 25.0
     assert (told.folder / "tables" / "phrases.csv").read_text().startswith("phrase,asked,boxes,")
+    page = (told.folder / "report.html").read_text()
+    assert "bag: fake" in page and page.count("data:image/webp;base64,") >= 4 and "/camera/image" in page
     with AnyReader([told.folder / "bag"]) as bag:
         assert "/grounding/detections" in bag.topics
     assert any((told.folder / "bag").glob("*" + {"mcap": ".mcap", "sqlite3": ".db3"}[storage]))
