@@ -139,7 +139,7 @@ class Session:
         results = [k.result for f in replies.frames for k in f.kept if k.result is not None]
         last = results[-1] if results else None
         own = {} if self._options.live and not self._options.start_node else changed(self._settings)
-        return {
+        found = {
             "bag": str(self._bag.path),
             "images": material.topics.image,
             "asked": material.plan.source,
@@ -155,6 +155,7 @@ class Session:
             **replies.facts,
             **{f"note {number}": note for number, note in enumerate(self._said, start=1)},
         }
+        return {name: value for name, value in found.items() if value}
 
     def _write_json(self, tables: list[Table], replies: Replies, items: Any, facts: dict[str, str]) -> None:
         if self._options.json is None:
