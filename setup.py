@@ -19,6 +19,7 @@ ROS_EXECUTABLES = {
     "ask_by_topic": "examples.ask_by_topic",
     "ask_by_service": "examples.ask_by_service",
     "ask_by_action": "examples.ask_by_action",
+    "acs-replay": "replay.cli",
 }
 
 

@@ -1,11 +1,12 @@
-"""A grounding result as plain JSON values, the same for the command line, reports and logs."""
+"""A grounding result as plain JSON values, the same for the command line, reports and logs; and back."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from acs_core.geometry import Box
-from acs_core.types import GroundingResult
+from acs_core.types import Candidate, Detection, GroundingResult, Outcome, Response, ScoreKind
 
 SCHEMA_VERSION = 1
 
@@ -57,3 +58,53 @@ def result_to_dict(result: GroundingResult) -> dict[str, Any]:
 
 def _box(box: Box) -> list[float]:
     return [round(v, 3) for v in box.as_tuple()]
+
+
+def result_from_dict(data: Mapping[str, Any]) -> GroundingResult:
+    """The result that :func:`result_to_dict` wrote, with its rounding; ``attention`` is not kept.
+
+    Raises:
+        ValueError: another schema version, or fields that are missing or wrong; names the problem.
+    """
+    if data.get("schema_version") != SCHEMA_VERSION:
+        found = data.get("schema_version")
+        raise ValueError(f'field "schema_version" is {found!r}, this version of acs reads {SCHEMA_VERSION}')
+    try:
+        width, height = data["image_size"]
+        return GroundingResult(
+            phrase=data["phrase"],
+            image_size=(int(width), int(height)),
+            detections=tuple(
+                Detection(Box(*d["box"]), d["score"], d["candidate"], d["expected_iou"]) for d in data["detections"]
+            ),
+            candidates=tuple(_candidate(c) for c in data["candidates"]),
+            responses=tuple(
+                Response(r["text"], r["num_boxes"], r["finished"], r["problem"]) for r in data["responses"]
+            ),
+            selector=data["selector"],
+            score_kind=ScoreKind(data["score_kind"]),
+            model=data["model"],
+            revision=data["revision"],
+            seed=data["seed"],
+            reason=data["reason"],
+            timing_ms=dict(data["timing_ms"]),
+            skipped=tuple(data["skipped"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no grounding result: {type(error).__name__}: {error}") from error
+
+
+def _candidate(data: Mapping[str, Any]) -> Candidate:
+    x1, y1, x2, y2 = data["coordinate_tokens"]
+    return Candidate(
+        box=Box(*data["box"]),
+        label=data["label"],
+        response=data["response"],
+        order=data["order"],
+        coordinate_tokens=(x1, y1, x2, y2),
+        quality=data["quality"],
+        score=data["score"],
+        cluster=data["cluster"],
+        outcome=Outcome(data["outcome"]),
+        reason=data["reason"],
+    )

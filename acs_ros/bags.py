@@ -74,13 +74,13 @@ def stamp_ns(header: Header) -> int:
 
 
 class BagWriter:
-    """Writes ROS messages to a new bag folder; a context manager.
+    """Writes ROS messages to a new bag folder; a context manager. ``storage``: "mcap" (compressed) or "sqlite3".
 
     Raises:
         BagError: the folder exists already.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, storage: str = "mcap") -> None:
         if folder.exists():
             raise BagError(f"{folder} exists already: remove it or name another folder")
         self._types = get_typestore(Stores.ROS2_KILTED)
@@ -88,8 +88,9 @@ class BagWriter:
             for file in interface_files(package):
                 found = get_types_from_msg(file.read_text(), f"{package}/msg/{file.stem}")
                 self._types.register({k: v for k, v in found.items() if k not in self._types.fielddefs})
-        self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
-        self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin[storage.upper()])
+        if storage == "mcap":
+            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._connections: dict[str, Any] = {}
 
     def __enter__(self) -> BagWriter:

@@ -25,7 +25,7 @@ from acs_ros.bags import DEMO_BAG, TRUTH_TOPIC, BagError, BagFrame, BagWriter, r
 from acs_ros.dds import apply_profile
 from acs_ros.demo_report import Row, print_summary, print_table, summarize, write_json, write_pictures
 from acs_ros.files import shipped_file
-from acs_ros.node_client import NodeClient, NodeTrouble
+from acs_ros.node_client import NodeClient, NodeTrouble, own_domain
 from acs_ros.node_process import NodeProcess
 
 ENOUGH = 0.9  # share of the played frames that must get an answer
@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     out: Path = options.out
     _make_room(out)
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    domain = _domain()
+    domain = own_domain()
     apply_profile()
     played = f"playing {len(frames)} frames of {options.bag} to the node on DDS domain {domain}"
     console.print(Text(played), soft_wrap=True)
@@ -85,14 +85,6 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         print(f"demo: FAILED: {problem}; see {out / 'node.log'}", file=sys.stderr)
         return 1
     return 0
-
-
-def _domain() -> int:
-    """The user's DDS domain, or a private one."""
-    given = os.environ.get("ROS_DOMAIN_ID", "")
-    if given and not given.isdecimal():
-        raise NodeTrouble(f"ROS_DOMAIN_ID must be a whole number from 0 to 101, it is {given!r}")
-    return int(given) if given else 1 + os.getpid() % 100
 
 
 def _play(

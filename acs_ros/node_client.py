@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -47,6 +48,18 @@ class Reply:
     latency_ms: float
 
 
+def own_domain() -> int:
+    """The user's DDS domain, or a private one for a node that only this process talks to.
+
+    Raises:
+        NodeTrouble: ROS_DOMAIN_ID is no number.
+    """
+    given = os.environ.get("ROS_DOMAIN_ID", "")
+    if given and not given.isdecimal():
+        raise NodeTrouble(f"ROS_DOMAIN_ID must be a whole number from 0 to 101, it is {given!r}")
+    return int(given) if given else 1 + os.getpid() % 100
+
+
 class NodeClient:
     """A peer of the node ``target`` (fully qualified name) in a context of its own; a context manager.
 
@@ -65,6 +78,7 @@ class NodeClient:
         self._detections: dict[int, Detection2DArray] = {}
         self._candidates: dict[tuple[int, str], CandidateArray] = {}
         self._status: DiagnosticStatus | None = None
+        self._status_ns = 0  # its stamp
         subscribe = self._node.create_subscription
         self._outputs = [f"{target}/detections", f"{target}/candidates", "/diagnostics"]
         subscribe(Detection2DArray, self._outputs[0], self._on_detections, reliable)
@@ -139,6 +153,19 @@ class NodeClient:
         if not outcome.successful:
             raise NodeTrouble(f"{self._target} refused {name}={value!r}: {outcome.reason}")
 
+    def fresh_values(self, timeout: float) -> dict[str, str]:
+        """What a diagnostic says that the node made after this call, by its stamp; the last one where none came within
+        ``timeout`` seconds (another machine's clock may be late), empty where there was none.
+
+        Raises:
+            NodeTrouble: the node died.
+        """
+        deadline, asked = time.monotonic() + timeout, self._node.get_clock().now().nanoseconds
+        while self._status_ns < asked and time.monotonic() < deadline:
+            self._alive()
+            time.sleep(POLL_S)
+        return {v.key: v.value for v in self._status.values} if self._status else {}
+
     def wait_for_topics(self, timeout: float) -> None:
         """Wait until images and queries have a listener and the answers a sender.
 
@@ -199,7 +226,9 @@ class NodeClient:
             self._candidates[stamp_ns(msg.header), msg.phrase] = msg
 
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:
-        self._status = next((s for s in msg.status if s.name.startswith(f"{self._target}:")), self._status)
+        for status in msg.status:
+            if status.name.startswith(f"{self._target}:"):
+                self._status, self._status_ns = status, stamp_ns(msg.header)
 
     def _value(self, key: str) -> str | None:
         return next((v.value for v in self._status.values if v.key == key), None) if self._status else None

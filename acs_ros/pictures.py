@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from acs_core.geometry import Box
 from acs_core.overlay import draw_result
 from acs_core.types import GroundingResult, Outcome
 
@@ -17,10 +18,13 @@ OPAQUE = 0.75  # of the heat where the model looked most; nothing of it where it
 WINNER, LOSER, LIGHT, DARK = (60, 255, 90), (255, 170, 60), (240, 240, 240), (22, 24, 28)
 
 
-def debug_picture(image: np.ndarray, results: Sequence[GroundingResult]) -> np.ndarray:
+def debug_picture(
+    image: np.ndarray, results: Sequence[GroundingResult], truths: Sequence[Sequence[Box]] = ()
+) -> np.ndarray:
     """What was decided, drawn on the (H, W, 3) uint8 RGB image: side by side, one picture per phrase, in a grid that
-    is about as wide as high. (H', W', 3) uint8 RGB."""
-    return _grid([draw_result(image, result, min_side=MIN_SIDE) for result in results])
+    is about as wide as high; with the true boxes of each phrase, where there are some. (H', W', 3) uint8 RGB."""
+    pairs = zip(results, truths or [()] * len(results), strict=True)
+    return _grid([draw_result(image, result, truth, min_side=MIN_SIDE) for result, truth in pairs])
 
 
 def attention_picture(image: np.ndarray, results: Sequence[GroundingResult]) -> np.ndarray:
