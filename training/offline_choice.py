@@ -49,16 +49,9 @@ class Call:
         keep = np.array([c.response < count for c in self.candidates], bool)
         if keep.all() and len(self.responses) <= count:
             return self
-        seen, maps, unsure = self.evidence, self.evidence.maps, self.evidence.token_entropy
-        part = Evidence(
-            seen.entropy[keep],
-            None if maps is None else maps[keep],
-            seen.grid,
-            None if unsure is None else unsure[keep],
-        )
         candidates = tuple(c for c, kept in zip(self.candidates, keep, strict=True) if kept)
         size = self.image_size if candidates else None
-        return Call(self.pair, self.index[keep], candidates, part, size, self.responses[:count])
+        return Call(self.pair, self.index[keep], candidates, self.evidence.only(keep), size, self.responses[:count])
 
 
 def choose_offline(selector: Selector, data: Collection, drawn: np.ndarray | None = None) -> Choices:
