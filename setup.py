@@ -62,6 +62,7 @@ setup(
         "accelerate",
         "torch>=2.13",
         "transformers>=5.23,<6",
+        "jinja2",
         "numpy",
         "opencv-python-headless",
         "pillow",

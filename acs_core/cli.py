@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
 
     if options.json != Path("-"):
-        console = Console()
+        console = Console(emoji=False)
         print_result(result, console if console.is_terminal else Console(width=160))
     if options.out is not None:
         from PIL import Image

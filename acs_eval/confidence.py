@@ -43,9 +43,9 @@ class RiskCoverage:
     area: float
 
     def accuracy_at(self, coverage: float) -> float:
-        """Accuracy at the nearest kept share that is at least ``coverage``."""
-        at = int(np.searchsorted(self.coverage, coverage - 1e-9))
-        return float(self.accuracy[min(at, len(self.accuracy) - 1)])
+        """Accuracy when the share ``coverage`` in (0, 1] is kept; of answers with one score, any."""
+        right = np.interp(coverage, [0.0, *self.coverage], [0.0, *(self.coverage * self.accuracy)])
+        return float(right) / coverage
 
 
 def calibration(score: np.ndarray, hit: np.ndarray, bins: int = BINS) -> Calibration | None:

@@ -20,6 +20,7 @@ from acs_eval.records import Group, Run
 from acs_eval.significance import Paired, pair
 
 REFERENCE = "greedy"
+PAPER_SAMPLES = 10  # N of section 5.1
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,10 @@ class Measured:
     @cached_property
     def main_samples(self) -> int | None:
         """How many samples most methods have chosen from: tables show these runs, and those of methods that have no
-        other. Of equals the largest; None without runs that sample."""
+        other. Of equals the one nearest to the paper's; None without runs that sample."""
         methods = {(run.method, run.temperature, run.samples) for run in self.group.runs if run.temperature is not None}
         counts = Counter(samples for _, _, samples in methods)
-        return max(counts, key=lambda n: (counts[n], n), default=None)
+        return max(counts, key=lambda n: (counts[n], -abs(n - PAPER_SAMPLES)), default=None)
 
     @cached_property
     def main_runs(self) -> tuple[int, ...]:

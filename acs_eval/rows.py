@@ -54,7 +54,7 @@ def mark_best(rows: Sequence[Row], runs: Sequence[Run], columns: Sequence[int], 
             }
             top = max(competing.values(), default=None)
             for r, value in competing.items():
-                if value == top and len(competing) > 1:
+                if value == top and len(set(competing.values())) > 1:
                     marked[r][c] = replace(marked[r][c], **{field: True})
     return [Row(tuple(cells), row.kind) for cells, row in zip(marked, rows, strict=True)]
 

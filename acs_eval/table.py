@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -67,6 +68,13 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def head(self) -> list[tuple[str, int]]:
+        """The columns' groups from left to right, and how many columns each has; empty where no column has one."""
+        if not any(column.group for column in self.columns):
+            return []
+        return [(name, len(list(columns))) for name, columns in groupby(self.columns, key=lambda column: column.group)]
+
 
 def written(cell: Cell, column: Column) -> str:
     """The value as a reader sees it, without its interval; a dash where there is none."""
@@ -93,7 +101,7 @@ def print_tables(tables: Iterable[Table], console: Console) -> None:
     its intervals goes without them."""
     for table in tables:
         shown = _rich(table, True)
-        if Measurement.get(console, console.options.update(width=WIDEST), shown).maximum > console.width:
+        if Measurement.get(console, console.options.update(width=WIDEST), shown).minimum > console.width:
             shown = _rich(table, False)
         console.print(Text(table.title, style="bold"))
         console.print(shown)
@@ -146,12 +154,17 @@ def _value(cell: Cell) -> Any:
 
 
 def _rich(table: Table, ends: bool) -> RichTable:
+    rows = [
+        [_text(cell, column, ends) for cell, column in zip(row.cells, table.columns, strict=True)] for row in table.rows
+    ]
     shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in table.columns:
-        head = f"{column.group}\n{column.title}" if column.group else column.title
-        shown.add_column(Text(head), justify="left" if column.kind == "text" else "right", no_wrap=True)
-    for row in table.rows:
-        cells = [_text(cell, column, ends) for cell, column in zip(row.cells, table.columns, strict=True)]
+    for i, column in enumerate(table.columns):
+        head = Text(f"{column.group} {column.title}" if column.group else column.title)
+        if column.kind == "text":
+            shown.add_column(head, overflow="fold")
+        else:  # a number is never broken, its heading may be
+            shown.add_column(head, justify="right", min_width=max((cells[i].cell_len for cells in rows), default=1))
+    for cells, row in zip(rows, table.rows, strict=True):
         shown.add_row(*cells, style=STYLES.get(row.kind))
     return shown
 

@@ -44,11 +44,23 @@ def assess(evaluation: Evaluation, draws: int = DRAWS, seed: int = 0) -> Assesse
 
 
 def tables_of(assessed: Assessed) -> tuple[Table, ...]:
-    """Every table that has data. Where there are several groups, titles and names say which one it is."""
+    """Every table that has data, the main ones first. Where there are several groups, titles and names say which one
+    it is."""
+    return main_tables(assessed) + further_tables(assessed)
+
+
+def main_tables(assessed: Assessed) -> tuple[Table, ...]:
+    """Accuracy or precision of every group, and the regressor's error."""
     tables: list[Table] = []
     for measured in assessed.measured:
         tables += _named(measured, [make(measured) for make in MAIN], len(assessed.measured) > 1)
-    tables += [table for table in [paper.regression_table(assessed.evaluation)] if table]
+    regression = paper.regression_table(assessed.evaluation)
+    return (*tables, regression) if regression else tuple(tables)
+
+
+def further_tables(assessed: Assessed) -> tuple[Table, ...]:
+    """What is not in :func:`main_tables`."""
+    tables: list[Table] = []
     for measured in assessed.measured:
         found = [*paper.samples_tables(measured), *(make(measured) for make in REST)]
         tables += _named(measured, found, len(assessed.measured) > 1)

@@ -11,6 +11,7 @@ import typer
 from acs_core.errors import AcsError
 from training.cli_evaluate import evaluate
 from training.cli_files import analyze, build, calibrate, check_store, collect, fit
+from training.cli_report import report
 from training.cli_tiny import tiny, tiny_eval
 from training.console import bar, err
 
@@ -87,6 +88,7 @@ app.command(epilog="Example: acs-train evaluate --model tiny-internvl --data wor
 app.command(
     "check-store", epilog="Example: acs-train check-store --model tiny-internvl --data world/val/instances.json"
 )(check_store)
+app.command(epilog="Example: acs-train report evaluation.json.gz --out report.html --tables tables")(report)
 
 
 def main() -> None:

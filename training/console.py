@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-err = Console(stderr=True)
+err = Console(stderr=True, emoji=False)  # "9:cat:" is a pair, not a picture of a cat
 
 
 class _Rate(ProgressColumn):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-ROSDEP = {"numpy": "python3-numpy", "cv2": "python3-opencv", "PIL": "python3-pil"}
+ROSDEP = {"jinja2": "python3-jinja2", "numpy": "python3-numpy", "cv2": "python3-opencv", "PIL": "python3-pil"}
 WHEELS = {"cv2": "opencv-python-headless", "PIL": "pillow", "tokenizers": "transformers"}  # transformers brings it
 UNSEEN = {"accelerate"}  # transformers uses it to load weights straight onto their device; nobody else imports it
-OWN = {"acs_core", "acs_ros", "training"}
+OWN = {"acs_core", "acs_eval", "acs_ros", "training"}
 
 
 def imports(folder: Path) -> set[str]:
@@ -30,8 +30,10 @@ def imports(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def running(repo) -> set[str]:
-    """What the node and its launch file import."""
-    return imports(repo / "acs_core") | imports(repo / "acs_ros") | imports(repo / "launch")
+    """What the node, its launch file and the evaluation of bags import."""
+    return (
+        imports(repo / "acs_core") | imports(repo / "acs_eval") | imports(repo / "acs_ros") | imports(repo / "launch")
+    )
 
 
 @pytest.fixture(scope="module")

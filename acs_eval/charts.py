@@ -1,0 +1,160 @@
+"""The charts of an evaluation: accuracy against temperature and number of samples, reliability, abstention, entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from acs_eval.chart import Chart, Series
+from acs_eval.metrics import Measured
+from acs_eval.paper_tables import by_samples
+from acs_eval.records import EntropyProfile, Evaluation, Run
+from acs_eval.rows import in_order, label
+
+MOST_LINES, MOST_BANDS = 6, 2  # of a chart whose lines are a choice
+Colours = Mapping[str, int]
+
+
+def colours_of(evaluations: Sequence[Evaluation]) -> dict[str, int]:
+    """A number for each method, the same in all charts of a page: ours first, so that they get the colours that differ
+    most."""
+    runs = [run for e in evaluations for group in e.groups for run in group.runs]
+    kinds = ("ours", "baseline", "bound")
+    ordered = sorted(runs, key=lambda run: kinds.index(run.kind) if run.kind in kinds else len(kinds))
+    return {method: number for number, method in enumerate(dict.fromkeys(run.method for run in ordered))}
+
+
+def charts_of(measured: Measured, colours: Colours) -> list[Chart]:
+    """Every chart of a group that has data."""
+    makers = temperature_chart, samples_chart, reliability_chart, abstention_chart
+    return [chart for chart in (make(measured, colours) for make in makers) if chart]
+
+
+def temperature_chart(measured: Measured, colours: Colours) -> Chart | None:
+    """What methods are worth at each temperature; those that do not sample are level lines."""
+    runs = measured.group.runs
+    lines: dict[str, list[int]] = {}
+    for r in in_order(runs, measured.main_runs):
+        lines.setdefault(runs[r].method, []).append(r)
+    taus = sorted({t for r in measured.main_runs if (t := runs[r].temperature) is not None})
+    if len(taus) < 2:
+        return None
+    series = [_line(measured, lines[method][::-1], method, colours, taus[0]) for method in lines]
+    return Chart("Temperature", "sampling temperature τ", _measure(measured), tuple(series), tuple(taus))
+
+
+def samples_chart(measured: Measured, colours: Colours) -> Chart | None:
+    """What our methods are worth by the number of samples they choose from."""
+    runs = measured.group.runs
+    found = list(by_samples(measured).values())
+    if not found:
+        return None
+    best = sorted(found, key=lambda line: (runs[line[0]].kind != "ours", -max(map(measured.merit, line))[0]))
+    counts = sorted({runs[r].samples for line in found for r in line})
+    taus = sorted({runs[line[0]].temperature or 0.0 for line in found})
+    series = []
+    for line in best[:MOST_LINES]:
+        places = [float(counts.index(runs[r].samples)) for r in line]
+        one = _line(measured, line, label(runs[line[0]]), colours, 0.0, places)
+        # Six bands on each other hide the lines; a point tells its interval.
+        few = len(best) <= MOST_BANDS
+        series.append(replace(one, ends=one.ends if few else (), dash=taus.index(runs[line[0]].temperature or 0.0)))
+    if measured.reference is not None:
+        series.append(_line(measured, [measured.reference], runs[measured.reference].method, colours, 0.0))
+    # Evenly spaced: from 1 to 30 the first steps matter most.
+    note = "Evenly spaced, whatever the number." if len(counts) > 2 else ""
+    ticks, names = tuple(map(float, range(len(counts)))), tuple(map(str, counts))
+    return Chart("Number of samples", "samples N", _measure(measured), tuple(series), ticks, note=note, x_names=names)
+
+
+def reliability_chart(measured: Measured, colours: Colours) -> Chart | None:
+    """The share of right boxes over their published score."""
+    series = []
+    for r in _scored(measured):
+        found = measured.calibration(r)
+        if found:
+            run = measured.group.runs[r]
+            points = tuple((b.stated, b.right) for b in found.bins)
+            details = tuple(f"{b.count} boxes" for b in found.bins)
+            series.append(Series(label(run), points, (), colours[run.method], True, details=details))
+    if not series:
+        return None
+    ticks = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    note = "On the dotted line a score is the share of right boxes. One point a tenth of the scale that has boxes."
+    return Chart(
+        "Reliability", "published score", "share of right boxes", tuple(series), ticks, (0.0, 1.0), True, note=note
+    )
+
+
+def abstention_chart(measured: Measured, colours: Colours) -> Chart | None:
+    """Accuracy of the kept answers over the share that is kept."""
+    series = []
+    for r in _scored(measured):
+        curve = measured.risk_coverage(r)
+        if curve:
+            run = measured.group.runs[r]
+            step = max(1, len(curve.coverage) // 80)
+            kept = [*range(0, len(curve.coverage) - 1, step), len(curve.coverage) - 1]
+            # The first few answers alone say nothing.
+            kept = [k for k in kept if curve.coverage[k] >= 0.05] or kept[-1:]
+            points = tuple((100 * float(curve.coverage[k]), 100 * float(curve.accuracy[k])) for k in kept)
+            series.append(Series(label(run), points, (), colours[run.method], True))
+    if not series:
+        return None
+    note = "To the left, only the answers with the highest scores are kept. Those without a box come last, as wrong."
+    return Chart(
+        "Abstention", "answers kept, %", "accuracy of the kept, %", tuple(series), (0, 20, 40, 60, 80, 100), note=note
+    )
+
+
+def entropy_charts(evaluation: Evaluation) -> list[Chart]:
+    """Attention entropy by layer, one chart a coordinate, one line an IoU group (paper figures 4 and 10)."""
+    by_coordinate: dict[str, list[EntropyProfile]] = {}
+    for profile in evaluation.entropy:
+        if profile.by_layer:
+            by_coordinate.setdefault(profile.coordinate, []).append(profile)
+    shaded = tuple((layer - 0.5, layer + 0.5) for layer in evaluation.critical_layers)
+    values = [v for profile in evaluation.entropy for v in profile.by_layer]
+    bounds = (min(values), max(values)) if values and max(values) > min(values) else None
+    charts = []
+    for coordinate, profiles in by_coordinate.items():
+        series = []
+        for i, p in enumerate(profiles):
+            points = tuple((float(k), v) for k, v in enumerate(p.by_layer))
+            series.append(Series(p.iou_group, points, (), i, True, details=(f"{p.count} boxes",) * len(points)))
+        note = "Shaded: the layers that matter for the regressor." if shaded else ""
+        charts.append(
+            Chart(
+                f"Attention entropy, {coordinate}",
+                "layer",
+                "nats",
+                tuple(series),
+                bounds=bounds,
+                shaded=shaded,
+                note=note,
+            )
+        )
+    return charts
+
+
+def _scored(measured: Measured) -> list[int]:
+    return [r for r in measured.highlights if r != measured.reference or len(measured.highlights) == 1]
+
+
+def _measure(measured: Measured) -> str:
+    return "Acc@0.5, %" if measured.outcomes.single else "F1, %"
+
+
+def _line(
+    measured: Measured, runs: Sequence[int], name: str, colours: Colours, least: float, places: Sequence[float] = ()
+) -> Series:
+    """Of ``runs``, by temperature unless ``places`` say where; one that has none is level."""
+    first: Run = measured.group.runs[runs[0]]
+    level = first.temperature is None
+    values = [measured.scores[r].accuracy if measured.outcomes.single else measured.scores[r].f1 for r in runs]
+    xs = places or [least if (t := measured.group.runs[r].temperature) is None else t for r in runs]
+    points = tuple((float(x), 100 * v.value) for x, v in zip(xs, values, strict=True))
+    strong = first.kind == "ours"
+    ends = tuple((100 * v.low, 100 * v.high) for v in values) if strong else ()
+    details = tuple(f"95 % interval {100 * v.low:.1f} to {100 * v.high:.1f}" for v in values)
+    return Series(name, points, ends, colours[first.method], strong, level, details)

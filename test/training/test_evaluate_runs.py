@@ -1,0 +1,189 @@
+import numpy as np
+import pytest
+
+from acs_core.calibration import Calibration
+from acs_core.candidates import ABSENT
+from acs_core.geometry import Box
+from acs_core.judging import Judge
+from acs_core.selection import AcsLearned, FirstInOrder, MajorityVote, MeanBox, Smallest, TokenEntropy
+from training.collect import best_iou
+from training.errors import DataError
+from training.evaluate_runs import Material, greedy_runs, kind_of, sampled_runs, suppressed
+from training.maps import StoredMaps
+from training.pairs import Pair
+from training.store import Collection
+
+A, B, C = Box(0, 0, 10, 10), Box(2, 0, 12, 10), Box(50, 50, 70, 70)
+PASS_AT_1 = FirstInOrder("pass-at-1", greedy_decoding=False, first_response_only=True)
+FIRST, GREEDY = FirstInOrder("first-valid", greedy_decoding=False), FirstInOrder("greedy", greedy_decoding=True)
+
+
+def material(said, truth, objects="single", temperature=0.5, kept=None, unsure=None):
+    """``said[pair][response]``: the boxes; ``unsure``: the entropy of every token of a response."""
+    rows = [
+        (p, r, o, box)
+        for p, responses in enumerate(said)
+        for r, boxes in enumerate(responses)
+        for o, box in enumerate(boxes)
+    ]
+    pairs = [Pair(i, None, "key", tuple(t)) for i, t in enumerate(truth)]
+    count = len(rows)
+    column = {name: np.array([row[k] for row in rows], int) for k, name in enumerate(("pair", "response", "order"))}
+    data = Collection(
+        maps=StoredMaps((), ()),
+        entropy=np.zeros((count, 4, 1, 1), np.float32),
+        iou=np.array([best_iou(box, pairs[p].truth) for p, _, _, box in rows], np.float32),
+        box=np.array([box.as_tuple() for *_, box in rows], float).reshape(-1, 4),
+        image=column["pair"],
+        tokens=np.tile([1, 2, 3, 4], (count, 1)),
+        image_size=np.tile([100, 100], (count, 1)),
+        grid=np.tile([4, 4], (count, 1)),
+        pairs=np.arange(len(said)),
+        **column,
+    )
+    answers = [
+        {
+            "pair": p,
+            "response": r,
+            "text": "[]",
+            "num_boxes": len(boxes),
+            "finished": True,
+            "problem": "" if boxes else ABSENT,
+            "token_entropy": [(unsure or {}).get((p, r), 0.0)] * 5,
+        }
+        for p, responses in enumerate(said)
+        for r, boxes in enumerate(responses)
+    ]
+    chosen = frozenset(range(len(said)) if kept is None else kept)
+    return Material(data, answers, pairs, chosen, objects, temperature)
+
+
+def boxes_of(runs, method, count):
+    (run,) = [r for r in runs if (r.method, r.samples) == (method, count)]
+    return [a.boxes for a in run.answers]
+
+
+SAID = [[[], [A], [C], [B]], [[], [], [], []], [[C], [A], [A], []]]
+TRUTH = [[A], [A], [A]]
+
+
+def test_all_methods_choose_from_the_same_first_responses():
+    judges = [Judge(s, None) for s in (PASS_AT_1, FIRST, Smallest(), MajorityVote(), MeanBox())]
+    runs, predicted = sampled_runs(material(SAID, TRUTH), judges, (1, 4), 4, 0)
+    assert predicted is None
+    assert boxes_of(runs, "pass-at-1", 4) == boxes_of(runs, "pass-at-1", 1) == [(), (), (C,)]
+    assert boxes_of(runs, "first-valid", 1) == [(), (), (C,)]
+    assert boxes_of(runs, "first-valid", 4) == [(A,), (), (C,)]
+    assert boxes_of(runs, "smallest", 4) == [(A,), (), (A,)]
+    assert boxes_of(runs, "majority-vote", 4) == [(Box(2, 0, 12, 10),), (), (A,)]
+    ((mean,), none, _) = boxes_of(runs, "mean-box", 4)
+    assert mean.as_tuple() == pytest.approx((52 / 3, 50 / 3, 92 / 3, 30)) and none == ()
+    assert boxes_of(runs, "oracle", 4) == [(A,), (), (A,)] and boxes_of(runs, "oracle", 1) == [(), (), (C,)]
+    assert {r.kind for r in runs if r.method in ("oracle", "random")} == {"bound"}
+    assert all(r.temperature == 0.5 and len(r.answers) == 3 and not r.learned for r in runs)
+    (first,) = [r for r in runs if (r.method, r.samples) == ("first-valid", 4)]
+    assert first.answers[1].reason == f"no box in all 4 responses: {ABSENT}" and first.answers[0].scores == ()
+
+
+def test_a_random_pick_is_the_same_for_a_seed_and_one_of_the_candidates():
+    said = [[[A], [B], [C]] for _ in range(40)]
+    drawn = [
+        boxes_of(sampled_runs(material(said, [[A]] * 40), [], (3,), 3, seed)[0], "random", 3) for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert {b for boxes in drawn[0] for b in boxes} == {A, B, C}
+
+
+def test_token_entropies_come_from_the_stored_answers():
+    found = material([[[C], [A], [B]]], [[A]], unsure={(0, 0): 0.9, (0, 1): 0.2, (0, 2): 0.5})
+    runs, _ = sampled_runs(found, [Judge(TokenEntropy(), None)], (1, 3), 3, 0)
+    assert boxes_of(runs, "token-entropy", 1) == [(C,)] and boxes_of(runs, "token-entropy", 3) == [(A,)]
+
+
+def test_pairs_that_are_not_kept_are_not_answered():
+    runs, _ = sampled_runs(material(SAID, TRUTH, kept=[2]), [Judge(FIRST, None)], (4,), 4, 0)
+    assert boxes_of(runs, "first-valid", 4) == [(C,)]
+
+
+def test_several_objects_are_answered_by_clusters():
+    said = [[[A, C], [B, C], [C]]]
+    runs, _ = sampled_runs(material(said, [[A, C]], "several"), [Judge(FIRST, None)], (1, 3), 3, 0)
+    assert {r.method for r in runs} == {"first-valid"}  # no bounds
+    assert boxes_of(runs, "first-valid", 3) == [(A, C)] and boxes_of(runs, "first-valid", 1) == [(A, C)]
+
+
+def test_greedy_lists_its_boxes_with_and_without_suppression():
+    said = [[[A, B, A, C]], [[]]]
+    runs = greedy_runs(material(said, [[A, C], [A]], "several", None), Judge(GREEDY, None))
+    assert boxes_of(runs, "greedy", 1) == [(A, B, A, C), ()]
+    assert boxes_of(runs, "greedy + NMS 0.5", 1) == [(A, C), ()]  # A and B: IoU 2/3
+    assert boxes_of(runs, "greedy + NMS 0.8", 1) == [(A, B, C), ()]
+    (single,) = greedy_runs(material(said, [[A, C], [A]], "single", None), Judge(GREEDY, None))
+    assert [a.boxes for a in single.answers] == [(A,), ()] and single.temperature is None
+    assert single.answers[1].reason == f"no box in the response: {ABSENT}"
+
+
+@pytest.mark.parametrize(
+    ("boxes", "iou", "kept"),
+    [([], 0.5, ()), ([A], 0.5, (A,)), ([A, A], 0.5, (A,)), ([B, A, C], 0.5, (B, C)), ([B, A, C], 0.7, (B, A, C))],
+)
+def test_the_first_of_overlapping_boxes_is_kept(boxes, iou, kept):
+    assert suppressed(boxes, iou) == kept
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [("greedy", "baseline"), ("mean-box", "baseline"), ("acs-free", "ours"), ("new", "ours"), ("oracle", "bound")],
+)
+def test_methods_have_a_kind(method, kind):
+    assert kind_of(method) == kind
+
+
+class Stated:
+    """A regressor that reads the IoU off the maps and counts what it is shown."""
+
+    shown = 0
+
+    def eval(self):
+        return self
+
+    def parameters(self):
+        yield np.zeros(1)
+
+    def __call__(self, maps):
+        Stated.shown += len(maps)
+        return maps[:, 0, 1, 0, 1, 2].clamp(0, 1)
+
+
+@pytest.fixture
+def learned(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(Stated, "parameters", lambda self: iter([torch.zeros(1)]))
+    monkeypatch.setattr(Stated, "shown", 0)
+    return AcsLearned(Stated(), (4, 4))
+
+
+def test_a_regressor_sees_each_candidate_once_and_is_compared_with_the_truth(learned, collection, identity):
+    pairs = [Pair(i, None, "key", ()) for i in range(60)]
+    found = Material(collection, (), pairs, frozenset(range(50)), "single", 1.0)
+    curve = Calibration(
+        identity, "acs-learned", "predicted_iou", (0.0, 1.0), (0.1, 0.9), iou_x=(0.0, 1.0), iou_y=(0, 1)
+    )
+    runs, predicted = sampled_runs(found, [Judge(learned, curve)], (1, 2, 5), 5, 0)
+    assert Stated.shown == len(predicted.truth) == len(predicted.predicted) == 250
+    assert np.corrcoef(predicted.predicted, predicted.truth)[0, 1] > 0.8
+    (run,) = [r for r in runs if (r.method, r.samples) == ("acs-learned", 5)]
+    assert run.learned and run.kind == "ours"
+    assert all(0.1 <= a.scores[0] <= 0.9 and a.expected_iou is not None for a in run.answers)
+    chosen = [
+        best_iou(a.boxes[0], [Box(*b) for b in collection.box[collection.pair == i]]) for i, a in enumerate(run.answers)
+    ]
+    assert chosen == [1.0] * 50
+
+
+def test_maps_of_another_size_are_refused(learned, collection):
+    learned.needs = AcsLearned(Stated(), (6, 6)).needs
+    pairs = [Pair(i, None, "key", ()) for i in range(60)]
+    with pytest.raises(DataError, match="reads maps of 6 x 6 cells, the collection holds 4 x 4"):
+        sampled_runs(Material(collection, (), pairs, frozenset(), "single", 1.0), [Judge(learned, None)], (5,), 5, 0)
