@@ -79,6 +79,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             min_score=options.min_score,
             min_votes=options.min_votes,
             deadline_ms=options.deadline,
+            second_look=options.second_look,
         )
 
     if options.json != Path("-"):
