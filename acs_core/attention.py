@@ -55,13 +55,15 @@ class Evidence:
     ``entropy`` (C, 4, L, K) float32 in nats, of the maps on the native ``grid`` (Hv, Wv), NaN where not asked for.
     ``maps`` (C, 4, L, K, h, w) float32 raw weights, or None; resized ones keep their sum. ``token_entropy`` (C, 4)
     float64 in nats, of the vocabulary distribution that each coordinate's first token was drawn from (before
-    temperature and cuts), or None.
+    temperature and cuts), or None. ``num_responses``: how many were drawn, those without a candidate included; 0 where
+    that is not known.
     """
 
     entropy: np.ndarray
     maps: np.ndarray | None
     grid: tuple[int, int]
     token_entropy: np.ndarray | None = None
+    num_responses: int = 0
 
     def only(self, index: Sequence[int] | np.ndarray) -> Evidence:
         """That of some of the candidates: their numbers, or (C,) bool."""
@@ -87,6 +89,7 @@ class Evidence:
             entropy=np.concatenate([self.entropy, more.entropy]),
             maps=_both(self.maps, more.maps),
             token_entropy=_both(self.token_entropy, more.token_entropy),
+            num_responses=self.num_responses + more.num_responses,
         )
 
 
@@ -112,9 +115,10 @@ def capture(
     shape = (len(candidates), len(COORDINATES), layers, heads)
     size = (needs.map_size or prompt.grid) if needs.maps else None
     unsure = _token_entropy(samples, candidates) if needs.token_entropy else None
+    drawn = len(samples.response_ids)
     if not candidates or not (asked.any() or size):
         maps = np.zeros((*shape, *size), np.float32) if size else None
-        return Evidence(np.full(shape, np.nan, np.float32), maps, prompt.grid, unsure)
+        return Evidence(np.full(shape, np.nan, np.float32), maps, prompt.grid, unsure, drawn)
 
     with torch.inference_mode():
         queries = _Queries.of(samples, candidates, needs.step)
@@ -137,7 +141,7 @@ def capture(
         place = queries.place  # (C, 4)
         kept = entropy.cpu()[place].numpy()
         maps = sized.cpu()[place].numpy() if sized is not None else None
-    return Evidence(np.where(asked[None], kept, np.float32(np.nan)), maps, prompt.grid, unsure)
+    return Evidence(np.where(asked[None], kept, np.float32(np.nan)), maps, prompt.grid, unsure, drawn)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def choose(
     considered = np.flatnonzero(~np.isnan(quality)).tolist()
     if not considered:
         out = [replace(c, cluster=k, reason=NOT_CONSIDERED) for c, k in zip(candidates, clusters, strict=True)]
-        return Choice(tuple(out), (), f"the selector considers none of the candidate boxes")
+        return Choice(tuple(out), (), "the selector considers none of the candidate boxes")
 
     order = sorted(considered, key=lambda i: (-round(float(quality[i]) / TIE), -neighbours[i], i))
     groups: dict[int, list[int]] = {}  # cluster (or 0 for the single answer) -> members, best first

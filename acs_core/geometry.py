@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,3 +76,8 @@ def iou_matrix(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     area_b = np.clip(b[:, 2:] - b[:, :2], 0, None).prod(axis=-1)
     union = area_a[:, None] + area_b[None] - inter
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+
+
+def best_iou(box: Box, truth: Sequence[Box]) -> float:
+    """IoU with the true box that fits best, 0 where there is none."""
+    return max((box.iou(t) for t in truth), default=0.0)

@@ -108,6 +108,7 @@ class Seen:
             if (box := window.to_picture(c.box).clip(*window.image_size)) is not None
         }
         evidence = self.evidence.followed_by(second.evidence.only([*moved])) if moved else self.evidence
+        evidence = replace(evidence, num_responses=start + len(second.responses))
         return Seen((*self.candidates, *moved.values()), (*self.responses, *second.responses), evidence)
 
 

@@ -11,7 +11,7 @@ from acs_core.assets import BUILT_FILE, BUILT_VERSION, model_names
 from acs_core.heads import HeadFile
 from acs_core.identity import weights_fingerprint
 from acs_core.lvlm.base import LVLM
-from acs_core.selection import AcsFree, AcsLearned
+from acs_core.selection import AcsFree, AcsFusion, AcsLearned
 from training.analyze import Analysis, AnalysisConfig
 from training.calibrate import Reliability
 from training.card import write_card
@@ -133,7 +133,9 @@ def build(
         lambda d, t: progress("analyse", d, t),
     )
     size = int(data.maps.shape[-2]), int(data.maps.shape[-1])
-    told = calibrate_step(fresh, (AcsLearned(fitted.regressor, size), AcsFree(heads)), out, made_by, say)
+    told = calibrate_step(
+        fresh, (AcsLearned(fitted.regressor, size), AcsFree(heads), AcsFusion(heads)), out, made_by, say
+    )
     if not (out / "config.json").exists():
         name_model(out, model or lvlm.name, lvlm.revision)
     write_card(out, model or lvlm.name, made_by, command, data.manifest)

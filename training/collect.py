@@ -15,7 +15,7 @@ import numpy as np
 from acs_core.attention import AttentionNeeds, Evidence, Step, capture
 from acs_core.candidates import find_candidates
 from acs_core.errors import ImageError, PhraseError
-from acs_core.geometry import Box
+from acs_core.geometry import best_iou
 from acs_core.identity import ModelIdentity, weights_fingerprint
 from acs_core.lvlm.base import LVLM
 from acs_core.lvlm.prompt import PROMPT
@@ -158,6 +158,7 @@ def describe(lvlm: LVLM, job: Job, weights: str, data: str) -> dict[str, Any]:
         "pairs": [p.key for p in job.pairs],
         "kinds": [p.kind for p in job.pairs],
         **({"windows": [_corners(p) for p in job.pairs]} if any(p.window for p in job.pairs) else {}),
+        "truth": [[t.as_tuple() for t in p.truth] for p in job.pairs],
         "versions": dict(_versions()),
     }
 
@@ -218,11 +219,6 @@ def ask(
     candidates, responses = find_candidates(lvlm, prompt, samples)
     needs = AttentionNeeds(heads=None, maps=True, map_size=config.map_size, all_entropies=True, step=config.step)
     return candidates, responses, capture(lvlm, prompt, samples, candidates, needs), samples
-
-
-def best_iou(box: Box, truth: Sequence[Box]) -> float:
-    """IoU with the true box that fits best, 0 where there is none."""
-    return max((box.iou(t) for t in truth), default=0.0)
 
 
 _Distinct = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # codes, scale, place, entropy

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import numpy as np
 from acs_core.agreement import settled
 from acs_core.attention import Evidence
 from acs_core.choice import choose
-from acs_core.geometry import Box
-from acs_core.selection import Selector
+from acs_core.geometry import Box, best_iou
+from acs_core.selection import MakesBoxes, Selector
 from acs_core.types import Candidate, Response
 from acs_core.waves import small_wave
 from training.store import Collection
@@ -49,14 +50,19 @@ class Call:
         keep = np.array([c.response < count for c in self.candidates], bool)
         if keep.all() and len(self.responses) <= count:
             return self
+        part = replace(self.evidence.only(keep), num_responses=min(count, self.evidence.num_responses))
         candidates = tuple(c for c, kept in zip(self.candidates, keep, strict=True) if kept)
         size = self.image_size if candidates else None
-        return Call(self.pair, self.index[keep], candidates, self.evidence.only(keep), size, self.responses[:count])
+        return Call(self.pair, self.index[keep], candidates, part, size, self.responses[:count])
 
 
 def choose_offline(selector: Selector, data: Collection, drawn: np.ndarray | None = None) -> Choices:
     """What ``selector`` picks for every pair of ``data``, ties broken as at run time; of the first ``drawn`` (P,)
-    responses of each pair, if given."""
+    responses of each pair, if given.
+
+    Raises:
+        DataError: the selector makes boxes of its own, and the collection does not hold the true ones.
+    """
     count = len(data.pairs)
     iou, confidence, oracle, sizes = np.zeros(count), np.full(count, np.nan), np.zeros(count), np.zeros(count, int)
     images = np.full(count, -1)
@@ -67,10 +73,18 @@ def choose_offline(selector: Selector, data: Collection, drawn: np.ndarray | Non
         if call.image_size is None:
             continue
         qualities = selector.qualities(candidates, evidence, call.image_size)
-        choice = choose(candidates, qualities, np.ones(len(index)), num_responses=1 + int(data.response[index].max()))
-        best = choice.detections[0].candidate
+        box_of = None
+        if isinstance(selector, MakesBoxes):
+            box_of = partial(selector.box_of, candidates=candidates, qualities=qualities)
+        drawn_here = 1 + int(data.response[index].max())
+        choice = choose(candidates, qualities, np.ones(len(index)), num_responses=drawn_here, box_of=box_of)
+        if not choice.detections:
+            continue
+        found, best = choice.detections[0].box, choice.detections[0].candidate
         confidences = selector.confidences(candidates, evidence, qualities)
-        iou[row], oracle[row] = data.iou[index[best]], data.iou[index].max()
+        # a made box is none of those whose IoU was measured when they were collected
+        iou[row] = best_iou(found, data.truth(call.pair)) if box_of else data.iou[index[best]]
+        oracle[row] = data.iou[index].max()
         images[row] = data.image[index[0]]
         confidence[row] = np.nan if confidences is None else confidences[best]
     return Choices(iou, confidence, oracle, sizes, images)
@@ -102,6 +116,7 @@ def calls(data: Collection, maps: bool, answers: Iterable[Mapping[str, Any]] = (
     written: dict[int, list[Mapping[str, Any]]] = {}
     for answer in answers:
         written.setdefault(answer["pair"], []).append(answer)
+    drawn = 1 if data.manifest.get("greedy") else int(data.manifest.get("samples", 0))
     order = np.argsort(data.pair, kind="stable")
     bounds = np.searchsorted(data.pair[order], [data.pairs, data.pairs + 1])  # (2, P)
     for pair, start, stop in zip(data.pairs.tolist(), *bounds.tolist(), strict=True):
@@ -117,10 +132,10 @@ def calls(data: Collection, maps: bool, answers: Iterable[Mapping[str, Any]] = (
             h, w = data.grid[index[0]].tolist()
             width, height = data.image_size[index[0]].tolist()
             seen = data.maps[index] if maps else None
-            evidence = Evidence(data.entropy[index], seen, (h, w), unsure)
+            evidence = Evidence(data.entropy[index], seen, (h, w), unsure, drawn)
             yield Call(pair, index, candidates, evidence, (width, height), responses)
         else:
-            yield Call(pair, index, (), Evidence(data.entropy[index], None, (1, 1), unsure), None, responses)
+            yield Call(pair, index, (), Evidence(data.entropy[index], None, (1, 1), unsure, drawn), None, responses)
 
 
 def _token_entropy(candidates: Iterable[Candidate], responses: list[Mapping[str, Any]]) -> np.ndarray:

@@ -14,7 +14,7 @@ from acs_core.geometry import Box
 from acs_core.heads import HeadFile
 from acs_core.identity import ModelIdentity
 from acs_core.regressor import AttentionIoURegressor, RegressorInfo, load_regressor, save_regressor
-from acs_core.selection import AcsFree, AcsLearned, Selector
+from acs_core.selection import AcsFree, AcsFusion, AcsLearned, Selector
 from training import figures
 from training.analyze import Analysis, AnalysisConfig, analyze, head_file
 from training.calibrate import Reliability, calibrate
@@ -193,7 +193,7 @@ def made_selectors(out: Path, data: Collection) -> list[Selector]:
     if (out / HEADS).is_file():
         heads = HeadFile.load(out / HEADS)
         check_same_model(data, "the collection", heads.identity, str(out / HEADS))
-        found.append(AcsFree(heads))
+        found += [AcsFree(heads), AcsFusion(heads)]
     if not found:
         raise DataError(f"{out} holds neither {REGRESSOR} nor {HEADS}: run `acs-train fit` and `analyze` first")
     return found

@@ -21,6 +21,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+from acs_core.geometry import Box
 from training.errors import DataError
 from training.manifest import MANIFEST, NOT_COMPARED, complete, read_manifest
 from training.maps import StoredMaps
@@ -79,6 +80,17 @@ class Collection:
         """(C,) what kind of pair each candidate belongs to ("small", ...), as :class:`training.coco.Pair` says."""
         kinds = self.manifest.get("kinds") or [""] * (1 + int(self.pair.max(initial=-1)))
         return np.array(kinds)[self.pair] if len(self.pair) else np.zeros(0, str)
+
+    def truth(self, pair: int) -> tuple[Box, ...]:
+        """The true boxes of pair ``pair``, in pixels.
+
+        Raises:
+            DataError: the collection was made before true boxes were kept.
+        """
+        kept = self.manifest.get("truth")
+        if kept is None:
+            raise DataError("the collection holds no true boxes, an older version of acs made it: collect again")
+        return tuple(Box(*(float(v) for v in box)) for box in kept[pair])
 
 
 def open_store(folder: Path, manifest: dict[str, Any]) -> None:

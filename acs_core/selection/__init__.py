@@ -13,6 +13,7 @@ from acs_core.heads import HeadFile
 from acs_core.identity import ModelLike
 from acs_core.regressor import load_regressor
 from acs_core.selection.acs_free import AcsFree
+from acs_core.selection.acs_fusion import AcsFusion
 from acs_core.selection.acs_learned import AcsLearned
 from acs_core.selection.base import MakesBoxes, Selector
 from acs_core.selection.consensus import MajorityVote, MeanBox
@@ -22,6 +23,7 @@ from acs_core.selection.token_entropy import TokenEntropy
 
 __all__ = [
     "AcsFree",
+    "AcsFusion",
     "AcsLearned",
     "FirstInOrder",
     "HasDevice",
@@ -46,7 +48,7 @@ class HasDevice(ModelLike, Protocol):
         """Where the weights are."""
 
 
-def _acs_free(lvlm: HasDevice, heads: HeadFile | str | Path | None, regressor: str | Path | None) -> Selector:
+def _head_file(lvlm: HasDevice, heads: HeadFile | str | Path | None) -> HeadFile:
     source = heads if heads is not None else asset_for(lvlm, "heads.json")
     if source is None:
         raise HeadFileError(
@@ -55,7 +57,7 @@ def _acs_free(lvlm: HasDevice, heads: HeadFile | str | Path | None, regressor: s
         )
     file = source if isinstance(source, HeadFile) else HeadFile.load(source)
     file.check(lvlm)
-    return AcsFree(file)
+    return file
 
 
 def _acs_learned(lvlm: HasDevice, heads: HeadFile | str | Path | None, regressor: str | Path | None) -> Selector:
@@ -78,8 +80,9 @@ class _Maker:
 
 
 _MAKERS: dict[str, _Maker] = {
-    "acs-free": _Maker(_acs_free),
+    "acs-free": _Maker(lambda lvlm, heads, regressor: AcsFree(_head_file(lvlm, heads))),
     "acs-learned": _Maker(_acs_learned),
+    "acs-fusion": _Maker(lambda lvlm, heads, regressor: AcsFusion(_head_file(lvlm, heads)), makes_boxes=True),
     "greedy": _Maker(lambda *_: FirstInOrder("greedy", greedy_decoding=True)),
     "pass-at-1": _Maker(lambda *_: FirstInOrder("pass-at-1", greedy_decoding=False, first_response_only=True)),
     "first-valid": _Maker(lambda *_: FirstInOrder("first-valid", greedy_decoding=False)),

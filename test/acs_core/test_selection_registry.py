@@ -116,7 +116,7 @@ def test_chosen_heads_stay_with_their_model():
         (
             "ACS",
             SelectorError,
-            r"unknown selector 'ACS': choose one of acs-free, acs-learned, greedy, pass-at-1, first-valid",
+            r"unknown selector 'ACS': choose one of acs-free, acs-learned, acs-fusion, greedy, pass-at-1",
         ),
     ],
 )

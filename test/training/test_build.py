@@ -73,7 +73,7 @@ def test_every_step_leaves_its_numbers_and_pictures(built):
     assert ("held-out images", 1.0) in wheres and ("calibration images", 0.5) in wheres
     assert len(fit["history"]) == 2 and fit["held_images"]
     assert sorted(analysis["layer_ranking"]) == list(range(result.heads.identity.num_layers))
-    assert set(calibration) == {"acs-free", "acs-learned"}
+    assert set(calibration) == {"acs-free", "acs-fusion", "acs-learned"}
     for name in (
         "learning_curves",
         "predicted_iou",
@@ -83,6 +83,7 @@ def test_every_step_leaves_its_numbers_and_pictures(built):
         "attention-good",
         "attention-bad",
         "reliability-acs-free",
+        "reliability-acs-fusion",
         "reliability-acs-learned",
     ):
         picture = np.asarray(Image.open(out / "figures" / f"{name}.png").convert("L"))

@@ -11,10 +11,10 @@ import pytest
 from tiny_parts import some_pairs
 
 from acs_core.assets import resolve_model
-from acs_core.geometry import Box
+from acs_core.geometry import Box, best_iou
 from acs_core.lvlm import load_lvlm
 from training import collect as collecting
-from training.collect import PAIRS_PER_PART, CollectConfig, Job, best_iou, collect, make_part, with_map_size
+from training.collect import PAIRS_PER_PART, CollectConfig, Job, collect, make_part, with_map_size
 from training.errors import DataError
 from training.store import part_files, read_manifest, read_responses, read_skipped, read_store
 
