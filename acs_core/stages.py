@@ -20,7 +20,7 @@ from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.reading import Reading, read
 from acs_core.sampling import Samples, fresh_seed
 from acs_core.second_look import SecondLook, Seen, Window, second_seed, window_of
-from acs_core.selection import Selector
+from acs_core.selection import FirstInOrder, Selector
 from acs_core.types import SECOND_LOOK, GroundingResult, SamplingConfig
 from acs_core.waves import Answers, draw_answers, greedy_answers
 
@@ -117,7 +117,7 @@ def _second_looks(
     found = []
     deadline = Deadline(asked.deadline_ms, asked.start)
     for phrase, answer in zip(asked.phrases, answers, strict=True):
-        window, why = _window(asked, answer.choice)
+        window, why = _window(asked, judge.selector, answer.choice)
         if window and deadline.left_ms() < expected_ms:
             window, why = None, f"no second look: the deadline is {deadline.ms:.0f} ms"
         second = None
@@ -144,8 +144,10 @@ def _second_looks(
     return found
 
 
-def _window(asked: Asked, choice: Choice) -> tuple[Window | None, str]:
+def _window(asked: Asked, selector: Selector, choice: Choice) -> tuple[Window | None, str]:
     """Where to look again, or in words why not to."""
+    if isinstance(selector, FirstInOrder):
+        return None, f"no second look: {selector.name} takes the first answer in any case"
     if asked.multiple:
         return None, "no second look: several objects are asked for, and it looks at one"
     if not choice.candidates or asked.second_look is None:

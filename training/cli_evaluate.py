@@ -50,6 +50,10 @@ def evaluate(
     several: Annotated[int, typer.Option(help="Questions about several small objects, at most.", min=0)] = 759,
     medium: Annotated[int, typer.Option(help="Questions about one medium object (1-5 %), at most.", min=0)] = 0,
     large: Annotated[int, typer.Option(help="Questions about one large object (above 5 %), at most.", min=0)] = 2225,
+    second_look: Annotated[
+        list[str],
+        typer.Option(help="Selector that also answers small objects with a second look, as acs-fusion. Repeatable."),
+    ] = [],  # noqa: B006
     latency: Annotated[int, typer.Option(help="Also measure so many answers of each method on one thread.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Of the drawn questions and of the first response.", min=0)] = 0,
     step: StepOption = Step.EMITTING,
@@ -67,7 +71,10 @@ def evaluate(
     from training.coco import read_coco
     from training.evaluate_cache import Shelf
     from training.evaluate_latency import with_latency
+    from training.evaluate_second import with_second_looks
 
+    for name in second_look:
+        _known(name)
     annotations, pictures = find_coco(data)[1] if data.is_dir() else (data, images)
     content = read_coco(annotations, images or pictures)
     for line in content.problems.lines():
@@ -85,7 +92,8 @@ def evaluate(
     groups = job.choose_groups(content, config, say)
     lvlm, built = _open(model, revision, device)
     weights, source = weights_fingerprint(lvlm), data_name(annotations)
-    wanted = job.plan(lvlm, groups, config, Shelf(work / "collections", collected), source, weights)
+    shelf = Shelf(work / "collections", collected)
+    wanted = job.plan(lvlm, groups, config, shelf, source, weights)
     if plan:
         _show(wanted)
         return
@@ -95,11 +103,24 @@ def evaluate(
         found = job.evaluate(
             lvlm, judges, wanted, sizes, work, config, f"{model} on {source}", source, say, move, weights
         )
+        if second_look:
+            twice = [judge for judge in judges if judge.selector.name in second_look]
+            found = with_second_looks(found, lvlm, twice, wanted, shelf, work, config, source, weights, say, move)
         if latency:
             pairs = next(iter(groups.values()))[:latency]
             sampling = SamplingConfig(samples, config.temperatures[0], seed=seed)
             found = with_latency(found, lvlm, judges, pairs, sampling, lambda d, t: move("time answers", d, t))
     _tell(found, out, json_file)
+
+
+def _known(selector: str) -> None:
+    from acs_core.errors import SelectorError
+    from acs_core.selection import check_name
+
+    try:
+        check_name(selector)
+    except SelectorError as error:
+        raise typer.BadParameter(str(error), param_hint="--second-look") from error
 
 
 def _open(model: str, revision: str | None, device: str) -> tuple[LVLM, Path | None]:

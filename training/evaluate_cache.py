@@ -26,6 +26,7 @@ def collection_name(manifest: dict[str, Any]) -> str:
     """The folder of the collection with this manifest, as "tiny-internvl-test-small-t0.5-n10-0123456789ab": model, data
     set, kind of pairs, sampling, and the :func:`training.manifest.fingerprint` that tells it from all others."""
     kinds = sorted(set(manifest["kinds"])) or [""]
+    kinds += ["second-look"] if "windows" in manifest else []
     drawn = "greedy" if manifest["greedy"] else f"t{manifest['temperature']:g}-n{manifest['samples']}"
     model, data = Path(manifest["model"]["model"]).name, Path(manifest["data"]).parent.name
     readable = "-".join(part for part in (model, data, *kinds, drawn) if part)
@@ -78,7 +79,11 @@ def _collections(folder: Path) -> Iterable[tuple[str, Path]]:
 
 def _code() -> str:
     root = Path(acs_core.__file__).parent
-    files = sorted(root.rglob("*.py")) + sorted(Path(__file__).parent.glob("evaluate*.py"))
+    files = sorted(root.rglob("*.py")) + [
+        file
+        for pattern in ("evaluate*.py", "offline_choice.py", "second_look.py")
+        for file in sorted(Path(__file__).parent.glob(pattern))
+    ]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
