@@ -12,16 +12,18 @@ from acs_eval.records import EntropyProfile, Evaluation, Run
 from acs_eval.rows import in_order, label
 
 MOST_LINES, MOST_BANDS = 6, 2  # of a chart whose lines are a choice
+COLOURS = 8  # that the page has
 Colours = Mapping[str, int]
 
 
 def colours_of(evaluations: Sequence[Evaluation]) -> dict[str, int]:
-    """A number for each method, the same in all charts of a page: ours first, so that they get the colours that differ
-    most."""
+    """A number for each method, the same in all charts of a page. Ours come first and share theirs with no other; where
+    there are more methods than colours, the others take turns."""
     runs = [run for e in evaluations for group in e.groups for run in group.runs]
-    kinds = ("ours", "baseline", "bound")
-    ordered = sorted(runs, key=lambda run: kinds.index(run.kind) if run.kind in kinds else len(kinds))
-    return {method: number for number, method in enumerate(dict.fromkeys(run.method for run in ordered))}
+    ours = list(dict.fromkeys(run.method for run in runs if run.kind == "ours"))
+    others = [method for method in dict.fromkeys(run.method for run in runs) if method not in ours]
+    left = max(1, COLOURS - len(ours))
+    return {m: i for i, m in enumerate(ours)} | {m: len(ours) + i % left for i, m in enumerate(others)}
 
 
 def charts_of(measured: Measured, colours: Colours) -> list[Chart]:

@@ -94,7 +94,7 @@ def abstention_table(measured: Measured) -> Table | None:
     columns = (
         METHOD,
         TAU,
-        *(Column(f"{c:.0%} kept", "percent", "accuracy %") for c in COVERAGES),
+        *(Column(f"{100 * c:g} % kept", "percent") for c in COVERAGES),
         Column("AURC", "ratio"),
     )
     notes = (
@@ -102,7 +102,7 @@ def abstention_table(measured: Measured) -> Table | None:
         "accuracy) over all shares; lower is better. Unanswered questions come last, as wrong.",
     )
     best = mark_best(mark_best(rows, runs, range(2, 6)), runs, (6,), highest=False)
-    return Table("abstention", "Accuracy against abstention", columns, tuple(best), notes)
+    return Table("abstention", "Accuracy % against abstention", columns, tuple(best), notes)
 
 
 def size_table(measured: Measured) -> Table | None:
@@ -119,9 +119,10 @@ def size_table(measured: Measured) -> Table | None:
         cells = [Cell(100 * float(o.right[r, here].mean())) for _, _, here in bins]
         rows.append(Row((*named(runs[r]), *cells), runs[r].kind))
     rows = mark_best(rows, [runs[r] for r in order], range(2, 2 + len(bins)))
+    notes = ("Columns: the share of the picture that the object covers.",)
     counted = Row((Cell("questions"), Cell(None), *(Cell(str(int(here.sum()))) for _, _, here in bins)))
-    columns = METHOD, TAU, *(Column(f"{100 * a:g}–{100 * b:g} %", "percent", "of the picture") for a, b, _ in bins)
-    return Table("size", "Acc@0.5 by object size", columns, (*rows, counted), ("In percent.",))
+    columns = METHOD, TAU, *(Column(f"{100 * a:g}–{100 * b:g} %", "percent") for a, b, _ in bins)
+    return Table("size", "Acc@0.5 % by object size", columns, (*rows, counted), notes)
 
 
 def category_table(measured: Measured) -> Table | None:
@@ -139,7 +140,7 @@ def category_table(measured: Measured) -> Table | None:
             cells = [Cell(100 * float(o.right[r, here].mean())) for r in shown]
             rows.append(Row((Cell(str(names[k])), Cell(int(counts[k])), *cells)))
     columns = Column("Category"), Column("questions", "count"), *(Column(label(runs[r]), "percent") for r in shown)
-    return Table("category", "Acc@0.5 by category", columns, tuple(rows), ("In percent.",))
+    return Table("category", "Acc@0.5 % by category", columns, tuple(rows))
 
 
 def latency_table(measured: Measured) -> Table | None:
@@ -153,7 +154,7 @@ def latency_table(measured: Measured) -> Table | None:
     if not rows:
         return None
     names = ("p50", "p90", "p99", "mean")
-    columns = METHOD, TAU, Column("answers", "count"), *(Column(n, "ms", "milliseconds") for n in names)
+    columns = METHOD, TAU, Column("answers", "count"), *(Column(f"{n} ms", "ms") for n in names)
     return Table("latency", "Time of an answer", columns, tuple(rows), ("Wall time from the picture to the answer.",))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +62,6 @@ def outcomes_of(group: Group) -> Outcomes:
     shape = len(group.runs), len(group.questions)
     iou, told, hits = np.zeros(shape), np.zeros(shape, int), np.zeros(shape, int)
     score, latency = np.full(shape, np.nan), np.full(shape, np.nan)
-    truth = [_array(q.truth) for q in group.questions]
     published = []
     for r, run in enumerate(group.runs):
         boxes: list[tuple[float, bool, int]] = []
@@ -70,13 +70,11 @@ def outcomes_of(group: Group) -> Outcomes:
                 latency[r, q] = answer.latency_ms
             if not answer.boxes:
                 continue
-            overlap = iou_matrix(_array(answer.boxes[:1] if single else answer.boxes), truth[q])  # (M, N)
-            right = matched(overlap)
-            iou[r, q] = overlap[0].max(initial=0.0)
-            told[r, q], hits[r, q] = len(overlap), right.sum()
-            stated = answer.scores or (np.nan,) * len(overlap)
+            iou[r, q], right = _judged(answer.boxes[:1] if single else answer.boxes, group.questions[q].truth)
+            told[r, q], hits[r, q] = len(right), sum(right)
+            stated = answer.scores or (np.nan,) * len(right)
             score[r, q] = stated[0]
-            boxes += [(stated[m], bool(right[m]), q) for m in range(len(overlap))]
+            boxes += [(stated[m], hit, q) for m, hit in enumerate(right)]
         columns = zip(*boxes, strict=True) if boxes else ((), (), ())
         published.append(Published(*(np.array(c, t) for c, t in zip(columns, (float, bool, int), strict=True))))
     numbers: dict[str, int] = {}
@@ -111,8 +109,13 @@ def check_answer(answer: Answer, where: str) -> None:
         raise ValueError(f"{where}: scores and expected IoU lie in [0, 1], got {stated}")
 
 
-def _array(boxes: tuple[Box, ...]) -> np.ndarray:
-    return np.array([b.as_tuple() for b in boxes], float).reshape(-1, 4)
+def _judged(boxes: Sequence[Box], truth: Sequence[Box]) -> tuple[float, list[bool]]:
+    """The best IoU of the first box, and which boxes are right."""
+    if len(boxes) == 1:  # almost always: no arrays for two boxes
+        best = max((boxes[0].iou(t) for t in truth), default=0.0)
+        return best, [best >= MIN_IOU]
+    overlap = iou_matrix(*(np.array([b.as_tuple() for b in several], float) for several in (boxes, truth)))
+    return float(overlap[0].max(initial=0.0)), matched(overlap).tolist()
 
 
 def _area_share(question: Question) -> float:

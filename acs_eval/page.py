@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from acs_eval.chart import Chart, Drawing
 from acs_eval.charts import charts_of, colours_of, entropy_charts
 from acs_eval.headline import Headline, headlines_of
 from acs_eval.overview import overview_table
-from acs_eval.pictures import SIDE, Reader, Thumbnail, thumbnail
+from acs_eval.pictures import Reader, Thumbnail, thumbnail
 from acs_eval.table import Table, interval, written
 from acs_eval.tables import Assessed, further_tables, main_tables
 
@@ -111,7 +112,6 @@ def write_page(
             # Only this very script may run: whatever text of the data ends up where, it cannot.
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
             drawing=Drawing,
-            side=SIDE,
         )
     )
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,8 @@ def zoom(case: Case) -> tuple[float, float, float, float]:
     """The part of the picture around all boxes of a case, of the picture's own shape: twice as wide and high as the
     boxes, and no less than a tenth of the picture."""
     width, height = (max(1, side) for side in case.question.image_size)
-    boxes: list[Box] = [*case.question.truth, *(box for panel in case.panels for box in panel.boxes)]
+    drawn = (*case.question.truth, *(box for panel in case.panels for box in panel.boxes))
+    boxes = [inside for box in drawn if (inside := box.clip(width, height))]
     if not boxes:
         return 0.0, 0.0, float(width), float(height)
     x1, y1 = min(b.x1 for b in boxes), min(b.y1 for b in boxes)
@@ -153,6 +154,7 @@ def _section(a: Assessed, several: Sequence[Cases], shown: Sequence[Shown], colo
     )
 
 
+@cache
 def _environment() -> Environment:
     env = Environment(
         loader=FileSystemLoader(ASSETS),

@@ -76,9 +76,9 @@ def samples_tables(measured: Measured) -> list[Table]:
             top = max((c.value for c in found.values() if isinstance(c.value, float)), default=None)
             cells = [_with_best(found.get(n, Cell(None)), top) for n in counts]
             rows.append(Row((Cell(method), Cell(temperature), *cells), measured.group.runs[indices[0]].kind))
-        columns = METHOD, TAU, *(Column(f"N = {n}", "percent", f"{title} %") for n in counts)
+        columns = METHOD, TAU, *(Column(f"N = {n}", "percent") for n in counts)
         notes = INTERVAL_NOTE, "Best of its row *."
-        tables.append(Table(f"samples-{name}", f"{title} by number of samples", columns, tuple(rows), notes))
+        tables.append(Table(f"samples-{name}", f"{title} % by number of samples", columns, tuple(rows), notes))
     return tables
 
 

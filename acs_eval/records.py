@@ -122,7 +122,11 @@ class EntropyProfile:
 @dataclass(frozen=True)
 class Evaluation:
     """All groups of one model on one data set. ``facts`` are what a reader must know to make it again: model, revision,
-    weights, data, seed, versions, date, machine. ``critical_layers`` are the ones to mark in ``entropy``."""
+    weights, data, seed, versions, date, machine. ``critical_layers`` are the ones to mark in ``entropy``.
+
+    Raises:
+        ValueError: two groups of one name.
+    """
 
     title: str
     groups: tuple[Group, ...]
@@ -130,3 +134,8 @@ class Evaluation:
     regressions: tuple[Regression, ...] = ()
     entropy: tuple[EntropyProfile, ...] = ()
     critical_layers: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [group.name for group in self.groups]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each group needs a name of its own, got {', '.join(names)}")

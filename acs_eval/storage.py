@@ -33,7 +33,7 @@ def save(evaluation: Evaluation, file: str | Path) -> Evaluation:
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.part")  # a run that is killed leaves no half a file under the name
     # No time stamp: the same evaluation is the same file.
-    beside.write_bytes(gzip.compress(raw, mtime=0) if file.suffix == ".gz" else raw)
+    beside.write_bytes(gzip.compress(raw, compresslevel=6, mtime=0) if file.suffix == ".gz" else raw)
     beside.replace(file)
     return from_dict(data)
 

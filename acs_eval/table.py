@@ -18,6 +18,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 DIGITS = {"percent": 1, "points": 1, "ratio": 3, "ms": 1, "p": 3, "count": 0, "tau": 1}
+MOST_TEXT = 24  # characters of a text that are never broken
 WIDEST = 10_000  # characters: wider than any table
 SIGNED = ("points",)
 STYLES = {"ours": Style(color="cyan"), "bound": Style(dim=True)}
@@ -160,10 +161,11 @@ def _rich(table: Table, ends: bool) -> RichTable:
     shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for i, column in enumerate(table.columns):
         head = Text(f"{column.group} {column.title}" if column.group else column.title)
-        if column.kind == "text":
-            shown.add_column(head, overflow="fold")
-        else:  # a number is never broken, its heading may be
-            shown.add_column(head, justify="right", min_width=max((cells[i].cell_len for cells in rows), default=1))
+        text = column.kind == "text"
+        # A number is never broken, nor a short name; headings and long texts may be.
+        widest = max((cells[i].cell_len for cells in rows), default=1)
+        width = min(widest, MOST_TEXT) if text else widest
+        shown.add_column(head, justify="left" if text else "right", overflow="fold", min_width=width)
     for cells, row in zip(rows, table.rows, strict=True):
         shown.add_row(*cells, style=STYLES.get(row.kind))
     return shown
@@ -171,7 +173,9 @@ def _rich(table: Table, ends: bool) -> RichTable:
 
 def _text(cell: Cell, column: Column, ends: bool) -> Text:
     style = Style(bold=cell.best or None, underline=cell.best_free or None)
-    text = Text(written(cell, column), style=style)
+    # Phrases and reasons come from data: whatever would steer the terminal is shown as a sign instead.
+    plain_text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in written(cell, column))
+    text = Text(plain_text, style=style)
     if ends and interval(cell, column):
         text.append(f" [{interval(cell, column)}]", Style(dim=True, bold=False, underline=False))
     if column.kind in ("percent", "ratio"):  # marks have places of their own, so that digits stay in line

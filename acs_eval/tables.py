@@ -77,7 +77,9 @@ def write_tables(tables: Sequence[Table], folder: Path) -> list[Path]:
     files = [folder / "tables.json"]
     files[0].write_text(json.dumps(to_json(tables), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for table in tables:
-        files.append(folder / f"{table.name}.csv")
+        # Groups may have names that differ in signs alone, which files do not have.
+        same = sum(file.stem.partition(".")[0] == table.name for file in files)
+        files.append(folder / f"{table.name}{f'.{same + 1}' if same else ''}.csv")
         files[-1].write_text(to_csv(table), encoding="utf-8")
     return files
 

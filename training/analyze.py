@@ -138,6 +138,27 @@ def analyze(
             thresholds.
     """
     config = config or AnalysisConfig()
+    sums, counts, sizes = group_entropies(data, index, config)
+    importance = gradient_importance(regressor, data, index, progress=progress)
+    count = config.layers or math.ceil(importance.shape[1] / 3)
+    layers = tuple(int(v) for v in np.argsort(-importance.mean(axis=(0, 2)), kind="stable")[:count])
+    entropy = _mean(sums.sum(axis=0), counts.sum(axis=0))
+    draws = _draws(sums, counts, config)  # (D, 4, L, K)
+    chosen = [_chosen_share(draws, config.heads, keep) for keep in (layers, None)]
+    interval = np.percentile(draws, [2.5, 97.5], axis=0)
+    return Analysis(importance, layers, entropy, entropy[1] - entropy[0], sizes, interval, *chosen)
+
+
+def group_entropies(
+    data: Collection, index: np.ndarray, config: AnalysisConfig
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int]]:
+    """Of the candidates ``index``, per image and IoU group: sums of entropies (I, 3, 4, L, K) in nats and numbers of
+    candidates (I, 3); and the sizes of the groups.
+
+    Raises:
+        DataError: a group of IoU has too few candidates for its mean entropy to say anything, or the thresholds are no
+            thresholds.
+    """
     if not 0 < config.low_iou < config.high_iou < 1:
         raise DataError(
             f"IoU groups: 0 < low ({config.low_iou}) < high ({config.high_iou}) < 1 is needed (section 4.3)"
@@ -150,15 +171,20 @@ def analyze(
             f"{sizes[0]} candidates have IoU above {config.high_iou} and {sizes[1]} have IoU in (0, {config.low_iou}]; "
             f"{config.min_group} of each are needed: collect more pairs"
         )
-    importance = gradient_importance(regressor, data, index, progress=progress)
-    count = config.layers or math.ceil(importance.shape[1] / 3)
-    layers = tuple(int(v) for v in np.argsort(-importance.mean(axis=(0, 2)), kind="stable")[:count])
     sums, counts = _per_image(data.entropy[index], member, data.image[index])
+    return sums, counts, sizes
+
+
+def entropy_gap(data: Collection, config: AnalysisConfig) -> np.ndarray:
+    """Section 4.3, over all candidates of ``data``: (4, L, K) in nats, the mean entropy of the low-IoU group minus that
+    of the high-IoU group.
+
+    Raises:
+        DataError: see :func:`group_entropies`.
+    """
+    sums, counts, _ = group_entropies(data, np.arange(len(data.iou)), config)
     entropy = _mean(sums.sum(axis=0), counts.sum(axis=0))
-    draws = _draws(sums, counts, config)  # (D, 4, L, K)
-    chosen = [_chosen_share(draws, config.heads, keep) for keep in (layers, None)]
-    interval = np.percentile(draws, [2.5, 97.5], axis=0)
-    return Analysis(importance, layers, entropy, entropy[1] - entropy[0], sizes, interval, *chosen)
+    return np.asarray(entropy[1] - entropy[0])
 
 
 def head_file(

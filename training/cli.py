@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from acs_core.errors import AcsError
+from training.cli_ablate import ablate
 from training.cli_evaluate import evaluate
 from training.cli_files import analyze, build, calibrate, check_store, collect, fit
 from training.cli_report import report
@@ -88,6 +89,7 @@ app.command(epilog="Example: acs-train evaluate --model tiny-internvl --data wor
 app.command(
     "check-store", epilog="Example: acs-train check-store --model tiny-internvl --data world/val/instances.json"
 )(check_store)
+app.command(epilog="Example: acs-train ablate --heads files/heads.json --emitting work/val work/test")(ablate)
 app.command(epilog="Example: acs-train report evaluation.json.gz --out report.html --tables tables")(report)
 
 

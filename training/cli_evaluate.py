@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from training.cli_options import Device, Images, MapSide, Revision, Step, StepOption, data_name, say, square
-from training.console import bar, err
+from training.console import bar, err, table_console
 
 if TYPE_CHECKING:
     from acs_core.lvlm.base import LVLM
@@ -143,8 +143,6 @@ def _show(wanted: list[Wanted]) -> None:
 
 def _tell(found: Evaluation, out: Path | None, json_file: Path | None) -> None:
     """Prints the tables and writes the files."""
-    from rich.console import Console
-
     from acs_eval.storage import save
     from acs_eval.table import print_tables, to_json
     from acs_eval.tables import assess, tables_of, write_tables
@@ -153,7 +151,7 @@ def _tell(found: Evaluation, out: Path | None, json_file: Path | None) -> None:
     if out:
         found = save(found, out / "evaluation.json.gz")
     tables: tuple[Table, ...] = tables_of(assess(found))
-    print_tables(tables, Console())
+    print_tables(tables, table_console())
     if out:
         write_tables(tables, out)
         write_questions(found, out / "questions.json")

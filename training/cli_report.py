@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.console import bar
+from training.console import bar, table_console
 from training.errors import DataError
 
 if TYPE_CHECKING:
     from acs_eval.tables import Assessed
 
-WIDTH = 120  # of tables that go into a file or a pipe
 SHOWN_CHANGES = 20  # questions that a comparison prints of each sort; the JSON file has all
 
 
@@ -46,8 +45,6 @@ def report(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all tables into this JSON file.")] = None,
 ) -> None:
     """Print the tables of evaluations; write them as a page with charts and pictures, as JSON and as CSV."""
-    from rich.console import Console
-
     from acs_eval.compare import compare as compare_evaluations
     from acs_eval.compare import comparison_tables
     from acs_eval.overview import tables_of_all
@@ -61,9 +58,7 @@ def report(
         raise typer.BadParameter("takes two evaluations, and makes no page", param_hint="--compare")
     if json_file and not json_file.parent.is_dir():
         raise typer.BadParameter(f"the folder {json_file.parent} does not exist", param_hint="--json")
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH
+    console = table_console()
     loaded = [load(file) for file in evaluations]
     if compare:
         comparisons = compare_evaluations(loaded[0], loaded[1], draws, seed)
@@ -79,7 +74,7 @@ def report(
         json_file.write_text(json.dumps(to_json(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if out:
         _write_page(assessed, out, evaluations, images, title, pictures, method, temperature)
-        typer.echo(f"wrote {out} ({out.stat().st_size / 2**20:.1f} MB)")
+        typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
 def _write_page(

@@ -20,6 +20,16 @@ from rich.text import Text
 
 err = Console(stderr=True, emoji=False)  # "9:cat:" is a pair, not a picture of a cat
 
+WIDTH = 120  # of tables that go into a file or a pipe
+
+
+def table_console() -> Console:
+    """Where tables are printed: as wide as the terminal, or ``WIDTH``."""
+    console = Console(highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    return console
+
 
 class _Rate(ProgressColumn):
     """How many a second, or a minute where they are slow."""

@@ -4,6 +4,7 @@ import numpy as np
 
 from acs_core.geometry import Box
 from acs_eval.records import Answer, EntropyProfile, Evaluation, Group, Question, Regression, Run
+from acs_eval.tables import assess, tables_of
 
 WIDTH, HEIGHT = 640, 480
 SQUARE = Box(10, 10, 50, 50)
@@ -56,6 +57,15 @@ def evaluation(count=60, temperatures=(0.5, 1.0), samples=(3, 10), several=True,
     )
     facts = {"model": "made-up", "data": f"{count} questions", "seed": str(seed)}
     return Evaluation(title, tuple(groups), facts, regressions, profiles, (4, 5, 6))
+
+
+def tables_by_name(**more):
+    return {t.name: t for t in tables_of(assess(evaluation(40, **more), draws=200))}
+
+
+def column(table, title):
+    place = [c.title for c in table.columns].index(title)
+    return {tuple(cell.value for cell in row.cells[:2]): row.cells[place] for row in table.rows}
 
 
 def _answers(rng, questions, hard, share, scored):

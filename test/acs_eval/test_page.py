@@ -112,6 +112,8 @@ def test_boxes_that_no_picture_holds(tmp_path, box):
     for attributes in Tags(text).all("rect"):
         values = [float(attributes[name]) for name in ("x", "y", "width", "height")]
         assert np.isfinite(values).all() and values[2] >= 0 and values[3] >= 0
+    (picture,) = [a for a in Tags(text).all("svg") if "data-zoom" in a]
+    assert np.isfinite([float(v) for v in picture["data-zoom"].split()]).all()
 
 
 def test_tables_tell_their_headers(tmp_path):

@@ -58,7 +58,7 @@ def groups(draw):
 evaluations = st.builds(
     Evaluation,
     words,
-    st.lists(groups(), max_size=2).map(tuple),
+    st.lists(groups(), max_size=2, unique_by=lambda group: group.name).map(tuple),
     st.dictionaries(words, words, max_size=2),
     st.lists(st.builds(Regression, finite, st.integers(0, 9), finite, finite, words), max_size=2).map(tuple),
     st.lists(
@@ -128,6 +128,7 @@ DAMAGE = {
     "facts": (lambda d, g, r: d.update(facts=[1]), '"facts"'),
     "groups": (lambda d, g, r: d.update(groups=7), '"groups" must be a list'),
     "a group": (lambda d, g, r: d.update(groups=[7]), r"groups\[0\] must be an object"),
+    "two of a name": (lambda d, g, r: d["groups"].append(g), "name of its own"),
     "objects": (lambda d, g, r: g.update(objects="many"), r"groups\[0\].*single"),
     "questions": (lambda d, g, r: g.update(questions=[]), '"questions"'),
     "a short list": (lambda d, g, r: g["questions"]["truth"].pop(), '"truth" must have 4 entries'),

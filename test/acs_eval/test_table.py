@@ -78,3 +78,8 @@ def test_json_has_the_same_numbers():
         "small: Acc": {"value": 61.44, "low": 59.0, "high": 63.0},
     }
     assert table["rows"][1]["small: Acc"] == {"value": None, "low": None, "high": None}
+
+
+def test_a_terminal_is_not_steered_by_text_of_the_data():
+    table = Table("t", "t", (Column("a"),), (Row((Cell("\x1b[2Jred\x07"),)),))
+    assert "\x1b" not in printed(60, table) and "[2Jred" in printed(60, table)

@@ -33,6 +33,8 @@ def made_up(folder, pairs=60, per_pair=5, seed=0, temperature=1.0):
     kinds = ["small" if i % 2 else "large" for i in range(pairs)]
     keys = [f"{i}:key" for i in range(pairs)]
     manifest = {"model": model, "temperature": temperature, "pairs": keys, "kinds": kinds, "data": f"made-up {seed}"}
+    best = [here[np.argmax(iou[here])] for here in (np.flatnonzero(pair == i) for i in range(pairs))]
+    manifest["truth"] = [[[*corner[i].tolist(), *(corner[i] + 10).tolist()]] for i in best]
     open_store(folder, manifest | {"versions": {"acs_ros": "0"}, "dtype": "float32"})
     for number, asked in enumerate(np.array_split(np.arange(pairs), 3)):
         here = np.flatnonzero(np.isin(pair, asked))
@@ -43,8 +45,15 @@ def made_up(folder, pairs=60, per_pair=5, seed=0, temperature=1.0):
 
 
 @pytest.fixture(scope="session")
-def collection(tmp_path_factory):
-    return made_up(tmp_path_factory.mktemp("made-up"))
+def collection_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made-up")
+    made_up(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def collection(collection_folder):
+    return read_store(collection_folder)
 
 
 @pytest.fixture(scope="session")
