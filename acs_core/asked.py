@@ -27,9 +27,10 @@ class GroundOptions(TypedDict, total=False):
       :func:`acs_core.choice.choose`.
     - ``deadline_ms``: milliseconds, from the call on, after which no more is sampled and the best answer so far is
       returned. Reading the picture cannot be cut short. ``skipped`` of the result says what was left out.
-    - ``second_look`` (False): enlarge the part of the picture around the answer, ask about it again, and choose from the
-      boxes of both looks; True or a :class:`acs_core.second_look.SecondLook`. For small objects; takes about as long
-      again. Where it is not made ``skipped`` says why; with ``multiple`` it never is.
+    - ``second_look`` (False): enlarge the part of the picture around the answer, ask about it again, and choose from
+      the boxes of both looks; True or a :class:`acs_core.second_look.SecondLook`. For small objects and a selector that
+      makes one box out of several; takes about as long again. Where it is not made ``skipped`` says why; with
+      ``multiple`` it never is.
     - ``with_attention`` (False): fill in ``attention`` of the result, which is that of the first look, at the price of
       looking at one candidate again.
     - ``should_stop``: asked between tokens and stages; when it returns True the call ends.

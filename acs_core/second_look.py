@@ -1,7 +1,7 @@
 """The second look: the part of the picture around the first answer, enlarged, asked about once more. Not the paper's.
 
-A model sees a picture of any size through about as many image tokens, and writes a coordinate with so many digits. Of an
-object that is small in the picture it sees little and tells it coarsely; enlarged, it sees more and tells it finer.
+A model sees a picture through so many image tokens, and writes a coordinate with so many digits. Of an object that is
+small in the picture it sees little and tells it coarsely; enlarged, it sees more and tells it finer.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class SecondLook:
 
 @dataclass(frozen=True)
 class Window:
-    """The part ``box`` of a picture of ``image_size`` (width, height), in pixels, both of the same shape. Enlarged to the
-    picture's own size, a point of it has coordinates of its own: "in the window"."""
+    """The part ``box`` of a picture of ``image_size`` (width, height), in pixels, both of the same shape. Where it is
+    enlarged to the picture's own size, its points have coordinates of their own: "in the window"."""
 
     box: Box
     image_size: tuple[int, int]
@@ -94,8 +94,8 @@ class Seen:
     evidence: Evidence
 
     def with_second(self, second: Seen, window: Window) -> Seen:
-        """Both looks together: the boxes of ``second``, which are in ``window``, in pixels of the picture, their responses
-        counted on from those of the first. Without boxes in ``second`` its evidence does not matter.
+        """Both looks together: the boxes of ``second``, which are in ``window``, in pixels of the picture, their
+        responses counted on from those of the first. Without boxes in ``second`` its evidence does not matter.
 
         Raises:
             ValueError: the attention maps of the two have different grids.
@@ -113,13 +113,10 @@ class Seen:
 
 
 def window_of(choice: Choice, image_size: tuple[int, int], look: SecondLook) -> Window | None:
-    """Where to look again after ``choice``: around its detection or, without one, its best candidate, of which there must
-    be one. None where that is too large to gain by it."""
-    if choice.detections:
-        box = choice.detections[0].box
-    else:
-        box = max(choice.candidates, key=lambda c: c.quality).box
-    return Window.around(box, image_size, look.zoom)
+    """Where to look again after ``choice``, which has candidates: around its detection or, without one, around the best
+    candidate. None where that is too large to gain by it."""
+    best = choice.detections[0] if choice.detections else max(choice.candidates, key=lambda c: c.quality)
+    return Window.around(best.box, image_size, look.zoom)
 
 
 def looked_again(candidates: Sequence[Candidate]) -> np.ndarray:

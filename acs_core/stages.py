@@ -1,4 +1,4 @@
-"""The stages of one call: prompt, reading, sampling, attention, selection, and the second look where one is asked for."""
+"""The stages of one call: prompt, reading, sampling, attention, selection, and a second look where one is asked for."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import torch
 from acs_core.asked import Asked
 from acs_core.attention import AttentionNeeds, Evidence, capture
 from acs_core.choice import Choice
-from acs_core.deadline import Deadline, Pace
-from acs_core.errors import Cancelled
+from acs_core.deadline import Deadline, Pace, StageClock
 from acs_core.geometry import Box
 from acs_core.judging import Judge
 from acs_core.lvlm.base import LVLM, Prompt
@@ -33,7 +32,7 @@ def run_stages(
     Raises:
         Cancelled: ``asked.should_stop`` returned True.
     """
-    clock = _Clock(asked)
+    clock = StageClock(asked.start, asked.should_stop, asked.on_stage)
     answers = _first_look(lvlm, judge, pace, asked, config, clock)
     if asked.second_look:
         clock.begin(SECOND_LOOK)
@@ -64,7 +63,8 @@ def run_stages(
 
 @dataclass(frozen=True)
 class _Answer:
-    """What is known about one phrase; it holds nothing of what the device's memory is full of while the model writes."""
+    """What is known about one phrase. It holds no keys and queries, of which a device's memory is full: a second look
+    needs the room."""
 
     seen: Seen
     choice: Choice
@@ -75,7 +75,7 @@ class _Answer:
 
 
 def _first_look(
-    lvlm: LVLM, judge: Judge, pace: Pace, asked: Asked, config: SamplingConfig, clock: _Clock
+    lvlm: LVLM, judge: Judge, pace: Pace, asked: Asked, config: SamplingConfig, clock: StageClock
 ) -> list[_Answer]:
     selector = judge.selector
     clock.begin("prompt")
@@ -228,34 +228,3 @@ def _mean_map(evidence: Evidence, heads: Sequence[Sequence[tuple[int, int]]] | N
     if heads is None:
         return np.asarray(maps.mean(axis=(0, 1, 2)))
     return np.mean([maps[c, layer, head] for c, pairs in enumerate(heads) for layer, head in pairs], axis=0)
-
-
-class _Clock:
-    """Wall time per stage, and the place where a stop is noticed between stages."""
-
-    def __init__(self, asked: Asked) -> None:
-        self._asked = asked
-        self._stage, self._last = "waiting", asked.start
-        self._laps: dict[str, float] = {}
-
-    def begin(self, stage: str) -> None:
-        self._lap()
-        if self._asked.should_stop and self._asked.should_stop():
-            raise Cancelled(f"stopped before the stage {stage}")
-        self._stage = stage
-        if self._asked.on_stage:
-            self._asked.on_stage(stage)
-
-    @property
-    def worked_ms(self) -> float:
-        """What the stages so far took, without the wait for other calls."""
-        return sum(ms for stage, ms in self._laps.items() if stage != "waiting")
-
-    def end(self) -> dict[str, float]:
-        self._lap()
-        return {**self._laps, "total": (self._last - self._asked.start) * 1e3}
-
-    def _lap(self) -> None:
-        now = time.perf_counter()
-        self._laps[self._stage] = (now - self._last) * 1e3
-        self._last = now

@@ -57,8 +57,8 @@ ASKING = (
     Spec(
         "second_look",
         False,
-        "Enlarge the place of the answer and ask again: better boxes of small objects, for about twice the time. Not with "
-        "multiple.",
+        "Enlarge the place of the answer and ask again: with acs-fusion better boxes of small objects, for about twice "
+        "the time; not with multiple.",
     ),
     Spec("multiple", False, "Answer with every object the samples agree on, not only the best one."),
     Spec("min_votes", 2, "With multiple: how many responses must contain an object.", 1, 256),

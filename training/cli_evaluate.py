@@ -54,6 +54,10 @@ def evaluate(
         list[str],
         typer.Option(help="Selector that also answers small objects with a second look, as acs-fusion. Repeatable."),
     ] = [],  # noqa: B006
+    files: Annotated[
+        Path | None,
+        typer.Option(help="Folder with regressor, head file and calibrations to use instead of the model's own."),
+    ] = None,
     latency: Annotated[int, typer.Option(help="Also measure so many answers of each method on one thread.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Of the drawn questions and of the first response.", min=0)] = 0,
     step: StepOption = Step.EMITTING,
@@ -75,6 +79,8 @@ def evaluate(
 
     for name in second_look:
         _known(name)
+    if json_file and not json_file.parent.is_dir():
+        raise typer.BadParameter(f"the folder {json_file.parent} does not exist", param_hint="--json")
     annotations, pictures = find_coco(data)[1] if data.is_dir() else (data, images)
     content = read_coco(annotations, images or pictures)
     for line in content.problems.lines():
@@ -97,7 +103,7 @@ def evaluate(
     if plan:
         _show(wanted)
         return
-    judges = job.judges_for(lvlm, built, say)
+    judges = job.judges_for(lvlm, files or built, say)
     sizes = {image.id: image.size for image in content.images}
     with bar() as move:
         found = job.evaluate(
@@ -107,7 +113,9 @@ def evaluate(
             twice = [judge for judge in judges if judge.selector.name in second_look]
             found = with_second_looks(found, lvlm, twice, wanted, shelf, work, config, source, weights, say, move)
         if latency:
-            pairs = next(iter(groups.values()))[:latency]
+            first = found.groups[0]
+            asked = {question.key for question in first.questions}
+            pairs = [pair for pair in groups[first.name] if pair.key in asked][:latency]
             sampling = SamplingConfig(samples, config.temperatures[0], seed=seed)
             found = with_latency(found, lvlm, judges, pairs, sampling, lambda d, t: move("time answers", d, t))
     _tell(found, out, json_file)

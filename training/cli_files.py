@@ -39,6 +39,7 @@ from training.cli_options import (
     Transform,
     data_name,
     models_of,
+    origin,
     pairs_of,
     say,
     sources_of,
@@ -103,7 +104,7 @@ def fit(
     data = read_store(store)
     config = FitConfig(epochs=epochs, input_transform=str(input_transform), validation_share=share, seed=seed)
     others = {str(path): read_store(path) for path in evaluate}
-    made_by = f"acs-train fit: {len(data.pairs)} pairs of {data.manifest.get('data') or store.name}"
+    made_by = f"acs-train fit: {len(data.pairs)} pairs of {origin(data, store)}"
     with bar() as move:
         shown = partial(_epoch, move, epochs)
         fit_step(data, out, config, made_by, others, work or store.parent / "fit", say, shown, device, workers)
@@ -134,7 +135,7 @@ def analyze(
     index = held_candidates(out, collection)
     pairs = choose_pairs(read_coco(data, images), tuple(Size), "any") if data else []
     config = AnalysisConfig(heads, high_iou, low_iou, layers, not all_layers, draws=draws)
-    made_by = f"acs-train analyze: {len(index)} held-out candidates of {collection.manifest.get('data') or store.name}"
+    made_by = f"acs-train analyze: {len(index)} held-out candidates of {origin(collection, store)}"
     with bar() as move:
         analyze_step(collection, regressor, index, out, config, made_by, pairs, say, lambda d, t: move("analyse", d, t))
     typer.echo(f"wrote {out / HEADS}")
@@ -149,7 +150,7 @@ def calibrate(
     from training.store import read_store
 
     data = read_store(store)
-    made_by = f"acs-train calibrate: {len(data.pairs)} pairs of {data.manifest.get('data') or store.name}"
+    made_by = f"acs-train calibrate: {len(data.pairs)} pairs of {origin(data, store)}"
     selectors = made_selectors(out, data)
     calibrate_step(data, selectors, out, made_by, say)
     typer.echo(f"wrote {', '.join(f'calibration-{s.name}.json' for s in selectors)} into {out}")

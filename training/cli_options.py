@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from acs_core.lvlm.base import LVLM
     from training.collect import PartRunner
     from training.pairs import Pair
+    from training.store import Collection
 
 
 class Size(StrEnum):
@@ -138,6 +139,12 @@ def models_of(
 def data_name(annotations: Path) -> str:
     """The annotation file as collections record it: "val/instances.json"."""
     return f"{annotations.resolve().parent.name}/{annotations.name}"
+
+
+def origin(data: Collection, store: Path) -> str:
+    """How files name the collection they are made of: by its annotation file, and the step if it is not the usual."""
+    step = data.manifest.get("step")
+    return f"{data.manifest.get('data') or store.name}" + (f", attention of the {step} step" if step else "")
 
 
 def square(side: int | None) -> tuple[int, int] | None:

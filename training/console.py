@@ -18,9 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-err = Console(stderr=True, emoji=False)  # "9:cat:" is a pair, not a picture of a cat
-
 WIDTH = 120  # of tables that go into a file or a pipe
+err = Console(stderr=True, emoji=False)  # "9:cat:" is a pair, not a picture of a cat
 
 
 def table_console() -> Console:

@@ -18,13 +18,14 @@ from acs_core.identity import weights_fingerprint
 from acs_core.judging import Judge, judge_for
 from acs_core.lvlm.base import LVLM
 from acs_core.selection import selector_names
-from acs_eval.records import Evaluation, Group, Question, Regression, Run
+from acs_eval.records import EntropyProfile, Evaluation, Group, Question, Regression, Run
 from acs_eval.storage import EvaluationError, load, save
 from training.coco import CocoData
 from training.collect import CollectConfig, Job, collect, describe, with_map_size
 from training.errors import DataError
 from training.evaluate_cache import Place, Shelf, answers_name
-from training.evaluate_runs import Material, Predicted, greedy_runs, sampled_runs
+from training.evaluate_runs import Material, Predicted, entropy_profiles, greedy_runs, sampled_runs
+from training.manifest import fingerprint
 from training.metrics import agreement
 from training.pairs import Objects, Pair, choose_pairs
 from training.store import read_responses, read_skipped, read_store
@@ -60,12 +61,13 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A collection that the evaluation needs: ``counts`` are the numbers of samples that runs are made for, empty for
-    greedy answers."""
+    """A collection that the evaluation needs. ``content`` is its manifest's fingerprint, ``counts`` are the numbers
+    of samples that runs are made for, empty for greedy answers."""
 
     group: str
     job: Job
     place: Place
+    content: str
     counts: tuple[int, ...]
 
     @property
@@ -121,22 +123,22 @@ def plan(
     base = with_map_size(CollectConfig(seed=config.seed, map_size=config.map_size, step=config.step), lvlm)
     longest = max((config.samples, *config.curve))
 
-    def find(pairs: Sequence[Pair], settings: CollectConfig) -> tuple[Job, Place]:
+    def find(pairs: Sequence[Pair], settings: CollectConfig) -> tuple[Job, Place, str]:
         job = Job(tuple(pairs), settings)
-        return job, shelf.place(describe(lvlm, job, weights, source), job)
+        manifest = describe(lvlm, job, weights, source)
+        return job, shelf.place(manifest, job), fingerprint(manifest)
 
     wanted = []
     for group, pairs in groups.items():
-        job, place = find(pairs, replace(base, greedy=True))
-        wanted.append(Wanted(group, job, place, ()))
+        wanted.append(Wanted(group, *find(pairs, replace(base, greedy=True)), ()))
         for temperature in config.temperatures:
             curve = group == "small" and temperature in config.curve_temperatures
             needed = longest if curve else config.samples
             sampled = replace(base, temperature=temperature)
             tries = [find(pairs, replace(sampled, samples=n)) for n in dict.fromkeys((needed, longest))]
-            job, place = next(((j, p) for j, p in tries if p.complete), tries[0])
+            found = next((t for t in tries if t[1].complete), tries[0])
             counts = tuple(sorted({config.samples, *(config.curve if curve else ())}))
-            wanted.append(Wanted(group, job, place, counts))
+            wanted.append(Wanted(group, *found, counts))
     return wanted
 
 
@@ -166,6 +168,7 @@ def evaluate(
             collect(lvlm, w.job.pairs, w.place.folder, w.job.config, progress, weights, source)
     groups: list[Group] = []
     regressions: list[Regression] = []
+    entropy: tuple[EntropyProfile, ...] = ()  # of the first group at its highest temperature, where boxes differ most
     left = 0
     for name in dict.fromkeys(w.group for w in wanted):
         mine = [w for w in wanted if w.group == name]
@@ -178,13 +181,15 @@ def evaluate(
         questions = tuple(_question(pairs[i], sizes) for i in kept)
         runs: list[Run] = []
         for w in mine:
-            made = _finished(w, judges, questions, kept, work, config, weights, move)
+            made = _finished(w, judges, questions, kept, work, config, move)
             runs += made.groups[0].runs
             regressions += made.regressions
+            if made.entropy and not groups:
+                entropy = made.entropy
         groups.append(Group(name, SIZES[name][1], questions, tuple(runs)))
     facts = _facts(lvlm, judges, config, source, weights)
     facts |= {"questions left out": str(left)} if left else {}
-    return Evaluation(title, tuple(groups), facts, tuple(regressions))
+    return Evaluation(title, tuple(groups), facts, tuple(regressions), entropy)
 
 
 def write_questions(evaluation: Evaluation, file: Path) -> None:
@@ -200,14 +205,14 @@ def _finished(
     kept: Sequence[int],
     work: Path,
     config: EvaluateConfig,
-    weights: str,
     move: Move,
 ) -> Evaluation:
     """The runs over one collection: from the file of an earlier evaluation, or made and kept."""
     greedy = w.temperature is None
     mine = [j for j in judges if j.selector.greedy_decoding == greedy]
-    told = (w.job.config, w.counts, config.samples, config.seed, weights, tuple(kept))
-    file = work / "answers" / f"{answers_name(told, questions, *mine)}.json.gz"
+    truth = [(question.key, question.truth) for question in questions]
+    told = (w.content, w.counts, config.samples, config.seed, tuple(kept), truth)
+    file = work / "answers" / f"{answers_name(told, *mine)}.json.gz"
     if file.exists():
         try:
             return load(file)
@@ -232,12 +237,14 @@ def _finished(
     if predicted is not None and w.temperature is not None:
         fit = agreement(predicted.predicted, predicted.truth)
         regressions = [Regression(w.temperature, fit.count, fit.mae, fit.pearson, w.group)]
-    made = Evaluation(w.title, (Group(w.group, objects, questions, runs),), {}, tuple(regressions))
+    entropy = () if greedy else entropy_profiles(data)
+    made = Evaluation(w.title, (Group(w.group, objects, questions, runs),), {}, tuple(regressions), entropy)
     return save(made, file)
 
 
 def _question(pair: Pair, sizes: dict[int, tuple[int, int]]) -> Question:
-    return Question(pair.key, pair.category, pair.category, str(pair.file), sizes[pair.image_id], pair.truth)
+    file = str(pair.file.resolve())
+    return Question(pair.key, pair.category, pair.category, file, sizes[pair.image_id], pair.truth)
 
 
 def _facts(lvlm: LVLM, judges: Sequence[Judge], config: EvaluateConfig, source: str, weights: str) -> dict[str, str]:

@@ -79,11 +79,9 @@ def _collections(folder: Path) -> Iterable[tuple[str, Path]]:
 
 def _code() -> str:
     root = Path(acs_core.__file__).parent
-    files = sorted(root.rglob("*.py")) + [
-        file
-        for pattern in ("evaluate*.py", "offline_choice.py", "second_look.py")
-        for file in sorted(Path(__file__).parent.glob(pattern))
-    ]
+    here = Path(__file__).parent
+    files = sorted(root.rglob("*.py")) + sorted(here.glob("evaluate*.py"))
+    files += [here / "offline_choice.py", here / "second_look.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -13,8 +13,8 @@ from acs_core.clusters import overlaps
 from acs_core.geometry import Box
 from acs_core.judging import Judge, why_no_candidates
 from acs_core.selection import AcsLearned
-from acs_core.types import Candidate, ScoreKind
-from acs_eval.records import Answer, Run
+from acs_core.types import COORDINATES, Candidate, ScoreKind
+from acs_eval.records import Answer, EntropyProfile, Run
 from training.errors import DataError
 from training.offline_choice import Call, calls
 from training.pairs import Pair
@@ -92,10 +92,10 @@ def sampled_runs(
     of the first ``main`` responses, None without one.
 
     Raises:
-        DataError: a regressor reads maps of another size than the collection holds.
+        DataError: a selector wants maps of another size or another step than the collection holds.
     """
     for judge in judges:
-        _check_maps(judge, material.data)
+        _check_evidence(judge, material.data)
     once = [_Once(j.selector) for j in judges if isinstance(j.selector, AcsLearned)]
     predicting = {selector.name: selector for selector in once}
     judges = [replace(j, selector=predicting.get(j.selector.name, j.selector)) for j in judges]
@@ -162,6 +162,22 @@ def suppressed(boxes: Sequence[Box], iou: float) -> tuple[Box, ...]:
     return tuple(boxes[i] for i in kept)
 
 
+def entropy_profiles(data: Collection) -> tuple[EntropyProfile, ...]:
+    """Mean entropy of each layer's heads by IoU group and coordinate, over all candidates (figures 4 and 10). A group
+    without a candidate is left out."""
+    groups = {
+        "IoU > 0.7": data.iou > 0.7,
+        "0 < IoU ≤ 0.3": (data.iou > 0) & (data.iou <= 0.3),
+        "IoU = 0": data.iou == 0,
+    }
+    return tuple(
+        EntropyProfile(name, group, int(of.sum()), tuple(data.entropy[of, c].mean(axis=(0, 2)).tolist()))
+        for c, name in enumerate(COORDINATES)
+        for group, of in groups.items()
+        if of.any()
+    )
+
+
 def kind_of(method: str) -> str:
     """As :class:`acs_eval.records.Run` has it."""
     if method in (ORACLE, RANDOM):
@@ -198,7 +214,13 @@ def _bounds(call: Call, material: Material, seed: int) -> dict[str, Answer]:
     }
 
 
-def _check_maps(judge: Judge, data: Collection) -> None:
+def _check_evidence(judge: Judge, data: Collection) -> None:
+    step = data.manifest.get("step", "emitting")
+    if judge.selector.needs.step == "consuming" != step:
+        raise DataError(
+            f"{judge.selector.name} looks at the consuming step, the collection holds the attention of the {step} one: "
+            "evaluate with --step consuming"
+        )
     reads, holds = judge.selector.needs.map_size, tuple(data.maps.shape[-2:])
     if judge.selector.needs.maps and reads and len(data.iou) and reads != holds:
         raise DataError(

@@ -40,8 +40,8 @@ def with_second_looks(
     move: Move = lambda stage, done, total: None,
     look: SecondLook | None = None,
 ) -> Evaluation:
-    """``evaluation`` with runs "NAME + second look" over the small objects: each of ``judges`` looks again where its first
-    answer was, which is collected, and chooses from both looks. ``samples`` of such a run are those of the first look.
+    """``evaluation`` with runs "NAME + second look" over the small objects: each of ``judges`` looks again where its
+    first answer was, which is collected, and chooses from both looks. ``samples`` of such a run are the first look's.
 
     Raises:
         DataError: a collection is damaged, or being made by another run.
@@ -80,8 +80,9 @@ def _finished(
     move: Move,
 ) -> Run:
     """The run over one collection: from the file of an earlier evaluation, or made and kept."""
-    told = ("second look", look, w.job.config, config.samples, weights)
-    file = work / "answers" / f"{answers_name(told, group.questions, judge)}.json.gz"
+    truth = [(question.key, question.truth) for question in group.questions]
+    told = ("second look", look, w.content, config.samples, truth)
+    file = work / "answers" / f"{answers_name(told, judge)}.json.gz"
     if file.exists():
         try:
             return load(file).groups[0].runs[0]

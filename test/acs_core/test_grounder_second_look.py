@@ -1,9 +1,10 @@
 """A second look through the front door, with a small random model whose answers are given."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from dataclasses import replace
 
 from acs_core import stages, waves
 from acs_core.drawing import Forced
@@ -68,7 +69,7 @@ def test_both_looks_are_chosen_from(internvl, told):
     assert result.window.as_tuple() == pytest.approx(WINDOW.as_tuple())
     assert [c.look for c in result.candidates] == [0, 0, 0, 0, 1, 1]
     assert [c.response for c in result.candidates] == [0, 1, 2, 3, 4, 5] and len(result.responses) == 6
-    x1, y1, x2, y2 = WINDOW.as_tuple()
+    x1, y1 = WINDOW.x1, WINDOW.y1
     expected = x1 + 0.42 * 63, y1 + 0.4 * 42, x1 + 0.58 * 63, y1 + 0.6 * 42
     assert result.candidates[5].box.as_tuple() == pytest.approx(expected)
     assert (*heard,) == (*STAGES, SECOND_LOOK) and set(result.timing_ms) == {"waiting", *STAGES, SECOND_LOOK, "total"}
@@ -86,7 +87,7 @@ def test_both_looks_are_chosen_from(internvl, told):
 )
 def test_no_second_look_and_why(internvl, told, monkeypatch, look, options, why):
     if "deadline_ms" in options:  # a first look that takes more than half of the time
-        monkeypatch.setattr(stages._Clock, "worked_ms", 599_999.0)
+        monkeypatch.setattr(stages.StageClock, "worked_ms", 599_999.0)
     drawn = told(look)
     plain = internvl.ground(IMAGE, "key", sampling=SAMPLING, **{k: v for k, v in options.items() if k == "multiple"})
     asked = internvl.ground(IMAGE, "key", sampling=SAMPLING, second_look=True, **options)

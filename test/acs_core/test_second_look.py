@@ -79,7 +79,10 @@ def test_bad_values_are_named(options, message):
         SecondLook(**options)
 
 
-@pytest.mark.parametrize(("look", "first", "expected"), [(SecondLook(), 10, 5), (SecondLook(), 5, 3), (SecondLook(), 1, 1), (SecondLook(samples=7), 2, 7)])
+@pytest.mark.parametrize(
+    ("look", "first", "expected"),
+    [(SecondLook(), 10, 5), (SecondLook(), 5, 3), (SecondLook(), 1, 1), (SecondLook(samples=7), 2, 7)],
+)
 def test_how_many_responses(look, first, expected):
     assert look.samples_after(first) == expected
 
@@ -110,7 +113,12 @@ def test_both_looks_together():
     assert looked_again(both.candidates).tolist() == [False, False, True, True]
     assert both.candidates[2].box == WINDOW.box and both.candidates[3].box == Box(60, 30, 70, 40)
     assert both.evidence.entropy[:, 0, 0, 0].tolist() == [0, 1, 10, 11]
-    assert both.evidence.maps.shape == (4, 4, 1, 2, 2, 3) and both.evidence.token_entropy[:, 0].tolist() == [0, 1, 10, 11]
+    assert both.evidence.maps.shape == (4, 4, 1, 2, 2, 3) and both.evidence.token_entropy[:, 0].tolist() == [
+        0,
+        1,
+        10,
+        11,
+    ]
 
 
 def test_a_second_look_that_sees_nothing_adds_its_responses_alone():
@@ -127,7 +135,7 @@ def test_a_box_without_area_in_the_picture_is_left_out():
 
 @pytest.mark.parametrize("second", [seen((0, WINDOW.box), grid=(3, 3)), seen((0, WINDOW.box), maps=False)])
 def test_evidence_of_another_shape_is_refused(second):
-    with pytest.raises(ValueError, match="put together|not captured"):
+    with pytest.raises(ValueError, match=r"put together|not captured"):
         FIRST.with_second(second, WINDOW)
 
 

@@ -64,6 +64,12 @@ def test_tiny_eval_draws_answered_scenes(tmp_path):
         (["build", "--model", "m", "--out", "OUT"], 2, "name the data: --coco FOLDER"),
         (["build", "--model", "m", "--coco", "none", "--train", "a", "--out", "OUT"], 2, "leave --train"),
         (["build", "--model", "m", "--coco", "none", "--out", "OUT"], 1, "laid out neither as COCO"),
+        (["evaluate", "--model", "m", "--data", "none.json"], 1, "cannot be read"),
+        (["evaluate", "--model", "m"], 2, "--data"),
+        (["evaluate", "--model", "m", "--data", "OUT"], 1, "laid out neither as COCO"),
+        (["evaluate", "--model", "m", "--data", "d", "--json", "no/such/a.json"], 2, "does not exist"),
+        (["evaluate", "--model", "m", "--data", "d", "--step", "later"], 2, "'later' is not one of"),
+        (["evaluate", "--model", "m", "--data", "d", "--samples", "0"], 2, "--samples"),
         (["tiny-eval", "--model", "no-such-model", "--cases", "2", "--work", "OUT"], 1, "no-such-model"),
     ],
 )

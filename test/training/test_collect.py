@@ -40,6 +40,22 @@ def store(lvlm, pairs, tmp_path_factory):
     return folder
 
 
+def test_the_step_is_recorded_only_where_it_is_not_the_usual_one(lvlm, pairs, store, tmp_path):
+    assert "step" not in read_manifest(store)
+    collect(lvlm, pairs[:2], tmp_path / "later", replace(FEW, step="consuming"))
+    assert read_manifest(tmp_path / "later")["step"] == "consuming"
+    usual, later = read_store(store), read_store(tmp_path / "later")
+    count = len(later.iou)
+    assert (later.box == usual.box[:count]).all() and not np.allclose(later.entropy, usual.entropy[:count])
+    # the maps are kept once for what has been read up to and with the token, and are those of the candidate
+    config = replace(with_map_size(FEW, lvlm), step="consuming")
+    _, _, evidence, _ = collecting.ask(lvlm, pairs[1].read(), pairs[1].category, config, config.seed + 1)
+    here = np.flatnonzero(later.pair == 1)
+    assert np.abs(later.maps[here] - evidence.maps).max() < 0.1 * evidence.maps.max()
+    with pytest.raises(DataError, match="step"):
+        collect(lvlm, pairs[:2], tmp_path / "later", FEW)
+
+
 def test_every_candidate_has_its_iou_and_attention(lvlm, pairs, store):
     data = read_store(store)
     assert data.pairs.tolist() == list(range(COUNT))

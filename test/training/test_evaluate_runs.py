@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from acs_core.attention import AttentionNeeds
 from acs_core.calibration import Calibration
 from acs_core.candidates import ABSENT
 from acs_core.geometry import Box
@@ -8,7 +11,7 @@ from acs_core.judging import Judge
 from acs_core.selection import AcsLearned, FirstInOrder, MajorityVote, MeanBox, Smallest, TokenEntropy
 from training.collect import best_iou
 from training.errors import DataError
-from training.evaluate_runs import Material, greedy_runs, kind_of, sampled_runs, suppressed
+from training.evaluate_runs import Material, entropy_profiles, greedy_runs, kind_of, sampled_runs, suppressed
 from training.maps import StoredMaps
 from training.pairs import Pair
 from training.store import Collection
@@ -180,6 +183,29 @@ def test_a_regressor_sees_each_candidate_once_and_is_compared_with_the_truth(lea
         best_iou(a.boxes[0], [Box(*b) for b in collection.box[collection.pair == i]]) for i, a in enumerate(run.answers)
     ]
     assert chosen == [1.0] * 50
+
+
+def test_attention_of_another_step_is_refused(collection):
+    pairs = [Pair(i, None, "key", ()) for i in range(60)]
+    later = Judge(replace(Smallest(), needs=AttentionNeeds(step="consuming")), None)
+    with pytest.raises(DataError, match=r"smallest looks at the consuming step, the collection holds .* emitting"):
+        sampled_runs(Material(collection, (), pairs, frozenset(), "single", 1.0), [later], (5,), 5, 0)
+    other = replace(collection, manifest={**collection.manifest, "step": "consuming"})
+    runs, _ = sampled_runs(Material(other, (), pairs, frozenset(range(60)), "single", 1.0), [later], (5,), 5, 0)
+    assert len(runs) == 3
+
+
+def test_entropies_are_told_by_group_of_iou_and_coordinate(collection):
+    profiles = entropy_profiles(collection)
+    assert [(p.coordinate, p.iou_group) for p in profiles[:4]] == [
+        ("x1", "IoU > 0.7"),
+        ("x1", "0 < IoU ≤ 0.3"),
+        ("x1", "IoU = 0"),
+        ("y1", "IoU > 0.7"),
+    ]
+    high, low, none = profiles[:3]
+    assert (high.count, none.count) == (int((collection.iou > 0.7).sum()), int((collection.iou == 0).sum()))
+    assert len(high.by_layer) == 3 and high.by_layer[1] < low.by_layer[1] < none.by_layer[1]  # the layer that knows
 
 
 def test_maps_of_another_size_are_refused(learned, collection):

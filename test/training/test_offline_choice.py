@@ -4,7 +4,7 @@ import numpy as np
 
 from acs_core.heads import Head, HeadFile
 from acs_core.selection import AcsFree
-from training.offline_choice import choose_offline, drawn_by_auto
+from training.offline_choice import calls, choose_offline, drawn_by_auto
 
 
 def test_a_head_that_knows_picks_almost_the_best(collection, identity, telling_head):
@@ -12,6 +12,15 @@ def test_a_head_that_knows_picks_almost_the_best(collection, identity, telling_h
     assert (choices.iou <= choices.oracle).all()
     assert choices.iou.mean() > 0.9 * choices.oracle.mean() > 0.9 * collection.iou.mean()
     assert (choices.candidates == 5).all()
+
+
+def test_a_call_of_fewer_responses_is_a_part_of_the_whole(collection):
+    whole = next(calls(collection, maps=True))
+    part = whole.first(2)
+    assert [c.response for c in part.candidates] == [0, 1] and part.candidates == whole.candidates[:2]
+    assert part.evidence.maps.shape == (2, *whole.evidence.maps.shape[1:])
+    assert (part.evidence.entropy == whole.evidence.entropy[:2]).all()
+    assert whole.first(5) is whole and whole.first(0).candidates == () and whole.first(0).image_size is None
 
 
 def test_a_pair_without_candidates_counts_as_zero(collection, identity, telling_head):
