@@ -36,8 +36,8 @@ def second_job(pairs: Sequence[Pair], windows: Mapping[int, Window], first: Coll
 
 def joined_calls(first: Iterable[Call], second: Iterable[Call], windows: Mapping[int, Window]) -> Iterator[Call]:
     """The calls of ``first``, with what the second look saw where there was one. ``second`` are the calls about the
-    pairs of :func:`second_job`; both know their responses. The ``index`` of what the second look saw is -1: it is not of
-    the first one's collection."""
+    pairs of :func:`second_job`; both know their responses. The ``index`` of what the second look saw is -1: it is not
+    of the first one's collection."""
     pairs = sorted(windows)
     again = {pairs[call.pair]: call for call in second}
     for call in first:

@@ -96,6 +96,13 @@ def test_no_second_look_and_why(internvl, told, monkeypatch, look, options, why)
     assert replace(asked, skipped=(), timing_ms={}) == replace(plain, timing_ms={})
 
 
+def test_a_selector_that_takes_the_first_answer_is_not_asked_twice(model_folders, told):
+    drawn = told(SMALL)
+    grounder = Grounder.from_pretrained(model_folders["internvl"], selector="first-valid", device="cpu")
+    result = grounder.ground(IMAGE, "key", sampling=SAMPLING, second_look=True)
+    assert result.skipped == ("no second look: first-valid takes the first answer in any case",) and len(drawn) == 1
+
+
 def test_an_empty_second_look_leaves_the_first_answer(internvl, told):
     told(SMALL)
     plain = internvl.ground(IMAGE, "key", sampling=SAMPLING)
