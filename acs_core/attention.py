@@ -12,7 +12,7 @@ sum to one; entropy normalises them itself (equation 3).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -64,6 +64,41 @@ class Evidence:
     grid: tuple[int, int]
     token_entropy: np.ndarray | None = None
     num_responses: int = 0
+
+    def only(self, index: Sequence[int] | np.ndarray) -> Evidence:
+        """That of some of the candidates: their numbers, or (C,) bool."""
+        at = np.asarray(index, dtype=None if len(index) else int)
+        maps, unsure = self.maps, self.token_entropy
+        return replace(
+            self,
+            entropy=self.entropy[at],
+            maps=None if maps is None else maps[at],
+            token_entropy=None if unsure is None else unsure[at],
+        )
+
+    def followed_by(self, more: Evidence) -> Evidence:
+        """That of these candidates and then of ``more``.
+
+        Raises:
+            ValueError: the maps have another grid, or one of the two has them and the other not.
+        """
+        if self.grid != more.grid:
+            raise ValueError(f"attention on grids of {self.grid} and {more.grid} cells cannot be put together")
+        return replace(
+            self,
+            entropy=np.concatenate([self.entropy, more.entropy]),
+            maps=_both(self.maps, more.maps),
+            token_entropy=_both(self.token_entropy, more.token_entropy),
+            num_responses=self.num_responses + more.num_responses,
+        )
+
+
+def _both(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    if first is None or second is None:
+        if first is not second:
+            raise ValueError("what was captured for one of the two was not captured for the other")
+        return None
+    return np.concatenate([first, second])
 
 
 def capture(

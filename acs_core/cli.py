@@ -79,6 +79,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             min_score=options.min_score,
             min_votes=options.min_votes,
             deadline_ms=options.deadline,
+            second_look=options.second_look,
         )
 
     if options.json != Path("-"):
@@ -150,6 +151,10 @@ def print_result(result: GroundingResult, console: Console) -> None:
         for text, count in _texts(result).items():
             say(f"  {count} x {text}", "dim")
     total = result.timing_ms.get("total", 0.0)
+    if result.window:
+        corners = ", ".join(f"{v:.1f}" for v in result.window.as_tuple())
+        again = ", ".join(str(i) for i, c in enumerate(result.candidates) if c.look) or "none"
+        say(f"second look at [{corners}]: candidates {again}", "dim")
     for left_out in result.skipped:
         say(f"skipped: {left_out}", "yellow")
     kind = result.score_kind.value.replace("_", " ")

@@ -62,6 +62,9 @@ def make_parser() -> argparse.ArgumentParser:
     sampling(
         "--deadline", type=_milliseconds, metavar="MS", help="answer with what there is after this many milliseconds"
     )
+    sampling(
+        "--second-look", action="store_true", help="enlarge the place of the answer and ask again; for small objects"
+    )
     sampling("--temperature", type=float, default=0.5, metavar="T", help="above 0 (default: %(default)s)")
     sampling("--top-p", type=float, default=0.9, metavar="P", help="in (0, 1] (default: %(default)s)")
     sampling("--top-k", type=int, default=100, metavar="K", help="0 keeps all tokens (default: %(default)s)")

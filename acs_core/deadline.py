@@ -1,9 +1,12 @@
-"""Time that a caller gives, and what is known about how long things take."""
+"""Time that a caller gives, what is known about how long things take, and the clock of one call."""
 
 from __future__ import annotations
 
 import math
 import time
+
+from acs_core.errors import Cancelled
+from acs_core.types import OnStage, ShouldStop
 
 
 class Deadline:
@@ -62,3 +65,36 @@ class Pace:
         smaller = [ms * rows / n for n, ms in self._waves.items() if n <= rows]
         # The least of them: a slow call long ago must not forbid what later, smaller ones show to be possible.
         return min(smaller, default=None)
+
+
+class StageClock:
+    """Wall time per stage of a call that began at ``start``, and the place where a stop is noticed between stages."""
+
+    def __init__(self, start: float, should_stop: ShouldStop | None, on_stage: OnStage | None) -> None:
+        self._start, self._should_stop, self._on_stage = start, should_stop, on_stage
+        self._stage, self._last = "waiting", start
+        self._laps: dict[str, float] = {}
+
+    def begin(self, stage: str) -> None:
+        """The stage before ends, and this one begins. Raises Cancelled where the caller stops."""
+        self._lap()
+        if self._should_stop and self._should_stop():
+            raise Cancelled(f"stopped before the stage {stage}")
+        self._stage = stage
+        if self._on_stage:
+            self._on_stage(stage)
+
+    @property
+    def worked_ms(self) -> float:
+        """What the stages that ended took, without the wait for other calls."""
+        return sum(ms for stage, ms in self._laps.items() if stage != "waiting")
+
+    def end(self) -> dict[str, float]:
+        """Milliseconds of each stage, and their total."""
+        self._lap()
+        return {**self._laps, "total": (self._last - self._start) * 1e3}
+
+    def _lap(self) -> None:
+        now = time.perf_counter()
+        self._laps[self._stage] = (now - self._last) * 1e3
+        self._last = now

@@ -35,8 +35,8 @@ def draw_result(
     """Draws a result on its image.
 
     Winners are thick and green with their score, the other candidates thin and blue, each group of them with its best
-    quality and size, ``truth`` (pixels of the image) is yellow. A strip above carries the phrase and, where nothing
-    was detected, the reason.
+    quality and size, ``truth`` (pixels of the image) is yellow, the window of a second look thin and white. A strip
+    above carries the phrase and, where nothing was detected, the reason.
 
     Args:
         image: (H, W, 3) uint8 RGB, the one that was asked about.
@@ -52,6 +52,8 @@ def draw_result(
     unit = max(1, round(max(height, width) / 500))  # line width in pixels that reads the same on any size
     pen = _Pen(ImageDraw.Draw(picture, "RGBA"), unit, (width, height), factor, [])
 
+    if result.window:
+        pen.thin(result.window, LIGHT)
     losers = [c for c in result.candidates if c.outcome is not Outcome.SELECTED]
     # A selector may publish a box of its own making, in the name of a candidate.
     winners = [replace(result.candidates[d.candidate], box=d.box) for d in result.detections]

@@ -44,6 +44,7 @@ def result_to_dict(result: GroundingResult) -> dict[str, Any]:
                 "cluster": c.cluster,
                 "outcome": c.outcome.value,
                 "reason": c.reason,
+                "look": c.look,
             }
             for c in result.candidates
         ],
@@ -51,6 +52,7 @@ def result_to_dict(result: GroundingResult) -> dict[str, Any]:
             {"text": r.text, "num_boxes": r.num_boxes, "finished": r.finished, "problem": r.problem}
             for r in result.responses
         ],
+        "window": _box(result.window) if result.window else None,
         "skipped": list(result.skipped),
         "timing_ms": {stage: round(ms, 3) for stage, ms in result.timing_ms.items()},
     }

@@ -1,23 +1,26 @@
-"""The stages of one call: prompt, reading, sampling, attention, selection."""
+"""The stages of one call: prompt, reading, sampling, attention, selection, and a second look where one is asked for."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from acs_core.asked import Asked
 from acs_core.attention import AttentionNeeds, Evidence, capture
 from acs_core.choice import Choice
-from acs_core.deadline import Deadline, Pace
-from acs_core.errors import Cancelled
+from acs_core.deadline import Deadline, Pace, StageClock
+from acs_core.geometry import Box
 from acs_core.judging import Judge
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.reading import Reading, read
 from acs_core.sampling import Samples, fresh_seed
-from acs_core.selection import Selector
-from acs_core.types import GroundingResult, SamplingConfig
+from acs_core.second_look import SecondLook, Seen, Window, second_seed, window_of
+from acs_core.selection import FirstInOrder, Selector
+from acs_core.types import SECOND_LOOK, GroundingResult, SamplingConfig
 from acs_core.waves import Answers, draw_answers, greedy_answers
 
 
@@ -29,58 +32,159 @@ def run_stages(
     Raises:
         Cancelled: ``asked.should_stop`` returned True.
     """
+    clock = StageClock(asked.start, asked.should_stop, asked.on_stage)
+    answers = _first_look(lvlm, judge, pace, asked, config, clock)
+    if asked.second_look:
+        clock.begin(SECOND_LOOK)
+        answers = _second_looks(lvlm, judge, pace, asked, config, answers, clock.worked_ms)
+    timing = clock.end()
+    pace.note_after(timing["attention"] + timing["selection"])
+    return tuple(
+        GroundingResult(
+            phrase=phrase,
+            image_size=asked.image_size,
+            detections=answer.choice.detections,
+            candidates=answer.choice.candidates,
+            responses=answer.seen.responses,
+            selector=judge.selector.name,
+            score_kind=judge.score_kind,
+            model=model_name,
+            revision=lvlm.revision,
+            seed=answer.seed,
+            reason=answer.choice.reason,
+            timing_ms=timing,
+            skipped=answer.skipped,
+            attention=answer.attention,
+            window=answer.window,
+        )
+        for phrase, answer in zip(asked.phrases, answers, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What is known about one phrase. It holds no keys and queries, of which a device's memory is full: a second look
+    needs the room."""
+
+    seen: Seen
+    choice: Choice
+    seed: int
+    skipped: tuple[str, ...]
+    attention: np.ndarray | None = None
+    window: Box | None = None
+
+
+def _first_look(
+    lvlm: LVLM, judge: Judge, pace: Pace, asked: Asked, config: SamplingConfig, clock: StageClock
+) -> list[_Answer]:
     selector = judge.selector
-    clock = _Clock(asked)
     clock.begin("prompt")
     prompts = lvlm.prepare_many(asked.image, asked.phrases)
     clock.begin("reading")
     reading = read(lvlm, prompts, asked.should_stop)
     clock.begin("sampling")
-    answers = _answer(lvlm, selector, reading, config, asked, pace)
+    drawn = _answer(lvlm, selector, reading, config, asked, pace)
     clock.begin("attention")
-    evidence = [
-        capture(lvlm, prompt, a.samples, a.candidates, selector.needs)
-        for prompt, a in zip(prompts, answers, strict=True)
+    seen = [
+        Seen(a.candidates, a.responses, capture(lvlm, prompt, a.samples, a.candidates, selector.needs))
+        for prompt, a in zip(prompts, drawn, strict=True)
     ]
     clock.begin("selection")
-    choices = [
-        judge.choose(
-            a.candidates,
-            a.responses,
-            seen,
-            asked.image_size,
-            multiple=asked.multiple,
-            min_score=asked.min_score,
-            min_votes=asked.min_votes,
-        )
-        for a, seen in zip(answers, evidence, strict=True)
-    ]
+    choices = [_choose(judge, asked, s) for s in seen]
     looks: list[np.ndarray | None] = [None] * len(prompts)
     if asked.with_attention:
         looks = [
             attention_of(lvlm, selector, prompt, a.samples, choice)
-            for prompt, a, choice in zip(prompts, answers, choices, strict=True)
+            for prompt, a, choice in zip(prompts, drawn, choices, strict=True)
         ]
-    timing = clock.end()
-    pace.note_after(timing["attention"] + timing["selection"])
-    return tuple(
-        GroundingResult(
-            phrase=prompt.phrase,
-            image_size=prompt.image_size,
-            detections=choice.detections,
-            candidates=choice.candidates,
-            responses=a.responses,
-            selector=selector.name,
-            score_kind=judge.score_kind,
-            model=model_name,
-            revision=lvlm.revision,
-            seed=a.samples.seed,
-            reason=choice.reason,
-            timing_ms=timing,
-            skipped=a.skipped,
-            attention=look,
+    return [
+        _Answer(s, choice, a.samples.seed, a.skipped, look)
+        for s, choice, a, look in zip(seen, choices, drawn, looks, strict=True)
+    ]
+
+
+def _second_looks(
+    lvlm: LVLM,
+    judge: Judge,
+    pace: Pace,
+    asked: Asked,
+    config: SamplingConfig,
+    answers: Sequence[_Answer],
+    expected_ms: float,
+) -> list[_Answer]:
+    """``answers`` with what a second look at each adds, one after the other, since each has a window of its own.
+    ``expected_ms``: what one will take, at most."""
+    found = []
+    deadline = Deadline(asked.deadline_ms, asked.start)
+    for phrase, answer in zip(asked.phrases, answers, strict=True):
+        window, why = _window(asked, judge.selector, answer.choice)
+        if window and deadline.left_ms() < expected_ms:
+            window, why = None, f"no second look: the deadline is {deadline.ms:.0f} ms"
+        second = None
+        began = time.perf_counter()
+        if window:
+            try:
+                second = _look_again(lvlm, judge.selector, pace, asked, config, phrase, window, answer.seed)
+            except torch.OutOfMemoryError:
+                why = f"no second look: {lvlm.device} ran out of memory"
+        if window is None or second is None:
+            found.append(replace(answer, skipped=(*answer.skipped, why)))
+            continue
+        expected_ms = (time.perf_counter() - began) * 1e3
+        seen = answer.seen.with_second(second[0], window)
+        found.append(
+            replace(
+                answer,
+                seen=seen,
+                choice=_choose(judge, asked, seen),
+                skipped=(*answer.skipped, *(f"second look: {said}" for said in second[1])),
+                window=window.box,
+            )
         )
-        for prompt, a, choice, look in zip(prompts, answers, choices, looks, strict=True)
+    return found
+
+
+def _window(asked: Asked, selector: Selector, choice: Choice) -> tuple[Window | None, str]:
+    """Where to look again, or in words why not to."""
+    if isinstance(selector, FirstInOrder):
+        return None, f"no second look: {selector.name} takes the first answer in any case"
+    if asked.multiple:
+        return None, "no second look: several objects are asked for, and it looks at one"
+    if not choice.candidates or asked.second_look is None:
+        return None, "no second look: the first found nothing to look at"
+    window = window_of(choice, asked.image_size, asked.second_look)
+    return window, "" if window else "no second look: the object is large enough in the picture"
+
+
+def _look_again(
+    lvlm: LVLM,
+    selector: Selector,
+    pace: Pace,
+    asked: Asked,
+    config: SamplingConfig,
+    phrase: str,
+    window: Window,
+    seed: int,
+) -> tuple[Seen, tuple[str, ...]]:
+    """What is seen in ``window``, boxes in the window, and sentences on what was left out."""
+    look = asked.second_look or SecondLook()
+    prompt = lvlm.prepare(window.enlarged(asked.image), phrase)
+    reading = read(lvlm, [prompt], asked.should_stop)
+    fewer = replace(config, num_samples=look.samples_after(config.num_samples), seed=second_seed(seed))
+    (drawn,) = _answer(lvlm, selector, reading, fewer, asked, pace)
+    evidence = capture(lvlm, prompt, drawn.samples, drawn.candidates, selector.needs)
+    return Seen(drawn.candidates, drawn.responses, evidence), drawn.skipped
+
+
+def _choose(judge: Judge, asked: Asked, seen: Seen) -> Choice:
+    return judge.choose(
+        seen.candidates,
+        seen.responses,
+        seen.evidence,
+        asked.image_size,
+        multiple=asked.multiple,
+        min_score=asked.min_score,
+        min_votes=asked.min_votes,
     )
 
 
@@ -124,29 +228,3 @@ def _mean_map(evidence: Evidence, heads: Sequence[Sequence[tuple[int, int]]] | N
     if heads is None:
         return np.asarray(maps.mean(axis=(0, 1, 2)))
     return np.mean([maps[c, layer, head] for c, pairs in enumerate(heads) for layer, head in pairs], axis=0)
-
-
-class _Clock:
-    """Wall time per stage, and the place where a stop is noticed between stages."""
-
-    def __init__(self, asked: Asked) -> None:
-        self._asked = asked
-        self._stage, self._last = "waiting", asked.start
-        self._laps: dict[str, float] = {}
-
-    def begin(self, stage: str) -> None:
-        self._lap()
-        if self._asked.should_stop and self._asked.should_stop():
-            raise Cancelled(f"stopped before the stage {stage}")
-        self._stage = stage
-        if self._asked.on_stage:
-            self._asked.on_stage(stage)
-
-    def end(self) -> dict[str, float]:
-        self._lap()
-        return {**self._laps, "total": (self._last - self._asked.start) * 1e3}
-
-    def _lap(self) -> None:
-        now = time.perf_counter()
-        self._laps[self._stage] = (now - self._last) * 1e3
-        self._last = now

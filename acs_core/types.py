@@ -74,7 +74,8 @@ class Candidate:
     it came from, ``order`` its place among that response's boxes. ``coordinate_tokens`` are the indices,
     in that response's token sequence, of the first token of x1, y1, x2, y2 (appendix A). ``quality`` ranks
     candidates of one call (higher is better; its scale depends on the selector), ``score`` in [0, 1] is
-    what is published. ``cluster`` numbers the group of overlapping candidates it was compared within.
+    what is published. ``cluster`` numbers the group of overlapping candidates it was compared within. ``look`` is 0
+    for the picture and 1 for the second look (:mod:`acs_core.second_look`), whose boxes are finer.
     """
 
     box: Box
@@ -87,6 +88,7 @@ class Candidate:
     cluster: int = 0
     outcome: Outcome = Outcome.OUTRANKED
     reason: str = ""
+    look: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,11 @@ class GroundingResult:
     why ("no box in all 10 responses: the model says the object is not there", "best score 0.12 is below 0.30").
 
     ``image_size`` is (width, height) in pixels. ``timing_ms`` maps a stage (waiting for other calls, prompt, reading,
-    sampling, attention, selection) and the total to wall milliseconds; phrases asked together share them.
+    sampling, attention, selection, second look) and the total to wall milliseconds; phrases asked together share them.
     ``skipped`` says in sentences what was left out of what was asked for: by a deadline, for want of memory, or because
     it was not needed. ``attention`` (Hv, Wv) float32, where it was asked for: how much the heads that the selector
-    reads looked at each cell of the image for the best box, raw weights.
+    reads looked at each cell of the image for the best box, raw weights. ``window``: the part of the image, in pixels,
+    that a second look saw enlarged; its responses are the last ones, and their texts state coordinates in the window.
     """
 
     phrase: str
@@ -138,6 +141,7 @@ class GroundingResult:
     timing_ms: Mapping[str, float] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
     attention: np.ndarray | None = field(default=None, compare=False, repr=False)
+    window: Box | None = None
 
     @property
     def best(self) -> Detection | None:
@@ -148,3 +152,4 @@ class GroundingResult:
 ShouldStop = Callable[[], bool]
 OnStage = Callable[[str], None]
 STAGES = ("prompt", "reading", "sampling", "attention", "selection")
+SECOND_LOOK = "second look"  # the stage after these, where one is asked for; all of it, to the final selection

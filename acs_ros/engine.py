@@ -22,6 +22,7 @@ class Question:
     min_votes: int = 2
     deadline: float = 0.0
     with_attention: bool = False
+    second_look: bool = False
 
 
 def question_of(settings: Settings, phrases: tuple[str, ...], with_attention: bool = False) -> Question:
@@ -34,6 +35,7 @@ def question_of(settings: Settings, phrases: tuple[str, ...], with_attention: bo
         settings.min_votes,
         settings.deadline,
         with_attention,
+        settings.second_look,
     )
 
 
@@ -72,6 +74,7 @@ def ask(
         min_votes=question.min_votes,
         deadline_ms=question.deadline * 1000 if question.deadline > 0 else None,
         with_attention=question.with_attention,
+        second_look=question.second_look,
         should_stop=should_stop,
         on_stage=on_stage,
     )

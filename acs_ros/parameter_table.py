@@ -54,6 +54,12 @@ ASKING = (
     Spec("max_new_tokens", 256, "Longest response, in tokens.", 1, 8192),
     Spec("seed", -1, "Seed of every call; -1 draws a fresh one per frame.", -1, 2**31 - 1),
     Spec("deadline", 0.0, "Seconds after which sampling about a frame ends; 0: none.", 0.0, 3600.0),
+    Spec(
+        "second_look",
+        False,
+        "Enlarge the place of the answer and ask again: with acs-fusion better boxes of small objects, for about twice "
+        "the time; not with multiple.",
+    ),
     Spec("multiple", False, "Answer with every object the samples agree on, not only the best one."),
     Spec("min_votes", 2, "With multiple: how many responses must contain an object.", 1, 256),
     Spec("min_score", 0.0, "Boxes with a lower score are not published: the node abstains.", 0.0, 1.0),

@@ -46,6 +46,7 @@ class Settings:
     max_new_tokens: int
     seed: int
     deadline: float
+    second_look: bool
     multiple: bool
     min_votes: int
     min_score: float

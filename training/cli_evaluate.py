@@ -51,6 +51,10 @@ def evaluate(
     several: Annotated[int, typer.Option(help="Questions about several small objects, at most.", min=0)] = 759,
     medium: Annotated[int, typer.Option(help="Questions about one medium object (1-5 %), at most.", min=0)] = 0,
     large: Annotated[int, typer.Option(help="Questions about one large object (above 5 %), at most.", min=0)] = 2225,
+    second_look: Annotated[
+        list[str],
+        typer.Option(help="Selector that also answers small objects with a second look, as acs-fusion. Repeatable."),
+    ] = [],  # noqa: B006
     files: Annotated[
         Path | None,
         typer.Option(help="Folder with regressor, head file and calibrations to use instead of the model's own."),
@@ -72,7 +76,10 @@ def evaluate(
     from training.coco import read_coco
     from training.evaluate_cache import Shelf
     from training.evaluate_latency import with_latency
+    from training.evaluate_second import with_second_looks
 
+    for name in second_look:
+        _known(name)
     if json_file and not json_file.parent.is_dir():
         raise typer.BadParameter(f"the folder {json_file.parent} does not exist", param_hint="--json")
     annotations, pictures = find_coco(data)[1] if data.is_dir() else (data, images)
@@ -94,7 +101,8 @@ def evaluate(
     judges = job.judges_for(lvlm, files or built, say)
     config = replace(config, map_size=config.map_size or job.map_size_of(judges))
     weights, source = weights_fingerprint(lvlm), data_name(annotations)
-    wanted = job.plan(lvlm, groups, config, Shelf(work / "collections", collected), source, weights)
+    shelf = Shelf(work / "collections", collected)
+    wanted = job.plan(lvlm, groups, config, shelf, source, weights)
     if plan:
         _show(wanted)
         return
@@ -103,6 +111,9 @@ def evaluate(
         found = job.evaluate(
             lvlm, judges, wanted, sizes, work, config, f"{model} on {source}", source, say, move, weights
         )
+        if second_look:
+            twice = [judge for judge in judges if judge.selector.name in second_look]
+            found = with_second_looks(found, lvlm, twice, wanted, shelf, work, config, source, weights, say, move)
         if latency:
             first = found.groups[0]
             asked = {question.key for question in first.questions}
@@ -110,6 +121,16 @@ def evaluate(
             sampling = SamplingConfig(samples, config.temperatures[0], seed=seed)
             found = with_latency(found, lvlm, judges, pairs, sampling, lambda d, t: move("time answers", d, t))
     _tell(found, out, json_file)
+
+
+def _known(selector: str) -> None:
+    from acs_core.errors import SelectorError
+    from acs_core.selection import check_name
+
+    try:
+        check_name(selector)
+    except SelectorError as error:
+        raise typer.BadParameter(str(error), param_hint="--second-look") from error
 
 
 def _open(model: str, revision: str | None, device: str) -> tuple[LVLM, Path | None]:

@@ -157,9 +157,14 @@ def describe(lvlm: LVLM, job: Job, weights: str, data: str) -> dict[str, Any]:
         **settings,
         "pairs": [p.key for p in job.pairs],
         "kinds": [p.kind for p in job.pairs],
+        **({"windows": [_corners(p) for p in job.pairs]} if any(p.window for p in job.pairs) else {}),
         "truth": [[t.as_tuple() for t in p.truth] for p in job.pairs],
         "versions": dict(_versions()),
     }
+
+
+def _corners(pair: Pair) -> list[float] | None:
+    return None if pair.window is None else [round(v, 3) for v in pair.window.box.as_tuple()]
 
 
 def _versions() -> Iterator[tuple[str, str]]:

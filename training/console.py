@@ -21,8 +21,6 @@ from rich.text import Text
 WIDTH = 120  # of tables that go into a file or a pipe
 err = Console(stderr=True, emoji=False)  # "9:cat:" is a pair, not a picture of a cat
 
-WIDTH = 120  # of tables that go into a file or a pipe
-
 
 def out_console() -> Console:
     """For what a command is asked to print: tables, on the standard output."""

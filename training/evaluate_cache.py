@@ -26,6 +26,7 @@ def collection_name(manifest: dict[str, Any]) -> str:
     """The folder of the collection with this manifest, as "tiny-internvl-test-small-t0.5-n10-0123456789ab": model, data
     set, kind of pairs, sampling, and the :func:`training.manifest.fingerprint` that tells it from all others."""
     kinds = sorted(set(manifest["kinds"])) or [""]
+    kinds += ["second-look"] if "windows" in manifest else []
     drawn = "greedy" if manifest["greedy"] else f"t{manifest['temperature']:g}-n{manifest['samples']}"
     model, data = Path(manifest["model"]["model"]).name, Path(manifest["data"]).parent.name
     readable = "-".join(part for part in (model, data, *kinds, drawn) if part)
@@ -79,7 +80,8 @@ def _collections(folder: Path) -> Iterable[tuple[str, Path]]:
 def _code() -> str:
     root = Path(acs_core.__file__).parent
     here = Path(__file__).parent
-    files = sorted(root.rglob("*.py")) + sorted(here.glob("evaluate*.py")) + [here / "offline_choice.py"]
+    files = sorted(root.rglob("*.py")) + sorted(here.glob("evaluate*.py"))
+    files += [here / "offline_choice.py", here / "second_look.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -137,7 +137,7 @@ def greedy_runs(material: Material, judge: Judge) -> tuple[Run, ...]:
         if call.pair not in material.kept:
             continue
         if material.objects == "single":
-            found.setdefault("greedy", []).append(_answer(_choose(judge, call, "single"), judge))
+            found.setdefault("greedy", []).append(answer_to(call, judge, "single"))
             continue
         boxes = [c.box for c in sorted(call.candidates, key=lambda c: c.order)]
         why = "" if boxes else why_no_candidates(call.responses)
@@ -145,6 +145,11 @@ def greedy_runs(material: Material, judge: Judge) -> tuple[Run, ...]:
         for iou in NMS_IOUS:
             found.setdefault(f"greedy + NMS {iou:g}", []).append(Answer(suppressed(boxes, iou), reason=why))
     return tuple(Run(method, None, 1, tuple(answers), "baseline") for method, answers in found.items())
+
+
+def answer_to(call: Call, judge: Judge, objects: str) -> Answer:
+    """What ``judge`` answers; ``objects`` as in :class:`acs_eval.records.Group`."""
+    return _answer(_choose(judge, call, objects), judge)
 
 
 def suppressed(boxes: Sequence[Box], iou: float) -> tuple[Box, ...]:

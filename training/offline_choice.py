@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -50,14 +50,7 @@ class Call:
         keep = np.array([c.response < count for c in self.candidates], bool)
         if keep.all() and len(self.responses) <= count:
             return self
-        seen, maps, unsure = self.evidence, self.evidence.maps, self.evidence.token_entropy
-        part = Evidence(
-            seen.entropy[keep],
-            None if maps is None else maps[keep],
-            seen.grid,
-            None if unsure is None else unsure[keep],
-            min(count, seen.num_responses),
-        )
+        part = replace(self.evidence.only(keep), num_responses=min(count, self.evidence.num_responses))
         candidates = tuple(c for c, kept in zip(self.candidates, keep, strict=True) if kept)
         size = self.image_size if candidates else None
         return Call(self.pair, self.index[keep], candidates, part, size, self.responses[:count])

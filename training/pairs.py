@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from acs_core.geometry import Box
+from acs_core.second_look import Window
 from training.coco import SMALL, CocoData, by_category, read_coco, read_picture
 from training.errors import DataError
 
@@ -21,13 +22,15 @@ Objects = Literal["single", "several", "any"]
 @dataclass(frozen=True)
 class Pair:
     """An image asked for a category. ``truth`` are all its boxes of that category, in pixels; ``kind`` says which kind
-    of pair it is ("small", "several large", ...; "" where nobody asked)."""
+    of pair it is ("small", "several large", ...; "" where nobody asked). With a ``window`` it is the enlarged part of
+    the picture that is asked about, and ``truth`` is in the window (:class:`acs_core.second_look.Window`)."""
 
     image_id: int
     file: Path
     category: str
     truth: tuple[Box, ...]
     kind: str = ""
+    window: Window | None = None
 
     @property
     def key(self) -> str:
@@ -35,12 +38,17 @@ class Pair:
         return f"{self.image_id}:{self.category}"
 
     def read(self) -> np.ndarray:
-        """The picture, (H, W, 3) uint8 RGB.
+        """What is asked about, (H, W, 3) uint8 RGB.
 
         Raises:
             DataError: the file is missing or no picture.
         """
-        return read_picture(self.file)
+        picture = read_picture(self.file)
+        return picture if self.window is None else self.window.enlarged(picture)
+
+    def within(self, window: Window) -> Pair:
+        """The same question about ``window`` alone."""
+        return replace(self, truth=tuple(window.to_window(box) for box in self.truth), window=window)
 
 
 def choose_pairs(

@@ -11,6 +11,7 @@ import numpy as np
 from acs_core.attention import AttentionNeeds, Evidence
 from acs_core.geometry import Box, iou_matrix
 from acs_core.heads import HeadFile
+from acs_core.second_look import looked_again
 from acs_core.selection.acs_free import mean_entropies, rank_sums
 from acs_core.types import Candidate, ScoreKind
 
@@ -22,7 +23,8 @@ class AcsFusion:
 
     A candidate's weight is 1 + a, with a in [0, 1] the quality that ACS-Free gives it (section 4.4): the best look
     counts twice. Its quality is the weighted mean IoU of all candidates with it, itself included: the IoU to be
-    expected if one of them is the truth. Nothing is fitted; the head file is that of ACS-Free.
+    expected if one of them is the truth. A candidate of a second look counts twice: its unit is half as many pixels.
+    Nothing is fitted; the head file is that of ACS-Free.
     """
 
     name = "acs-fusion"
@@ -41,6 +43,7 @@ class AcsFusion:
             return np.zeros(0)
         ranks = rank_sums(mean_entropies(evidence, self.heads))
         weight = 1.0 + (4.0 * count - ranks) / (4.0 * count - 4.0) if count > 1 else np.ones(1)
+        weight = weight * np.where(looked_again(candidates), 2.0, 1.0)
         return np.asarray(_overlap(candidates) @ weight / weight.sum())  # (C, C) @ (C,)
 
     def confidences(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -78,6 +80,12 @@ def test_a_response_that_repeats_itself_agrees_once():
     twice = [first, Candidate(again.box, "key", 0, 1, (9, 11, 13, 15))]
     found = AcsFusion(HEADS).confidences(twice, evidence([0.0, 0.0], 4), np.ones(2))
     assert found == pytest.approx([(0.25 + 1.0) / 2] * 2)
+
+
+def test_what_a_second_look_saw_counts_twice():
+    both = [*candidates([A, A]), replace(candidates([FAR])[0], response=2, look=1)]
+    found = AcsFusion(HEADS).qualities(both, evidence([1.0, 1.0, 1.0]), (300, 300))
+    assert found == pytest.approx([0.5, 0.5, 0.5])
 
 
 corner = st.integers(0, 50)

@@ -24,7 +24,7 @@ class Noting:
 def test_a_question_is_one_call_with_all_that_it_says(result, deadline, expected):
     grounder = Noting(result)
     sampling = SamplingConfig(3, auto=True)
-    question = Question(("key", "mug"), sampling, True, 0.5, 3, deadline, True)
+    question = Question(("key", "mug"), sampling, True, 0.5, 3, deadline, True, True)
     stop, stage = (lambda: False), (lambda name: None)
     assert [r.phrase for r in ask(grounder, IMAGE, question, stop, stage)] == ["key", "mug"]
     ((image, phrases, options),) = grounder.asked
@@ -36,6 +36,7 @@ def test_a_question_is_one_call_with_all_that_it_says(result, deadline, expected
         "min_votes": 3,
         "deadline_ms": expected,
         "with_attention": True,
+        "second_look": True,
         "should_stop": stop,
         "on_stage": stage,
     }

@@ -10,7 +10,7 @@ from acs_core.assets import resolve_model
 from acs_core.lvlm import load_lvlm
 from acs_core.selection import selector_names
 from acs_eval.storage import load
-from training import cli, collect, evaluate_latency
+from training import cli, collect, evaluate_latency, evaluate_second
 from training import evaluate as module
 from training.coco import read_coco
 from training.errors import DataError
@@ -124,6 +124,32 @@ def test_the_plan_names_the_collections_and_asks_nothing(first, tmp_path):
     assert done.output.count("complete: ") == 9 and str(tmp_path) not in done.output
     done = runner.invoke(cli.app, [*arguments, "--plan", "--step", "consuming"])
     assert done.output.count("to be collected: ") == 9
+
+
+def test_second_looks_add_a_run_for_small_objects_and_are_kept(first, monkeypatch):
+    arguments, _, folder = first
+    twice = [*arguments, "--second-look", "acs-fusion", "--second-look", "first-valid"]
+    done = runner.invoke(cli.app, [*twice, "--out", str(folder / "twice")])
+    assert done.exit_code == 0, done.output
+    assert "first-valid: no second look" in " ".join(done.output.split())
+    small, *rest = load(folder / "twice" / "evaluation.json.gz").groups
+    before, *others = load(folder / "out" / "evaluation.json.gz").groups
+    added = [r for r in small.runs if r not in before.runs]
+    assert {(r.method, r.temperature, r.samples) for r in added} == {
+        ("acs-fusion + second look", t, 2) for t in (0.5, 1.0)
+    }
+    assert rest == others and len(small.runs) == len(before.runs) + 2
+    assert list((folder / "work" / "collections").glob("*second-look*"))
+    monkeypatch.setattr(collect, "ask", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(evaluate_second, "joined_calls", lambda *_: pytest.fail("judged again"))
+    done = runner.invoke(cli.app, [*twice, "--out", str(folder / "twice again")])
+    assert done.exit_code == 0, done.output
+    assert load(folder / "twice again" / "evaluation.json.gz").groups[0] == small
+
+
+def test_an_unknown_selector_for_second_looks_is_a_usage_error(first):
+    done = runner.invoke(cli.app, [*first[0], "--second-look", "acs-fancy"])
+    assert done.exit_code == 2 and "unknown selector" in " ".join(done.output.split())
 
 
 def test_latency_is_measured_where_it_is_asked_for(first, monkeypatch):

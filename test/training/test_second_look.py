@@ -1,0 +1,126 @@
+"""Second looks offline, with an embedded model: the same answers as at run time."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny_parts import some_pairs
+
+from acs_core.assets import resolve_model
+from acs_core.grounder import Grounder
+from acs_core.judging import judge_for
+from acs_core.lvlm import load_lvlm
+from acs_core.second_look import SecondLook
+from acs_core.types import SamplingConfig
+from training.collect import CollectConfig, collect
+from training.errors import DataError
+from training.evaluate_cache import collection_name
+from training.offline_choice import calls
+from training.second_look import joined_calls, second_job, windows_of
+from training.store import read_manifest, read_responses, read_store
+
+FIRST = CollectConfig(samples=4, temperature=0.5, max_new_tokens=64, seed=11)
+LOOK = SecondLook(samples=2)
+
+
+@pytest.fixture(scope="module")
+def lvlm():
+    return load_lvlm(resolve_model("tiny-internvl"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def judge(lvlm):
+    return judge_for(lvlm, "acs-fusion")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return some_pairs(tmp_path_factory.mktemp("world"), "test", 6)
+
+
+def asked(lvlm, pairs, folder, config=FIRST):
+    collect(lvlm, pairs, folder, config)
+    return list(calls(read_store(folder), True, read_responses(folder)))
+
+
+@pytest.fixture(scope="module")
+def first(lvlm, pairs, tmp_path_factory):
+    return asked(lvlm, pairs, tmp_path_factory.mktemp("first"))
+
+
+@pytest.fixture(scope="module")
+def windows(first, judge):
+    found = windows_of(first, judge, LOOK)
+    assert len(found) >= 2
+    return found
+
+
+@pytest.fixture(scope="module")
+def job(pairs, windows):
+    return second_job(pairs, windows, FIRST, LOOK)
+
+
+@pytest.fixture(scope="module")
+def folder(lvlm, job, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("second")
+    collect(lvlm, job.pairs, folder, job.config)
+    return folder
+
+
+def test_a_pair_within_a_window_asks_about_the_enlarged_part(pairs, job, windows):
+    number = min(windows)
+    pair, whole = job.pairs[0], pairs[number]
+    assert (pair.key, pair.window) == (whole.key, windows[number])
+    np.testing.assert_array_equal(pair.read(), windows[number].enlarged(whole.read()))
+    back = windows[number].to_picture(pair.truth[0])
+    assert back.as_tuple() == pytest.approx(whole.truth[0].as_tuple())
+
+
+def test_offline_and_at_run_time_the_same(lvlm, judge, pairs, windows, tmp_path):
+    pair = pairs[min(windows)]
+    first = asked(lvlm, [pair], tmp_path / "first")
+    found = windows_of(first, judge, LOOK)
+    job = second_job([pair], found, FIRST, LOOK)
+    (call,) = joined_calls(first, asked(lvlm, job.pairs, tmp_path / "second", job.config), found)
+    assert {c.look for c in call.candidates} == {0, 1} and len(call.responses) == 6
+
+    sampling = SamplingConfig(4, 0.5, max_new_tokens=64, seed=FIRST.seed)
+    grounder = Grounder(lvlm, judge.selector, judge.calibration)
+    result = grounder.ground(pair.read(), pair.category, sampling=sampling, second_look=LOOK)
+    assert result.window.as_tuple() == pytest.approx(found[0].box.as_tuple())
+    assert [r.text for r in call.responses] == [r.text for r in result.responses]
+    for offline, online in zip(call.candidates, result.candidates, strict=True):
+        assert (offline.response, offline.order, offline.look) == (online.response, online.order, online.look)
+        assert offline.box.as_tuple() == pytest.approx(online.box.as_tuple())
+    chosen = judge.choose(call.candidates, call.responses, call.evidence, call.image_size)
+    assert chosen.detections[0].box.as_tuple() == pytest.approx(result.best.box.as_tuple(), abs=1e-3)
+    assert chosen.detections[0].score == pytest.approx(result.best.score, abs=1e-3)
+
+
+def test_the_calls_of_both_looks(first, windows, folder):
+    second = list(calls(read_store(folder), True, read_responses(folder)))
+    both = list(joined_calls(first, second, windows))
+    assert [c.pair for c in both] == [c.pair for c in first]
+    for one, two in zip(first, both, strict=True):
+        assert two.candidates[: len(one.candidates)] == one.candidates
+        assert len(two.responses) == len(one.responses) + 2 * (one.pair in windows)
+        assert len(two.index) == len(two.candidates) == len(two.evidence.entropy)
+        assert not one.candidates or len(two.evidence.maps) == len(two.candidates)
+        added = len(two.index) - len(one.index)
+        assert two.index.tolist() == [*one.index.tolist(), *[-1] * added] and (one.pair in windows or not added)
+
+
+def test_a_collection_of_windows_says_so_and_is_resumed(lvlm, job, folder):
+    manifest = read_manifest(folder)
+    assert manifest["windows"] == [[round(v, 3) for v in p.window.box.as_tuple()] for p in job.pairs]
+    assert "-second-look-" in collection_name(manifest)
+    assert collect(lvlm, job.pairs, folder, job.config).collected == 0
+    window = job.pairs[0].window
+    other = replace(job.pairs[0], window=replace(window, box=replace(window.box, x1=window.box.x1 + 1)))
+    with pytest.raises(DataError, match="windows"):
+        collect(lvlm, [other, *job.pairs[1:]], folder, job.config)
+
+
+def test_nothing_is_looked_at_again_without_a_box(first, judge):
+    none = [replace(call, candidates=(), image_size=None) for call in first]
+    assert windows_of(none, judge, LOOK) == {}
