@@ -13,7 +13,7 @@ unexport RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 export FASTDDS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds_profile.xml
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: help env demo test lint bench format clean
+.PHONY: help env demo test lint fuzz audit bench format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,6 +33,17 @@ lint: env ## check style and types
 	@$(RUN)/ruff format --check .
 	@$(RUN)/mypy
 
+fuzz: env ## throw generated bad input at every way in (ARGS="--target parser --cases 1000000" are passed on)
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check -r requirements/fuzz.txt \
+		|| echo "fuzz: no atheris for this Python, cases are drawn at random"
+	@$(RUN)/python -m fuzz $(ARGS)
+
+AUDIT := $(VENV)-audit
+audit: env ## ask PyPI's advisory database about every pinned wheel
+	@[ -x $(AUDIT)/bin/pip-audit ] || { $(RUN)/python -m venv $(AUDIT) && \
+		$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/audit.txt; }
+	@$(RUN)/python tools/audit.py $(AUDIT)/bin/pip-audit || [ $$? -eq 3 ] # 3: no answer; it has said so
+
 BENCH := $(RUN)/acs-bench
 FOUND := docs/benchmarks
 bench: env ## measure this machine anew into docs/benchmarks (about 15 minutes; leave the machine alone meanwhile)
@@ -51,6 +62,6 @@ format: env ## apply the style
 	@$(RUN)/ruff format .
 
 clean: ## remove the environment and everything the commands wrote
-	[ ! -d $(VENV)/.acs ] || rm -rf $(VENV)
+	[ ! -d $(VENV)/.acs ] || rm -rf $(VENV) $(VENV)-audit
 	rm -rf build install log demo_output runs work world *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from acs_core.errors import ModelError
 from acs_core.heads import HeadFile
-from acs_core.identity import ModelLike
+from acs_core.identity import MAX_NAME, ModelLike
 from acs_core.jsonfile import read_object
+from acs_core.shipped import check_shipped
 
-ASSETS = Path(__file__).resolve().parent / "assets"
+ASSETS: Path = Path(__file__).resolve().parent / "assets"
 BUILT_FILE, BUILT_VERSION = "acs.json", 1
 
 
@@ -45,8 +46,10 @@ def built_for(folder: Path) -> BuiltFor | None:
     except ValueError as error:
         raise ModelError(f"{file}: {error}. Build the folder again with `acs-train build`") from error
     model, revision = data.get("model"), data.get("revision")
-    if not isinstance(model, str) or not model or not isinstance(revision, str | None):
+    if not isinstance(model, str) or not _is_name(model) or not isinstance(revision, str | None):
         raise ModelError(f'{file}: fields "model" and "revision" must be a name and a commit or null')
+    if revision is not None and not _is_name(revision):
+        raise ModelError(f'{file}: field "revision" must be a commit or null')
     return BuiltFor(model, revision)
 
 
@@ -76,7 +79,7 @@ def asset_for(lvlm: ModelLike, file_name: str, root: Path = ASSETS) -> Path | No
     another name with the same family and attention shape (a fine-tuned or renamed copy).
 
     Raises:
-        HeadFileError: a shipped head file is damaged.
+        HeadFileError, ModelError: a shipped file is damaged.
     """
     own = Path(lvlm.name) / file_name
     if own.is_file():
@@ -92,7 +95,14 @@ def asset_for(lvlm: ModelLike, file_name: str, root: Path = ASSETS) -> Path | No
         if shape != (lvlm.family, lvlm.num_layers, lvlm.num_heads):
             continue
         if identity.same_name(lvlm):
+            check_shipped(wanted, root)
             return wanted
         if file.kind == "layers" and file_name == "heads.json":
             same_shape = wanted
+    if same_shape is not None:
+        check_shipped(same_shape, root)
     return same_shape
+
+
+def _is_name(text: str) -> bool:
+    return 1 <= len(text) <= MAX_NAME and text.isprintable()

@@ -54,7 +54,8 @@ class Box:
             return None
         x1, x2 = max(0.0, self.x1), min(float(width), self.x2)
         y1, y2 = max(0.0, self.y1), min(float(height), self.y2)
-        return Box(x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
+        part = Box(x1, y1, x2, y2)
+        return part if x2 > x1 and y2 > y1 and part.area > 0 else None  # the area of tiny sides can be 0
 
     def iou(self, other: Box) -> float:
         """Intersection over union with ``other``, in [0, 1]."""

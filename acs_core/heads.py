@@ -117,7 +117,7 @@ class HeadFile:
             tuple(_head(entry, f"heads.{c}[{i}]") for i, entry in enumerate(_list(table[c], f"heads.{c}", limit)))
             for c in COORDINATES
         )
-        return cls(identity, kind if isinstance(kind, str) else repr(kind), heads, layers, made_by)
+        return cls(identity, kind if isinstance(kind, str) else shorten(kind), heads, layers, made_by)
 
     def to_dict(self) -> dict[str, Any]:
         """The file as JSON values. Kind "layers" is written without its heads: the layers say it all."""

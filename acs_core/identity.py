@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
+from acs_core.jsonfile import shorten
+
 log = logging.getLogger(__name__)
 
 MAX_COUNT = 512  # layers, or heads per layer: far above any LVLM, small enough that no file can ask for gigabytes
+MAX_NAME = 500  # characters of a model's name or revision: they are repeated in messages and logs
 FINGERPRINT_DIGITS = 16
 
 
@@ -66,18 +69,20 @@ class ModelIdentity:
         texts = {}
         for key in ("model", "family"):
             value = data.get(key)
-            if not isinstance(value, str) or not value:
-                raise ValueError(f'field "{key}" must be a non-empty string, got {value!r}')
+            if not isinstance(value, str) or not value or len(value) > MAX_NAME or not value.isprintable():
+                raise ValueError(f'field "{key}" must be a name of 1 to {MAX_NAME} characters, got {shorten(value)}')
             texts[key] = value
         counts = {}
         for key in ("num_layers", "num_heads"):
             value = data.get(key)
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_COUNT:
-                raise ValueError(f'field "{key}" must be a whole number from 1 to {MAX_COUNT}, got {value!r}')
+                raise ValueError(f'field "{key}" must be a whole number from 1 to {MAX_COUNT}, got {shorten(value)}')
             counts[key] = value
         revision = data.get("revision")
-        if revision is not None and not isinstance(revision, str):
-            raise ValueError(f'field "revision" must be a string or null, got {revision!r}')
+        if revision is not None and not (
+            isinstance(revision, str) and len(revision) <= MAX_NAME and revision.isprintable()
+        ):
+            raise ValueError(f'field "revision" must be a string or null, got {shorten(revision)}')
         return cls(texts["model"], texts["family"], counts["num_layers"], counts["num_heads"], revision)
 
     def to_dict(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def parse_object(raw: bytes, schema_version: int) -> dict[str, Any]:
         raise ValueError(f"it must hold one JSON object, not a {type(data).__name__}")
     found = data.get("schema_version")
     if found != schema_version or isinstance(found, bool):
-        raise ValueError(f'field "schema_version" is {found!r}, this version of acs reads {schema_version}')
+        raise ValueError(f'field "schema_version" is {shorten(found)}, this version of acs reads {schema_version}')
     return data
 
 
@@ -65,8 +65,11 @@ def number(data: Mapping[str, Any], key: str, where: str = "") -> float:
 
 
 def shorten(value: object, limit: int = 60) -> str:
-    """``repr(value)``, cut for an error message."""
-    text = repr(value)
+    """``repr(value)``, cut for an error message: what is quoted may be of any length and depth."""
+    try:
+        text = repr(value[: limit + 1] if isinstance(value, str) else value)
+    except RecursionError:
+        text = f"a {type(value).__name__}, nested too deeply"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -20,9 +20,11 @@ from torch import nn
 
 from acs_core.errors import RegressorError
 from acs_core.identity import ModelIdentity, ModelLike
+from acs_core.jsonfile import shorten
 
 SCHEMA_VERSION = 1
 MAX_FILE_BYTES = 256 * 2**20
+STORED_TYPES = ("F16", "BF16", "F32", "F64", "I64")  # I64: how many batches a normalisation has seen
 INPUT_TRANSFORMS = ("raw", "cells", "log_cells")
 
 
@@ -181,15 +183,19 @@ def load_regressor(
     path = Path(path)
     advice = "Train one with `acs-train build`, or pass another with regressor=..."
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ValueError(f"it is larger than {MAX_FILE_BYTES >> 20} MiB, which no regressor needs")
         with safe_open(str(path), framework="pt", device="cpu") as file:
             info = _info((file.metadata() or {}).get("acs_regressor"))
-            tensors = {name: file.get_tensor(name).to(torch.float32) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: _weight(file, name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise RegressorError(f"regressor {path} cannot be read: {error.strerror or error}. {advice}") from error
     except SafetensorError as error:
-        raise RegressorError(f"regressor {path} is damaged or no safetensors file ({error}). {advice}") from error
+        raise RegressorError(
+            f"regressor {path} is damaged or no safetensors file ({str(error)[:200]}). {advice}"
+        ) from error
     except ValueError as error:
         raise RegressorError(f"regressor {path}: {error}. {advice}") from error
     if lvlm is not None:
@@ -206,6 +212,13 @@ def load_regressor(
     return model.to(device).eval(), info
 
 
+def _weight(file: Any, name: str) -> torch.Tensor:
+    kind = file.get_slice(name).get_dtype()
+    if kind not in STORED_TYPES:
+        raise ValueError(f"the weight {shorten(name)} is of type {kind}, not one of {', '.join(STORED_TYPES)}")
+    return file.get_tensor(name).to(torch.float32)
+
+
 def _check_tensors(path: Path, found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
     for name, value in wanted.items():
         if name not in found:
@@ -219,7 +232,7 @@ def _check_tensors(path: Path, found: dict[str, torch.Tensor], wanted: dict[str,
             raise RegressorError(f"regressor {path}: the weight {name} holds values that are not finite")
     extra = sorted(set(found) - set(wanted))
     if extra:
-        raise RegressorError(f"regressor {path}: unknown weight {extra[0]}")
+        raise RegressorError(f"regressor {path}: unknown weight {shorten(extra[0])}")
 
 
 def _info(text: str | None) -> RegressorInfo:
@@ -238,10 +251,10 @@ def _info(text: str | None) -> RegressorInfo:
         or len(size) != 2
         or not all(isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= 256 for v in size)
     ):
-        raise ValueError(f'field "map_size" must be two whole numbers from 1 to 256, got {size!r}')
+        raise ValueError(f'field "map_size" must be two whole numbers from 1 to 256, got {shorten(size)}')
     transform = data.get("input_transform")
     if transform not in INPUT_TRANSFORMS:
-        raise ValueError(f'field "input_transform" must be one of {INPUT_TRANSFORMS}, got {transform!r}')
+        raise ValueError(f'field "input_transform" must be one of {INPUT_TRANSFORMS}, got {shorten(transform)}')
     made_by = data.get("made_by", "")
     if not isinstance(made_by, str):
         raise ValueError('field "made_by" must be a string')

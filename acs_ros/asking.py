@@ -23,6 +23,8 @@ from acs_ros.parameters import Settings
 from acs_ros.queries import clean_queries, split_text
 from acs_ros.worker import NewestJobWorker
 
+MAX_DESCRIPTION = 2000  # characters
+
 
 class Asker:
     """Asks one grounder. Every method but :meth:`release` and :meth:`close` returns at once.
@@ -212,7 +214,8 @@ class Asker:
         self._ledger.work_began()
         try:
             frame = self._outlet.complete(frame)
-            image = frame.rgb(self._settings().max_image_pixels)
+            settings = self._settings()
+            image = frame.rgb(settings.max_image_pixels, settings.accept_tiff)
             results = ask(grounder, image, question, should_stop, on_stage)
             if frame.depth is None:
                 frame = self._outlet.complete(frame)  # the depth image may have come after its picture
@@ -248,4 +251,6 @@ class Asker:
 
 def describe(error: BaseException) -> str:
     """One line for a person: our own errors speak for themselves, others need their type."""
-    return str(error) if isinstance(error, AcsError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, AcsError) else f"{type(error).__name__}: {error}"
+    # Neither logs nor messages take a lone surrogate, which a file name may hold; nor should they take a megabyte.
+    return text[:MAX_DESCRIPTION].encode("utf-8", "backslashreplace").decode()

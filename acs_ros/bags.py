@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
-from rosbags.rosbag2.errors import ReaderError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -150,17 +149,23 @@ def read_bag(folder: Path, image_topic: str = IMAGE_TOPIC, truth_topic: str = TR
                 has = ", ".join(f"{t} ({m})" for t, m in topics.items()) or "nothing"
                 raise BagError(f"{folder} has no sensor_msgs/Image on {image_topic}; it has {has}")
             truths: dict[int, tuple[tuple[str, Box], ...]] = {}
-            for _, _, raw in bag.messages([c for c in bag.connections if c.topic == truth_topic]):
+            known = [c for c in bag.connections if c.topic == truth_topic]
+            for _, _, raw in bag.messages(known) if known else ():  # without connections, rosbags gives all messages
                 found = deserialize_message(raw, Detection2DArray)
                 truths[stamp_ns(found.header)] = tuple(_truth(found))
             for _, _, raw in bag.messages([c for c in bag.connections if c.topic == image_topic]):
                 msg = deserialize_message(raw, Image)
                 at = stamp_ns(msg.header)
+                if not 0 <= at // 1_000_000_000 < 2**31:
+                    raise BagError(f"an image on {image_topic} of {folder} has a stamp that is no time: {at} ns")
                 yield BagFrame(at, image_to_rgb(msg), truths.get(at, ()), msg.header.frame_id)
-    except (ReaderError, OSError) as error:
-        raise BagError(f"cannot read the bag {folder}: {error}") from error
     except ImageError as error:
         raise BagError(f"an image on {image_topic} of {folder} cannot be used: {error}") from error
+    except BagError:
+        raise
+    except Exception as error:  # of a broken bag: rosbags, its decoders and those of the messages raise their own
+        problem = f"{type(error).__name__} {error}".strip()[:500]
+        raise BagError(f"cannot read the bag {folder}: {problem}") from error
 
 
 def _truth(msg: Detection2DArray) -> Iterator[tuple[str, Box]]:

@@ -14,14 +14,14 @@ from vision_msgs.msg import VisionInfo
 
 from acs_core.types import GroundingResult
 from acs_ros.asking import Asker
-from acs_ros.cameras import LOG_PERIOD_S, Camera
+from acs_ros.cameras import Camera
 from acs_ros.frames import Frame
 from acs_ros.ledger import Ledger
 from acs_ros.outlet import Answer
 from acs_ros.outputs import Composed
 from acs_ros.parameters import Settings
 from acs_ros.qos import LATCHED
-from acs_ros.reporter import Reporter
+from acs_ros.reporter import LOG_PERIOD_S, Reporter
 
 
 class CameraSet:
@@ -88,7 +88,7 @@ class CameraSet:
         with self._lock:
             found = self._cameras.get(camera)
         if found is None:
-            return f"there is no camera {camera!r}"
+            return f"there is no camera {camera[:40]!r}"
         facts = self._ledger.facts()
         if facts.image_qos_problem:
             return facts.image_qos_problem

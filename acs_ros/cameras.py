@@ -13,6 +13,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from acs_core.errors import ImageError
+from acs_core.image import check_image
 from acs_ros.bags import stamp_ns
 from acs_ros.frames import Frame
 from acs_ros.ledger import Ledger
@@ -21,12 +22,11 @@ from acs_ros.outputs import CameraOutputs, Composed
 from acs_ros.parameter_table import COMPRESSED
 from acs_ros.parameters import Settings
 from acs_ros.qos import NEWEST, OVERRIDABLE, sensor
-from acs_ros.reporter import Reporter
+from acs_ros.reporter import LOG_PERIOD_S, Reporter
 from acs_ros.stamps import StampWatch
 from acs_ros.tracking import BoxTracker, Seen
 
 DEPTH_KEPT = 15  # depth images that wait for their picture: half a second at 30 Hz
-LOG_PERIOD_S = 5.0  # a stream of bad frames writes one line per this many seconds
 
 
 class Camera:
@@ -169,7 +169,9 @@ class Camera:
     def _track(self, frame: Frame, tracker: BoxTracker) -> None:
         settings = self._settings()
         tracker.half_life, tracker.min_score = settings.track_half_life, settings.track_min_score
-        tracks = tracker.take_frame(stamp_ns(frame.header) / 1e9, frame.rgb(settings.max_image_pixels))
+        # Checked as the model will: what it cannot take, the tracker cannot either.
+        image = check_image(frame.rgb(settings.max_image_pixels, settings.accept_tiff))
+        tracks = tracker.take_frame(stamp_ns(frame.header) / 1e9, image)
         if self.outputs.tracks is not None and self.listening:
             self.outputs.tracks.publish(self.outputs.tracks_message(frame.header, tracks))
 

@@ -19,6 +19,7 @@ MIN_VALID = 0.2  # share of these pixels that must have a depth
 SPREAD = 3.0  # times the median absolute deviation: what is farther off is not the object
 MIN_SPREAD = 0.02  # of the distance: a flat object has no deviation at all
 MIN_THICKNESS = 0.01  # metres
+COEFFICIENTS = (0, 4, 5, 8, 12, 14)  # how many distortion coefficients OpenCV's models have
 
 
 class DepthError(Exception):
@@ -52,16 +53,21 @@ class Pinhole:
         """The camera of ``info`` for images of (width, height) ``size``, which may be scaled ones.
 
         Raises:
-            DepthError: the camera info has no focal length or size.
+            DepthError: the camera info has no focal length or size, or a distortion that is none.
         """
         k = [float(v) for v in info.k]
         p = [float(v) for v in info.p]
         fx, fy, cx, cy = (p[0], p[5], p[2], p[6]) if rectified and p[0] > 0 else (k[0], k[4], k[2], k[5])
-        if fx <= 0 or fy <= 0 or info.width <= 0 or info.height <= 0:
+        if not (fx > 0 and fy > 0 and np.isfinite([fx, fy, cx, cy]).all()) or info.width <= 0 or info.height <= 0:
             raise DepthError("the camera info has no focal length or size: calibrate the camera, or fix its driver")
         sx, sy = size[0] / info.width, size[1] / info.height
         distortion = () if rectified else tuple(float(v) for v in info.d)
         fisheye = info.distortion_model == "equidistant"
+        if len(distortion) not in ((0, 4) if fisheye else COEFFICIENTS) or not np.isfinite(distortion).all():
+            raise DepthError(
+                f"the camera info has {len(distortion)} distortion coefficients for the model "
+                f"{info.distortion_model[:40]!r}, or one that is no number: calibrate the camera, or fix its driver"
+            )
         return cls(fx * sx, fy * sy, cx * sx, cy * sy, size, distortion, fisheye)
 
     def ray(self, x: float, y: float) -> tuple[float, float]:
@@ -125,6 +131,8 @@ def box_in_space(box: Box, depth: np.ndarray, camera: Pinhole) -> SpaceBox:
     (x1, y1), (x2, y2) = camera.ray(box.x1, box.y1), camera.ray(box.x2, box.y2)
     x, y = camera.ray(cx, cy)
     size = (abs(x2 - x1) * z, abs(y2 - y1) * z, max(MIN_THICKNESS, float(high - low)))
+    if not np.isfinite([x * z, y * z, z, *size]).all():
+        raise DepthError("the camera info and the depth give no place in space: calibrate the camera")
     return SpaceBox((x * z, y * z, z), size, values.size / seen.size)
 
 

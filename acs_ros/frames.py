@@ -11,10 +11,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from acs_core.errors import ImageError
-from acs_core.image import MAX_PIXELS
+from acs_core.image import MAX_PIXELS, open_picture
 from acs_ros.image_conversion import check_image, image_to_rgb
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")  # what image_transport and its plugins send, and no decoder beyond
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # what image_transport and its plugins send, and no decoder beyond
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Frame:
         else:
             check_image(self.msg, max_pixels)
 
-    def rgb(self, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-        """Decode to a new (H, W, 3) uint8 RGB array.
+    def rgb(self, max_pixels: int = MAX_PIXELS, tiff: bool = False) -> np.ndarray:
+        """Decode to a new (H, W, 3) uint8 RGB array; TIFF only with ``tiff``.
 
         Raises:
             ImageError: the frame cannot be used.
         """
         if isinstance(self.msg, CompressedImage):
-            return decode_compressed(self.msg, max_pixels)
+            return decode_compressed(self.msg, max_pixels, tiff)
         return image_to_rgb(self.msg, max_pixels)
 
     def with_depth(self, depth: Image | None, info: CameraInfo | None) -> Frame:
@@ -60,29 +60,28 @@ class Frame:
         return replace(self, depth=depth, info=info)
 
 
-def decode_compressed(msg: CompressedImage, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decode a compressed picture to (H, W, 3) uint8 RGB. 16-bit grey keeps its high byte, alpha is ignored.
+def decode_compressed(msg: CompressedImage, max_pixels: int = MAX_PIXELS, tiff: bool = False) -> np.ndarray:
+    """Decode a compressed picture to (H, W, 3) uint8 RGB. 16-bit grey keeps its high byte, alpha is ignored. TIFF only
+    with ``tiff``: the library that reads it writes a line to stderr for each broken one.
 
     Raises:
         ImageError: unknown format, broken or cut short, or more than ``max_pixels`` pixels.
     """
+    formats = (*FORMATS, "TIFF") if tiff else FORMATS
     name = f"compressed image ({msg.format[:40]!r}, {len(msg.data)} bytes)"
     if "compressedDepth" in msg.format:
         raise ImageError(f"{name} is a depth image, not a colour one")
     try:
-        with PIL.Image.open(io.BytesIO(bytes(msg.data)), formats=FORMATS) as picture:
-            pixels = picture.width * picture.height
-            if pixels > max_pixels:  # before decoding: a small message can claim a huge picture
-                raise ImageError(
-                    f"{name} has {picture.width} x {picture.height} = {pixels:,} pixels, the limit is {max_pixels:,}"
-                )
+        with open_picture(bytes(msg.data), max_pixels, formats) as picture:
             if picture.mode.startswith("I"):
                 grey = (np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8)
                 return np.repeat(grey[:, :, None], 3, axis=2)
             return np.array(picture.convert("RGB"))
+    except ImageError as error:
+        raise ImageError(f"{name} cannot be used: {error}") from error
     except PIL.UnidentifiedImageError as error:
-        raise ImageError(f"{name} is no picture of a known format ({', '.join(FORMATS)})") from error
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise ImageError(f"{name} is no picture of a known format ({', '.join(formats)})") from error
+    except Exception as error:  # of a broken picture: each decoder raises its own
         raise ImageError(f"{name} cannot be decoded: {error}") from error
 
 

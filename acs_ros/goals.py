@@ -19,6 +19,7 @@ from acs_ros.camera_set import CameraSet
 from acs_ros.ground_goal import ABORTED, CANCELED, Feedback, GroundGoal
 from acs_ros.ledger import Ledger
 from acs_ros.parameters import Settings
+from acs_ros.reporter import LOG_PERIOD_S
 
 
 class GroundServer:
@@ -49,8 +50,8 @@ class GroundServer:
             return len(self._open)
 
     def log(self, text: str) -> None:
-        """Tell a person."""
-        self._node.get_logger().warning(text)
+        """Tell a person, who is spared a flood of it."""
+        self._node.get_logger().warning(text, throttle_duration_sec=LOG_PERIOD_S)
 
     def close(self, reason: str) -> None:
         """Abort what waits or runs."""
@@ -78,7 +79,11 @@ class GroundServer:
             full = len(self._open) >= self.settings().max_goals
             if not full:
                 self._open.append(goal)
-        problem = f"{self.settings().max_goals} goals wait already (max_goals)" if full else self._problem(goal)
+        problem = (
+            f"{self.settings().max_goals} goals wait already (max_goals)"
+            if full
+            else goal_problem(goal, self.settings())
+        )
         if not problem:
             problem = self._begin(goal)
         if problem:
@@ -98,26 +103,6 @@ class GroundServer:
         goal.end_after(wait, lambda: f"no image came within {wait:g} s: {self.outlet.why_no_image(goal.camera)}")
         return self.asker.take_goal(goal, has_picture=False)
 
-    def _problem(self, goal: GroundGoal) -> str:
-        """Why the goal cannot be taken, or an empty string."""
-        request, settings = goal.request, self.settings()
-        try:
-            clean_phrase(request.phrase, settings.max_phrase_chars)
-            if goal.picture is not None:
-                goal.picture.check(settings.max_image_pixels)
-        except AcsError as error:
-            return str(error)
-        if goal.camera not in settings.camera_names:
-            known = ", ".join(map(repr, settings.camera_names))
-            return f"there is no camera {goal.camera!r}: the parameter cameras names {known}"
-        if not (math.isfinite(request.deadline) and request.deadline >= 0):
-            return f"deadline must be 0 (none) or more seconds, got {request.deadline}"
-        if not (math.isfinite(request.min_score) and request.min_score <= 1):
-            return f"min_score must be at most 1 (negative: the node's own), got {request.min_score}"
-        if request.samples > 256:
-            return f"samples must be at most 256 (0: the node's own), got {request.samples}"
-        return ""
-
     def _cancel(self, handle: Any) -> CancelResponse:
         with self._lock:
             goal = next((g for g in self._open if g.is_for(handle)), None)
@@ -127,3 +112,24 @@ class GroundServer:
         # Not only asked to stop: a model that does not look up must not keep the client waiting.
         goal.finish(CANCELED, "canceled")
         return CancelResponse.ACCEPT
+
+
+def goal_problem(goal: GroundGoal, settings: Settings) -> str:
+    """Why the goal cannot be taken, or an empty string."""
+    request = goal.request
+    try:
+        clean_phrase(request.phrase, settings.max_phrase_chars)
+        if goal.picture is not None:
+            goal.picture.check(settings.max_image_pixels)
+    except AcsError as error:
+        return str(error)
+    if goal.camera not in settings.camera_names:
+        known = ", ".join(map(repr, settings.camera_names))
+        return f"there is no camera {goal.camera[:40]!r}: the parameter cameras names {known}"
+    if not (math.isfinite(request.deadline) and request.deadline >= 0):
+        return f"deadline must be 0 (none) or more seconds, got {request.deadline}"
+    if not (math.isfinite(request.min_score) and request.min_score <= 1):
+        return f"min_score must be at most 1 (negative: the node's own), got {request.min_score}"
+    if request.samples > 256:
+        return f"samples must be at most 256 (0: the node's own), got {request.samples}"
+    return ""

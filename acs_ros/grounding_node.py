@@ -24,7 +24,6 @@ from std_msgs.msg import String
 from acs_core.errors import AcsError, Cancelled, PhraseError
 from acs_ros.asking import Asker, describe
 from acs_ros.camera_set import CameraSet
-from acs_ros.cameras import LOG_PERIOD_S
 from acs_ros.goals import GroundServer
 from acs_ros.grounder_source import GrounderLoader, load_grounder
 from acs_ros.ledger import Ledger
@@ -33,7 +32,7 @@ from acs_ros.memory import resident_bytes
 from acs_ros.parameters import change_problem, declare_parameters, read_settings, widen_integers
 from acs_ros.qos import OVERRIDABLE, reliable
 from acs_ros.queries import show_queries, split_text
-from acs_ros.reporter import Reporter
+from acs_ros.reporter import LOG_PERIOD_S, Reporter
 from acs_ros.services import QueryServices
 from acs_ros.transitions import never_silent
 
@@ -202,13 +201,13 @@ class GroundingNode(LifecycleNodeMixin, Node):
 
     def _on_query(self, msg: String) -> None:
         try:
-            self._set_queries(split_text(msg.data))
+            self._set_queries(msg.data)
         except PhraseError:
             return  # noted and logged already; a topic cannot answer
 
-    def _set_queries(self, phrases: list[str]) -> None:
+    def _set_queries(self, wanted: str | list[str]) -> None:
         try:
-            changed = self.asker.set_queries(phrases)
+            changed = self.asker.set_queries(split_text(wanted) if isinstance(wanted, str) else wanted)
         except PhraseError as error:
             self.ledger.count("rejected_queries")
             self.ledger.note(last_query_problem=str(error))
@@ -218,7 +217,8 @@ class GroundingNode(LifecycleNodeMixin, Node):
             self.ledger.note(last_query_problem="")
             if changed:
                 asked = show_queries(self.asker.queries)
-                self.get_logger().info(f"asking for {asked}" if asked else "the query was emptied")
+                said = f"asking for {asked}" if asked else "the query was emptied"
+                self.get_logger().info(said, throttle_duration_sec=LOG_PERIOD_S)
         finally:
             self.reporter.publish()
 

@@ -141,8 +141,8 @@ def image_to_rgb(msg: ImageLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     height, width, step = int(msg.height), int(msg.width), int(msg.step)
     rows, row_bytes = height * layout.rows[0] // layout.rows[1], width * layout.channels * layout.depth
     raw = np.frombuffer(memoryview(msg.data).cast("B"), dtype=np.uint8)
-    padded = raw if len(raw) == step * rows else np.pad(raw, (0, step * rows - len(raw)))
-    plane = padded.reshape(rows, step)[:, :row_bytes]  # (rows, width * channels * depth)
+    # A view, not padded to step * rows: a picture of one row may claim a step of gigabytes.
+    plane = np.ndarray((rows, row_bytes), np.uint8, raw, strides=(step, 1))  # (rows, width * channels * depth)
     if layout.depth == 2:
         # The high byte of each value: first when big-endian, second when little-endian.
         plane = plane[:, (0 if msg.is_bigendian else 1) :: 2]

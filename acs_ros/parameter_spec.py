@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from acs_core.jsonfile import shorten
+
 TYPE_NAMES = {str: "string", int: "integer", float: "double", bool: "bool"}
 
 
@@ -31,15 +33,15 @@ class Spec:
         """What is wrong with ``value``, or an empty string."""
         wanted = type(self.default)
         if type(value) is not wanted and not (wanted is float and type(value) is int):
-            return f"{self.name} must be a {wanted.__name__}, got {value!r}"
+            return f"{self.name} must be a {wanted.__name__}, got {shorten(value)}"
         if self.choices and value not in self.choices:
-            return f"{self.name} must be one of {', '.join(self.choices)}; got {value!r}"
+            return f"{self.name} must be one of {', '.join(self.choices)}; got {shorten(value)}"
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            if not math.isfinite(value):
+            if isinstance(value, float) and not math.isfinite(value):
                 return f"{self.name} must be a finite number, got {value}"
             low, high = self.low, self.high
             if (low is not None and value < low) or (high is not None and value > high):
-                return f"{self.name} must be in [{low:.12g}, {high:.12g}], got {value:.12g}"
+                return f"{self.name} must be in [{low:.12g}, {high:.12g}], got {shorten(value)}"
         return ""
 
     def descriptor(self) -> ParameterDescriptor:

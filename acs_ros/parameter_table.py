@@ -80,6 +80,11 @@ INPUTS = (
         choices=(RAW, COMPRESSED),
     ),
     Spec("max_image_pixels", MAX_PIXELS, "Largest accepted image, in pixels.", 1, MAX_PIXELS),
+    Spec(
+        "accept_tiff",
+        False,
+        "Take compressed images in TIFF too. Its library writes a line of its own to stderr for each broken one.",
+    ),
     Spec("use_depth", False, "Subscribe to ~/depth and ~/camera_info, and publish ~/detections_3d.", live=False),
     Spec("depth_tolerance", 0.05, "Longest time between an image and its depth image, in seconds.", 0.0, 10.0),
     Spec("depth_unit", 0.001, "Metres per unit of a 16UC1 depth image.", 1e-6, 1.0),

@@ -10,9 +10,12 @@ from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from acs_core.jsonfile import shorten
+from acs_core.phrase import MAX_PHRASE_CHARS
 from acs_ros.parameter_spec import Spec
 from acs_ros.parameter_table import SPECS
 
+MAX_CAMERAS = 32  # each has a dozen topics
 _BY_NAME = {spec.name: spec for spec in SPECS}
 
 
@@ -50,6 +53,7 @@ class Settings:
     cameras: str
     image_transport: str
     max_image_pixels: int
+    accept_tiff: bool
     use_depth: bool
     depth_tolerance: float
     depth_unit: float
@@ -131,7 +135,10 @@ def change_problem(changes: Mapping[str, Any], configured: bool) -> str:
 def _problem(spec: Spec, value: Any) -> str:
     problem = spec.problem(value)
     if not problem and spec.name == "cameras":
+        if len(value.split()) > MAX_CAMERAS or len(value) > MAX_CAMERAS * MAX_PHRASE_CHARS:
+            return f"cameras must name at most {MAX_CAMERAS} cameras"
         for camera in value.split():
             if not (camera.isascii() and camera.isidentifier()):  # it becomes a part of topic names
-                return f"cameras: {camera!r} is no name for a topic: letters, digits and _, not beginning with a digit"
+                name = shorten(camera)
+                return f"cameras: {name} is no name for a topic: letters, digits and _, not beginning with a digit"
     return problem

@@ -9,13 +9,21 @@ from acs_core.errors import PhraseError
 from acs_core.phrase import clean_phrase
 from acs_ros.parameters import Settings
 
+GIVEN_PER_QUERY = 10  # phrases that are looked at for each that may be asked: some may be there twice
+MAX_TEXT_CHARS = 1_000_000  # of all phrases together: far more than the highest limits allow to ask
+
 
 def split_text(text: str) -> list[str]:
     """The phrases of a text: separated by semicolons or line ends; blank ones are left out.
 
+    Raises:
+        PhraseError: the text is longer than any that can be asked.
+
     >>> split_text("key; red mug")
     ['key', 'red mug']
     """
+    if len(text) > MAX_TEXT_CHARS:
+        raise PhraseError(f"the query has {len(text)} characters: name the objects in a few words each")
     return [part for part in re.split(r"[;\n]", text) if part.strip()]
 
 
@@ -26,6 +34,8 @@ def clean_queries(phrases: Iterable[str], settings: Settings) -> tuple[str, ...]
         PhraseError: one cannot be asked, or there are more than ``max_queries``; says which.
     """
     given = list(phrases)
+    if len(given) > GIVEN_PER_QUERY * settings.max_queries:  # before the work of cleaning each
+        raise PhraseError(f"{len(given)} phrases are more than max_queries, which is {settings.max_queries}")
     cleaned: list[str] = []
     for number, phrase in enumerate(given, start=1):
         try:

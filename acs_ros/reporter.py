@@ -17,6 +17,8 @@ from acs_ros.ledger import WINDOW_S, Ledger
 from acs_ros.memory import measure_memory
 from acs_ros.parameters import Settings
 
+LOG_PERIOD_S = 5.0  # whatever may come in a flood writes one line of its kind per this many seconds
+
 
 class Reported(Protocol):
     """What is reported on."""
@@ -93,7 +95,7 @@ class Reporter:
         self._clock_problem_at = time.monotonic()
         self._about.ledger.count("clock_jumps")
         self._about.ledger.note(clock_problem=problem)
-        self._node.get_logger().warning(problem)
+        self._node.get_logger().warning(problem, throttle_duration_sec=LOG_PERIOD_S)
 
     def input_events(self, fact: str, topic: str) -> SubscriptionEventCallbacks:
         """For a subscription: a mismatch is noted as ``fact`` (``image_qos_problem``, ``query_qos_problem``)."""
@@ -114,4 +116,4 @@ class Reporter:
             f"or start this node with the parameter {name}"
         )
         self._about.ledger.note(**{fact: problem})
-        self._node.get_logger().warning(problem)
+        self._node.get_logger().warning(problem, throttle_duration_sec=LOG_PERIOD_S)

@@ -14,6 +14,7 @@ from acs_core.errors import PhraseError
 from acs_ros.asking import Asker
 from acs_ros.parameters import Settings
 from acs_ros.queries import show_queries
+from acs_ros.reporter import LOG_PERIOD_S
 
 
 class QueryServices:
@@ -73,5 +74,5 @@ class QueryServices:
         state = "paused" if request.data else "going on"
         response.success = True
         response.message = f"{state}{' already' if was == request.data else ''}"
-        self._node.get_logger().info(f"~/pause: {response.message}")
+        self._node.get_logger().info(f"~/pause: {response.message}", throttle_duration_sec=LOG_PERIOD_S)
         return response

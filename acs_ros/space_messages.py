@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,6 +68,8 @@ def markers(header: Header, found: Sequence[Found], camera: Pinhole | None, dist
             b = one.box
             corners = (b.x1, b.y1), (b.x2, b.y1), (b.x2, b.y2), (b.x1, b.y2), (b.x1, b.y1)
             rays = [camera.ray(*corner) for corner in corners]
+            if not all(map(math.isfinite, itertools.chain(*rays))):
+                continue
             cube.points = [Point(x=x * distance, y=y * distance, z=distance) for x, y in rays]
             at = (cube.points[0].x, cube.points[0].y, distance)
         else:

@@ -14,7 +14,7 @@ HEADER = """\
 # Every wheel of the environment, so that two set-ups are the same. Written by tools/freeze.py.
 # Not listed is what only some machines need (GPU libraries of torch): their versions follow from torch's.
 """
-UNPINNED = {"pip", "acs_ros"}
+UNPINNED = {"pip", "acs_ros", "atheris"}  # atheris: an option of `make fuzz`
 
 
 def pins(installed: Iterable[Distribution]) -> list[str]:

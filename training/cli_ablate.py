@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from training.console import bar, table_console
+from training.console import bar, out_console
 
 
 def ablate(
@@ -43,6 +43,6 @@ def ablate(
         steps.append(job.Step(name, chosen_on, judged_on))
     with bar() as move:
         table = job.ablate(steps, HeadFile.load(heads), tuple(count), progress=lambda d, t: move("ablate", d, t))
-    print_tables((table,), table_console())
+    print_tables((table,), out_console())
     if json_file:
         json_file.write_text(json.dumps(to_json((table,)), indent=1) + "\n")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from training.cli_options import Device, Images, MapSide, Revision, Step, StepOption, data_name, say, square
-from training.console import bar, err, table_console
+from training.console import bar, err, out_console
 
 if TYPE_CHECKING:
     from acs_core.lvlm.base import LVLM
@@ -93,17 +94,18 @@ def evaluate(
         tuple(curve) if most > samples else (),
         seed,
         square(map_side),
-        step.value,
+        step=step.value,
     )
     groups = job.choose_groups(content, config, say)
     lvlm, built = _open(model, revision, device)
+    judges = job.judges_for(lvlm, files or built, say)
+    config = replace(config, map_size=config.map_size or job.map_size_of(judges))
     weights, source = weights_fingerprint(lvlm), data_name(annotations)
     shelf = Shelf(work / "collections", collected)
     wanted = job.plan(lvlm, groups, config, shelf, source, weights)
     if plan:
         _show(wanted)
         return
-    judges = job.judges_for(lvlm, files or built, say)
     sizes = {image.id: image.size for image in content.images}
     with bar() as move:
         found = job.evaluate(
@@ -159,7 +161,7 @@ def _tell(found: Evaluation, out: Path | None, json_file: Path | None) -> None:
     if out:
         found = save(found, out / "evaluation.json.gz")
     tables: tuple[Table, ...] = tables_of(assess(found))
-    print_tables(tables, table_console())
+    print_tables(tables, out_console())
     if out:
         write_tables(tables, out)
         write_questions(found, out / "questions.json")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.console import bar, table_console
+from training.console import bar, out_console
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def report(
         raise typer.BadParameter("takes two evaluations, and makes no page", param_hint="--compare")
     if json_file and not json_file.parent.is_dir():
         raise typer.BadParameter(f"the folder {json_file.parent} does not exist", param_hint="--json")
-    console = table_console()
+    console = out_console()
     loaded = [load(file) for file in evaluations]
     if compare:
         comparisons = compare_evaluations(loaded[0], loaded[1], draws, seed)

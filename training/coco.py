@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from collections import Counter, defaultdict
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -19,9 +18,12 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from acs_core.geometry import Box
+from acs_core.jsonfile import shorten
 from training.errors import DataError
 
 SMALL = (0.001, 0.01)  # share of the image's area, paper section 5.1
+MAX_NUMBER = 1e12  # of sizes and coordinates
+MAX_PATH = 1000  # characters of a picture's name
 OVERHANG = 2.0  # pixels by which annotators' boxes commonly stick out of the picture
 
 
@@ -123,7 +125,7 @@ def _image(
     size = int(entry["width"]), int(entry["height"])
     objects, doubtful = [], set()
     for a in found:
-        name, where = names[a["category_id"]], f"annotation {a.get('id', '?')} of image {entry['id']}"
+        name, where = names[a["category_id"]], f"annotation {a['id']} of image {entry['id']}"
         box = _box(a.get("bbox"), size, where, problems)
         if box is None:
             doubtful.add(name)
@@ -135,7 +137,7 @@ def _image(
 
 def _box(bbox: Any, size: tuple[int, int], where: str, problems: Problems) -> Box | None:
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(v) for v in bbox):
-        problems.note("bad annotation: bbox is not four numbers", f"{where}: {str(bbox)[:60]}")
+        problems.note("bad annotation: bbox is not four numbers", f"{where}: {shorten(bbox)}")
         return None
     x, y, w, h = (float(v) for v in bbox)
     if w <= 0 or h <= 0:
@@ -161,40 +163,50 @@ def _file(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def _stays_inside(name: str) -> bool:
+    """Whether ``name`` is a path below the picture folder."""
+    path = PurePosixPath(name)
+    return 0 < len(name) <= MAX_PATH and name.isprintable() and not path.is_absolute() and ".." not in path.parts
+
+
 def _good_image(entry: Any, problems: Problems) -> bool:
     good = (
         isinstance(entry, dict)
         and isinstance(entry.get("id"), int)
         and isinstance(entry.get("file_name"), str)
+        and _stays_inside(entry["file_name"])
         and all(_is_number(entry.get(side)) and entry[side] >= 1 for side in ("width", "height"))
     )
     if not good:
-        problems.note("bad image entry: needs id, file_name, width and height", str(entry)[:80])
+        problems.note("bad image entry: needs id, file_name inside the folder, width and height", shorten(entry, 80))
     return good
 
 
 def _good_category(entry: Any, problems: Problems) -> bool:
-    good = isinstance(entry, dict) and isinstance(entry.get("id"), int) and bool(entry.get("name"))
-    if not good:
-        problems.note("bad category entry: needs id and name", str(entry)[:80])
+    good = isinstance(entry, dict) and isinstance(entry.get("id"), int) and isinstance(entry.get("name"), str)
+    if not (good and entry["name"]):
+        problems.note("bad category entry: needs id and name", shorten(entry, 80))
+        return False
     return good
 
 
 def _good_reference(entry: Any, images: set[int], categories: set[int], problems: Problems) -> bool:
     if not isinstance(entry, dict):
-        problems.note("bad annotation: not an object", str(entry)[:80])
+        problems.note("bad annotation: not an object", shorten(entry, 80))
     elif not isinstance(entry.get("image_id"), int) or entry["image_id"] not in images:
-        problems.note("bad annotation: of an image that is not listed", f"annotation {entry.get('id', '?')}")
+        problems.note("bad annotation: of an image that is not listed", f"annotation {shorten(entry.get('id'))}")
     elif not isinstance(entry.get("category_id"), int) or entry["category_id"] not in categories:
-        problems.note("bad annotation: without a known category", f"annotation {entry.get('id', '?')}")
+        problems.note("bad annotation: without a known category", f"annotation {shorten(entry.get('id'))}")
     else:
-        entry.setdefault("id", -1)  # the index asks for one
+        if not isinstance(entry.get("id"), int):
+            entry["id"] = -1  # the index asks for one
         return True
     return False
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Not math.isfinite: a whole number that is too large for a float would be an OverflowError.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
 
 
 def _read(annotations: Path) -> dict[str, Any]:
@@ -202,7 +214,7 @@ def _read(annotations: Path) -> dict[str, Any]:
         content = json.loads(annotations.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"annotations {annotations} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"annotations {annotations} are not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{annotations} is not in COCO's format: it should hold one JSON object")

@@ -22,8 +22,8 @@ WIDTH = 120  # of tables that go into a file or a pipe
 err = Console(stderr=True, emoji=False)  # "9:cat:" is a pair, not a picture of a cat
 
 
-def table_console() -> Console:
-    """Where tables are printed: as wide as the terminal, or ``WIDTH``."""
+def out_console() -> Console:
+    """For what a command is asked to print: tables, on the standard output."""
     console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = WIDTH

@@ -111,6 +111,11 @@ def judges_for(lvlm: LVLM, built: Path | None = None, say: Say = print) -> list[
     return judges
 
 
+def map_size_of(judges: Sequence[Judge]) -> tuple[int, int] | None:
+    """(h, w) of the maps that a regressor among ``judges`` was made for; None without one."""
+    return next((j.selector.needs.map_size for j in judges if j.selector.needs.map_size), None)
+
+
 def plan(
     lvlm: LVLM, groups: dict[str, list[Pair]], config: EvaluateConfig, shelf: Shelf, source: str, weights: str = ""
 ) -> list[Wanted]:

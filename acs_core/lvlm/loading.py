@@ -6,7 +6,6 @@ Nothing from the folder runs: no remote code, no pickled weights.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +14,15 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, GenerationConfig, PreTrainedConfig
 
+from acs_core.assets import ASSETS
 from acs_core.errors import ModelError
+from acs_core.jsonfile import shorten
 from acs_core.lvlm.base import Family
 from acs_core.lvlm.model import LoadedLVLM
 from acs_core.lvlm.processors import load_processor
 from acs_core.lvlm.prompt import PromptBuilder
+from acs_core.lvlm.vetting import check_config, check_folder, read_json
+from acs_core.shipped import check_shipped
 
 QUANTIZATIONS = ("none", "8bit", "4bit")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -63,7 +66,8 @@ def _load(
     config = _read_folder_config(Path(name)) if is_folder else _fetch_config(name, revision)
     adapter = _family(config, families)
     if is_folder:
-        _check_weight_files(Path(name))
+        check_shipped(Path(name), ASSETS)
+        check_folder(Path(name))
     commit = None if is_folder else config.get("_commit_hash")
     pinned = commit or revision  # every file from the commit that the config came from
     loaded: Any = AutoModelForImageTextToText.from_pretrained(
@@ -101,8 +105,10 @@ def pick_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         target = torch.device(device)
-    except RuntimeError as error:
-        raise ModelError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N") from error
+    except (RuntimeError, ValueError, OverflowError) as error:
+        raise ModelError(f"unknown device {shorten(device)}: use auto, cpu, cuda or cuda:N") from error
+    if target.type not in ("cpu", "cuda"):
+        raise ModelError(f"device {device!r} cannot be used: use auto, cpu, cuda or cuda:N")
     if target.type == "cuda" and (not torch.cuda.is_available() or (target.index or 0) >= torch.cuda.device_count()):
         raise ModelError(
             f"device {device!r} is not there, torch sees {torch.cuda.device_count()} GPUs: use auto or cpu"
@@ -133,13 +139,7 @@ def _quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesC
 def _read_folder_config(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise ModelError("the folder has no config.json: point to a model saved by save_pretrained")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"config.json cannot be read ({error}): get the file again") from error
-    if not isinstance(config, dict):
-        raise ModelError("config.json does not hold a JSON object: get the file again")
-    return config
+    return read_json(folder / "config.json")
 
 
 def _fetch_config(name: str, revision: str | None) -> dict[str, Any]:
@@ -157,26 +157,11 @@ def _fetch_config(name: str, revision: str | None) -> dict[str, Any]:
 
 
 def _family(config: Mapping[str, Any], families: Mapping[str, Family]) -> Family:
-    if config.get("auto_map"):
-        raise ModelError(
-            "config.json asks to run Python code of its own (auto_map), which is never done: use a folder in "
-            "the transformers-native format, for InternVL one whose name ends in -HF"
-        )
+    check_config(config)
     kind = str(config.get("model_type"))
     if kind not in families:
-        raise ModelError(f"architecture {kind!r} is not supported: use one of {', '.join(sorted(families))}")
+        raise ModelError(f"architecture {shorten(kind)} is not supported: use one of {', '.join(sorted(families))}")
     return families[kind]
-
-
-def _check_weight_files(folder: Path) -> None:
-    if any(folder.glob("*.safetensors")):
-        return
-    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
-        raise ModelError(
-            "only pickled weights, which can run code when read: convert them with "
-            "model.save_pretrained(folder) or get the *.safetensors"
-        )
-    raise ModelError("no weights (*.safetensors) in the folder: get the files again")
 
 
 def _check_layers(hf_model: Any) -> None:
@@ -199,4 +184,4 @@ def _end_tokens(hf_model: Any, tokenizer: Any) -> tuple[tuple[int, ...], int]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
+    return (str(error).strip().splitlines() or ["no message"])[0][:500]

@@ -76,3 +76,8 @@ def test_matrix_agrees_with_single_boxes(left, right):
     assert matrix.shape == (len(left), len(right))
     expected = [[a.iou(b) for b in right] for a in left]
     assert np.allclose(matrix, np.array(expected).reshape(matrix.shape))
+
+
+@pytest.mark.parametrize("side", [5e-324, 1e-200, 1e-163])
+def test_sides_whose_product_is_nothing_are_no_box(side):
+    assert Box(0, 0, side, side).clip(200, 100) is None

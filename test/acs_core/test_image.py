@@ -1,9 +1,14 @@
+import io
+import os
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from acs_core.errors import ImageError
-from acs_core.image import MAX_PIXELS, check_image, read_image
+from acs_core.image import MAX_PIXELS, check_image, open_picture, read_image
 
 GOOD = np.zeros((20, 30, 3), np.uint8)
 
@@ -57,7 +62,7 @@ def test_missing_foreign_damaged_and_tiny_files(tmp_path):
     (tmp_path / "text.png").write_text("hello")
     with pytest.raises(ImageError, match="not a picture of a known format"):
         read_image(tmp_path / "text.png")
-    with pytest.raises(ImageError, match="cannot be read"):
+    with pytest.raises(ImageError, match="it is no file"):
         read_image(tmp_path)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     whole = (tmp_path / "a.png").read_bytes()
@@ -72,5 +77,58 @@ def test_missing_foreign_damaged_and_tiny_files(tmp_path):
 def test_a_file_that_claims_a_huge_picture_is_not_decoded(tmp_path):
     side = int(MAX_PIXELS**0.5) + 1
     Image.new("1", (side, side)).save(tmp_path / "bomb.png")
-    with pytest.raises(ImageError, match="at most 64 million"):
+    with pytest.raises(ImageError, match="8001 x 8001 = 64,016,001 pixels, the limit is 64,000,000"):
         read_image(tmp_path / "bomb.png")
+
+
+def jpeg_with_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan is there again and again."""
+    buffer = io.BytesIO()
+    Image.new("L", (32, 32)).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    scan = data[data.rfind(b"\xff\xda") : -2]
+    return data[:-2] + scan * (count - data.count(b"\xff\xda")) + data[-2:]
+
+
+def tiff_with_tile(side: int) -> bytes:
+    """A TIFF of 16 x 16 grey pixels in one deflated tile of ``side`` x ``side``."""
+    packed = zlib.compress(bytes(side * side))
+    tags = [(256, 16), (257, 16), (258, 8), (259, 8), (262, 1), (277, 1), (322, side), (323, side), (324, 134)]
+    tags.append((325, len(packed)))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + packed
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (jpeg_with_scans(51), "a JPEG with 51 scans, at most 50"),
+        (tiff_with_tile(2048), "a TIFF with tiles of 4,194,304 pixels, the limit is 1,000,000"),
+    ],
+)
+def test_what_costs_more_than_its_size_says_is_not_decoded(data, says):
+    with pytest.raises(ImageError, match=says):
+        open_picture(data, 1_000_000)
+
+
+@pytest.mark.parametrize("data", [jpeg_with_scans(50), tiff_with_tile(1024)])
+def test_unusual_pictures_below_the_limits_are_decoded(data):
+    assert open_picture(data, 2000).convert("RGB").size in ((32, 32), (16, 16))
+
+
+def test_decoders_that_no_camera_needs_are_left_out():
+    with pytest.raises(OSError, match="cannot identify"):
+        open_picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n" + bytes(100))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="it is no file"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_file_of_gigabytes_is_not_read(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(2**33)  # a hole: it takes no disk
+    with pytest.raises(ImageError, match="larger than 512 MiB"):
+        read_image(tmp_path / "a.png")

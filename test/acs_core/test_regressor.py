@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -197,14 +198,27 @@ def test_wrong_metadata_is_named(path, change, says):
     ("edit", "says"),
     [
         (lambda t: t.pop("fusion.0.weight"), "fusion.0.weight is missing"),
-        (lambda t: t.update(more=torch.zeros(1)), "unknown weight more"),
+        (lambda t: t.update(more=torch.zeros(1)), "unknown weight 'more'"),
         (lambda t: t["fusion.0.bias"].fill_(float("inf")), "fusion.0.bias holds values that are not finite"),
+        (
+            lambda t: t["branches.0.0.weight"].fill_(float("nan")),
+            "branches.0.0.weight holds values that are not finite",
+        ),
+        (lambda t: t.update({"fusion.0.bias": t["fusion.0.bias"].to(torch.complex64)}), "is of type C64, not one of"),
+        (lambda t: t.update({"k" * 10**5: torch.zeros(1)}), "unknown weight 'kkk"),
     ],
 )
 def test_wrong_weights_are_named(path, edit, says):
     rewrite(path, edit=edit)
-    with pytest.raises(RegressorError, match=says):
+    with pytest.raises(RegressorError, match=says) as caught:
         load_regressor(path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RegressorError, match="it is no file"):
+        load_regressor(tmp_path / "pipe")
 
 
 def test_damaged_foreign_and_missing_files(tmp_path, path):

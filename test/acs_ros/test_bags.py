@@ -142,3 +142,35 @@ def test_the_shipped_bag_is_small_and_every_frame_can_be_asked_about():
     for frame in shipped:
         height, width = frame.image.shape[:2]
         assert all(box.clip(width, height) == box for _, box in frame.truth)
+
+
+@pytest.mark.parametrize("stamp", [-1, 2**31 * 10**9])
+def test_a_stamp_that_is_no_time_is_named(tmp_path, stamp):
+    frame = frames(1)[0]
+    message = frame.image_message
+    message.header.stamp.sec, message.header.stamp.nanosec = (-1, 0) if stamp < 0 else (2**31 - 1, 10**9)
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.write("/camera/image", message, 5)
+    with pytest.raises(BagError, match="a stamp that is no time"):
+        list(read_bag(tmp_path / "bag"))
+
+
+@pytest.mark.parametrize("at", range(0, 400, 23))
+def test_bytes_that_were_changed_are_named(tmp_path, at):
+    write_bag(tmp_path / "bag", frames(1))
+    file = tmp_path / "bag" / "bag.mcap"
+    data = bytearray(file.read_bytes())
+    data[at : at + 8] = b"\xff" * 8
+    file.write_bytes(data)
+    try:
+        assert len(list(read_bag(tmp_path / "bag"))) <= 1
+    except BagError as error:
+        assert "bag" in str(error)
+
+
+def test_a_bag_without_truth_gives_its_pictures(tmp_path):
+    frame = frames(1)[0]
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.write("/camera/image", frame.image_message, 5)
+    (got,) = read_bag(tmp_path / "bag")
+    assert got.truth == () and np.array_equal(got.image, frame.image)

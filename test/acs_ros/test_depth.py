@@ -112,3 +112,25 @@ def test_any_box_lies_where_its_ray_is(x, y, w, h, z):
     found = box_in_space(box, np.full((480, 640), z, np.float32), CAMERA)
     cx, cy = box.center
     assert found.center == pytest.approx(((cx - 320) / 500 * z, (cy - 240) / 500 * z, z), rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"k": [float("nan"), *K[1:]]}, "no focal length"),
+        ({"k": [*K[:2], float("inf"), *K[3:]]}, "no focal length"),
+        ({"width": 0}, "no focal length or size"),
+        ({"d": [0.1, 0.2, 0.3]}, "3 distortion coefficients for the model 'plumb_bob'"),
+        ({"d": [float("nan")] * 5}, "5 distortion coefficients.* no number"),
+        ({"d": [0.1] * 5, "distortion_model": "equidistant"}, "5 distortion coefficients for the model 'equidistant'"),
+    ],
+)
+def test_camera_infos_that_describe_no_camera_are_named(changes, said):
+    with pytest.raises(DepthError, match=said):
+        Pinhole.of(info(**changes), (640, 480), rectified=False)
+
+
+def test_a_place_that_is_no_number_is_none():
+    camera = Pinhole(1e-300, 1e-300, 320, 240, (640, 480))
+    with pytest.raises(DepthError, match="no place in space"):
+        box_in_space(Box(300, 200, 340, 280), np.full((480, 640), 1e30, np.float32), camera)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import array
 import io
+import tracemalloc
 
 import numpy as np
 import PIL.Image
@@ -24,7 +26,12 @@ def packed(kind: str, picture: PIL.Image.Image, **options) -> CompressedImage:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
 def test_lossless_formats_come_back_as_they_were(kind):
-    np.testing.assert_array_equal(decode_compressed(packed(kind, PIL.Image.fromarray(PICTURE))), PICTURE)
+    np.testing.assert_array_equal(decode_compressed(packed(kind, PIL.Image.fromarray(PICTURE)), tiff=True), PICTURE)
+
+
+def test_tiff_is_taken_only_where_it_is_wanted():
+    with pytest.raises(ImageError, match=r"no picture of a known format \(JPEG, PNG, WEBP, BMP\)"):
+        decode_compressed(packed("TIFF", PIL.Image.fromarray(PICTURE)))
 
 
 @pytest.mark.parametrize(
@@ -66,3 +73,25 @@ def test_a_picture_cut_short_is_no_picture(kind):
     msg.data = msg.data[: len(msg.data) * 2 // 3]
     with pytest.raises(ImageError, match="cannot be decoded"):
         decode_compressed(msg)
+
+
+def test_a_small_message_cannot_cost_a_minute():
+    """Each of its scans would be a pass over the whole picture."""
+    msg = packed("JPEG", PIL.Image.new("L", (64, 64)), progressive=True)
+    data = msg.data.tobytes()
+    msg.data = array.array("B", data[:-2] + data[data.rfind(b"\xff\xda") : -2] * 100 + data[-2:])
+    with pytest.raises(ImageError, match="a JPEG with 106 scans"):
+        decode_compressed(msg)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_a_decompression_bomb_is_refused_by_its_header(kind):
+    """Some kilobytes that would be 192 MB."""
+    msg = packed(kind, PIL.Image.new("RGB", (8000, 8001)), **({"lossless": True} if kind == "WEBP" else {}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="64,008,000 pixels, the limit is 64,000,000"):
+            decode_compressed(msg)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()

@@ -125,6 +125,9 @@ def test_cancelling_a_waiting_goal_is_prompt(rig, grounder, image, ask, until, w
     [
         ({"phrase": ""}, "the phrase is empty"),
         ({"phrase": "key", "camera": "left"}, "no camera 'left'"),
+        ({"phrase": "key", "camera": "c" * 10**6}, f"no camera '{'c' * 40}': the parameter"),
+        ({"phrase": "k" * 10**7}, "the phrase has 10000000 characters"),
+        ({"phrase": "key", "deadline": float("nan")}, "deadline must be 0"),
         ({"phrase": "key", "deadline": -1.0}, "deadline must be 0"),
         ({"phrase": "key", "min_score": 1.5}, "min_score must be at most 1"),
         ({"phrase": "key", "samples": 1000}, "samples must be at most 256"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import array
+import tracemalloc
 from types import SimpleNamespace
 
 import cv2
@@ -164,3 +165,14 @@ def test_filled_messages_read_back(image):
 def test_only_rgb_bytes_fill_a_message(image, pixels):
     with pytest.raises(ImageError, match="expected"):
         fill_image(image(), pixels)
+
+
+def test_a_single_row_with_a_lying_step_costs_no_memory():
+    msg = message(RGB[:1], "rgb8")
+    msg.step = 2**32 - 1  # the padding after the last row may be left out: this much was once allocated
+    tracemalloc.start()
+    try:
+        assert np.array_equal(image_to_rgb(msg), RGB[:1])
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()

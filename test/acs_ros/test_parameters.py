@@ -144,3 +144,9 @@ def test_every_shipped_file_sets_known_parameters_to_good_values(repo):
     for file in files:
         given = ruamel.yaml.YAML(typ="safe").load(file.read_text())["/**"]["ros__parameters"]
         assert {name: known[name].problem(value) for name, value in given.items()} == dict.fromkeys(given, "")
+
+
+@pytest.mark.parametrize("value", ["c " * 33, "c" * 10**7, "a/" * 600])
+def test_camera_names_without_end_are_refused_in_few_words(value):
+    problem = change_problem({"cameras": value}, configured=False)
+    assert problem.startswith("cameras") and len(problem) < 200

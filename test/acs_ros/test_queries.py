@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from acs_core.errors import PhraseError
+from acs_core.phrase import clean_phrase
 from acs_ros.queries import clean_queries, show_queries, split_text
 
 SETTINGS = SimpleNamespace(max_phrase_chars=200, max_queries=3)
@@ -40,3 +41,24 @@ def test_phrases_are_cleaned_and_asked_once():
 def test_what_cannot_be_asked_is_named(phrases, said):
     with pytest.raises(PhraseError, match=f"^{said}"):
         clean_queries(phrases, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("k" * 10**7, "the query has 10000000 characters"),
+        (";" * 10**7, "the query has 10000000 characters"),
+        ("k;" * 400_000, "400000 phrases are more than max_queries"),
+        ("k" * 20_001, "the phrase has 20001 characters"),
+    ],
+)
+def test_megabytes_are_refused_before_any_work_on_them(text, said, monkeypatch):
+    cleaned = []
+    monkeypatch.setattr("acs_ros.queries.clean_phrase", lambda p, n: cleaned.append(p) or clean_phrase(p, n))
+    with pytest.raises(PhraseError, match=said):
+        clean_queries(split_text(text), SETTINGS)
+    assert len(cleaned) <= 1
+
+
+def test_a_phrase_may_be_there_several_times():
+    assert clean_queries(["key"] * 30, SETTINGS) == ("key",)

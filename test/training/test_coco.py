@@ -117,6 +117,8 @@ def test_a_picture_that_shows_everything_has_nothing_absent(tmp_path, second):
         ((99, SMALL, {}), "without a known category"),
         ((None, SMALL, {}), "without a known category"),
         ((1, SMALL, {"image_id": 8}), "of an image that is not listed"),
+        ((1, SMALL, {"image_id": [1]}), "of an image that is not listed"),
+        ((1, [1, 2, 10**400, 4], {}), "bbox is not four numbers"),
     ],
 )
 def test_bad_annotations_are_counted_and_left_out(tmp_path, annotation, problem):
@@ -147,3 +149,33 @@ def test_missing_files_are_named(tmp_path):
         load_pairs(tmp_path / "none.json")
     with pytest.raises(DataError, match="no readable picture"):
         read_picture(tmp_path / "none.png")
+
+
+def test_an_id_of_another_type_does_no_harm(tmp_path):
+    data = read_coco(write(tmp_path, [(1, SMALL, {"id": {"a": []}}), (2, SMALL, {"id": None})]))
+    assert len(data.images[0].objects) == 2 and not data.problems.counts
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../secret.png", "a/../../b.png", "a\0b.png", "", "n" * 5000])
+def test_names_that_lead_out_of_the_picture_folder_are_left_out(tmp_path, name):
+    file = write(tmp_path, [(1, SMALL, {})])
+    content = json.loads(file.read_text())
+    content["images"][0]["file_name"] = name
+    file.write_text(json.dumps(content))
+    data = read_coco(file)
+    assert not data.images and "file_name inside the folder" in data.problems.lines()[-1] + data.problems.lines()[0]
+
+
+@pytest.mark.parametrize("change", [{"width": 10**400}, {"height": float("inf")}, {"id": "1"}])
+def test_sizes_that_no_picture_has_are_left_out(tmp_path, change):
+    file = write(tmp_path, [(1, SMALL, {})])
+    content = json.loads(file.read_text())
+    content["images"][0] |= change
+    file.write_text(json.dumps(content))
+    assert not read_coco(file).images
+
+
+def test_nesting_without_end_is_named(tmp_path):
+    (tmp_path / "instances.json").write_text("[" * 10**5)
+    with pytest.raises(DataError, match="not valid JSON"):
+        read_coco(tmp_path / "instances.json")

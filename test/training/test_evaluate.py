@@ -20,6 +20,7 @@ from training.synth import write_coco
 
 COUNTS = ["--small", "4", "--several", "2", "--large", "2", "--samples", "2", "--most", "3"]
 TAUS = ["--temperature", "0.5", "--temperature", "1.0"]
+CALIBRATED = ("acs-free", "acs-learned", "acs-fusion")  # those that read files of the model
 SAMPLING = [name for name in selector_names() if name != "greedy"]
 runner = CliRunner()
 
@@ -59,12 +60,9 @@ def test_every_method_answers_every_question_at_every_temperature(first):
     assert all(len(q.truth) == 1 for q in small.questions) and all(len(q.truth) > 1 for q in several.questions)
     judged = {(r.group, r.temperature) for r in found.regressions}
     assert {("small", 0.5), ("small", 1.0)} <= judged <= {(g.name, t) for g in found.groups for t in (0.5, 1.0)}
-    assert (
-        found.facts["model"].endswith("tiny-internvl")
-        and found.facts["calibrated"] == "acs-free, acs-learned, acs-fusion"
-    )
+    assert found.facts["model"].endswith("tiny-internvl") and found.facts["calibrated"] == ", ".join(CALIBRATED)
     scored = {r.method for r in small.runs for a in r.answers if a.scores}
-    assert scored == {"acs-free", "acs-learned", "acs-fusion"}
+    assert scored == set(CALIBRATED)
     assert "Accuracy: small" in done.output and "Precision and recall: several small" in done.output
 
 
@@ -201,8 +199,8 @@ def test_selectors_without_files_are_named(data, tmp_path):
     renamed = replace(lvlm, name="someone/else")
     said = []
     names = [j.selector.name for j in judges_for(renamed, None, said.append)]
-    assert names == [n for n in selector_names() if n not in ("acs-free", "acs-learned", "acs-fusion")]
-    assert [line.split(":")[0] for line in said] == [f"acs-{n} is left out" for n in ("free", "learned", "fusion")]
+    assert names == [n for n in selector_names() if n not in CALIBRATED]
+    assert [line.split(":")[0] for line in said] == [f"{n} is left out" for n in CALIBRATED]
     config = EvaluateConfig({"small": 2}, temperatures=(0.5,), curve=(1,), samples=2)
     wanted = plan(renamed, choose_groups(read_coco(data), config), config, Shelf(tmp_path), "test/instances.json", "w")
     assert [w.title for w in wanted] == ["small, greedy", "small, tau 0.5"] and wanted[1].counts == (2,)
