@@ -89,7 +89,7 @@ def test_options_reach_the_grounder(grounder, picture, tmp_path):
         "--model m --selector acs-learned --samples 4 --temperature 0.7 --top-p 0.8 --top-k 7 --seed 11 --multiple"
     )
     more = "--min-score 0.25 --min-votes 3 --device cpu --dtype float32 --heads h.json --regressor r --calibration c"
-    limits = "--deadline 250 --quantization 8bit"
+    limits = "--deadline 250 --quantization 8bit --second-look"
     assert main([picture, "key", *arguments.split(), *more.split(), *limits.split()]) == 0
     assert {k: str(v) for k, v in grounder.loaded.items() if v is not None} == {
         "model": "m",
@@ -104,7 +104,8 @@ def test_options_reach_the_grounder(grounder, picture, tmp_path):
     config = grounder.asked.pop("sampling")
     assert (config.num_samples, config.temperature, config.top_p, config.top_k, config.seed) == (4, 0.7, 0.8, 7, 11)
     assert not config.auto
-    assert grounder.asked == {"multiple": True, "min_score": 0.25, "min_votes": 3, "deadline_ms": 250.0}
+    expected = {"multiple": True, "min_score": 0.25, "min_votes": 3, "deadline_ms": 250.0, "second_look": True}
+    assert grounder.asked == expected
     assert main([picture, "key", "--samples", "auto"]) == 0
     assert (grounder.asked["sampling"].auto, grounder.asked["sampling"].num_samples) == (True, 10)
 
