@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from acs_core.attention import Evidence
-from acs_core.choice import Choice
 from acs_core.geometry import Box
 from acs_core.types import Candidate, Response
+
+if TYPE_CHECKING:  # a command's --help must not wait for torch
+    from acs_core.attention import Evidence
+    from acs_core.choice import Choice
 
 ROOM = 2 / 3  # share of the window's sides that a box may take up: a larger one gains nothing, and may be cut
 _SEED_STEP = 1_000_000_007  # so that the responses of both looks are drawn independently

@@ -9,7 +9,6 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D
 
 from acs_core.phrase import clean_phrase
-from acs_core.selection import makes_boxes
 from acs_core.types import Detection, GroundingResult, Outcome
 from acs_ros.messages import box_from_message, result_from_message
 from acs_ros.node_client import NodeTrouble, Reply
@@ -23,6 +22,8 @@ def read_answer(reply: Reply, header: Header, phrase: str) -> GroundingResult:
         NodeTrouble: a header or ``class_id`` is not that of the question, or the two messages disagree.
         PhraseError: the phrase cannot be asked.
     """
+    from acs_core.selection import makes_boxes  # imports torch, for which no --help should wait
+
     asked = clean_phrase(phrase)
     _same("the header of ~/candidates", reply.candidates.header, header)
     _same("the phrase of ~/candidates", reply.candidates.phrase, asked)

@@ -18,7 +18,7 @@ def test_a_campaign_counts_its_cases(tmp_path):
     assert done.exit_code == 0, done.output
     (record,) = json.loads((tmp_path / "a.json").read_text())
     assert (record["target"], record["cases"], record["defects"], record["seed"]) == ("converter", 30, [], 0)
-    assert {"python", "numpy", "pillow"} <= set(record["versions"]) and record["peak_memory_mb"] > 0
+    assert {"python", "numpy", "pillow"} <= set(record["versions"])
 
 
 def test_a_process_that_hangs_is_ended_and_told(monkeypatch):

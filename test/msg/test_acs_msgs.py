@@ -25,15 +25,17 @@ def test_score_kinds():
 
 
 def test_every_field_of_a_candidate_has_its_own():
-    fields = {field.name for field in dataclasses.fields(Candidate)} - {"box"} | {"bbox"}
+    # Which look a box is from stays in the library: the responses of a second look come after those of the first.
+    fields = {field.name for field in dataclasses.fields(Candidate)} - {"box", "look"} | {"bbox"}
     assert set(CandidateMsg.get_fields_and_field_types()) == fields
 
 
 def test_the_call_is_described():
     ours = {field.name for field in dataclasses.fields(GroundingResult)}
     theirs = set(CandidateArray.get_fields_and_field_types())
-    # The boxes chosen are in Detection2DArray, and texts of responses and attention stay in the library.
-    assert ours - theirs == {"image_size", "detections", "responses", "attention"}
+    # The boxes chosen are in Detection2DArray; texts of responses, attention and the second look's window stay in the
+    # library.
+    assert ours - theirs == {"image_size", "detections", "responses", "attention", "window"}
     assert {"image_width", "image_height", "num_responses", "num_without_box", "timing_names", "timing_ms"} <= theirs
 
 

@@ -50,9 +50,9 @@ def test_heads_and_calibrations_follow_from_the_files(collection, fresh_collecti
     assert HeadFile.load(out / "heads.json").made_by == "test"
     assert any("of 20 draws" in line for line in said)
     selectors = made_selectors(out, fresh_collection)
-    assert [s.name for s in selectors] == ["acs-learned", "acs-free"]
+    assert [s.name for s in selectors] == ["acs-learned", "acs-free", "acs-fusion"]
     told = calibrate_step(fresh_collection, selectors, out, "test", said.append)
-    assert set(told) == {"acs-learned", "acs-free"}
+    assert set(told) == {"acs-learned", "acs-free", "acs-fusion"}
 
 
 def test_a_collection_of_another_model_is_refused(collection, files, tmp_path):
