@@ -22,8 +22,6 @@ def read_answer(reply: Reply, header: Header, phrase: str) -> GroundingResult:
         NodeTrouble: a header or ``class_id`` is not that of the question, or the two messages disagree.
         PhraseError: the phrase cannot be asked.
     """
-    from acs_core.selection import makes_boxes  # imports torch, for which no --help should wait
-
     asked = clean_phrase(phrase)
     _same("the header of ~/candidates", reply.candidates.header, header)
     _same("the phrase of ~/candidates", reply.candidates.phrase, asked)
@@ -45,6 +43,8 @@ def read_answer(reply: Reply, header: Header, phrase: str) -> GroundingResult:
 
 def _candidate_of(found: Detection2D, reply: Reply, selected: list[int]) -> int:
     score = found.results[0].hypothesis.score
+    from acs_core.selection import makes_boxes  # imports torch, for which no --help should wait
+
     for number in selected:
         candidate = reply.candidates.candidates[number]
         own = candidate.bbox == found.bbox or makes_boxes(reply.candidates.selector)
