@@ -1,0 +1,1 @@
+"""What breaks the node: floods (``acs-load``) and days on end (``acs-soak``), over real DDS."""

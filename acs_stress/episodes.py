@@ -1,0 +1,318 @@
+"""What happens to the node in a soak: each episode loads or breaks it for some seconds, and holds it to its word."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from acs_msgs.action import Ground
+from action_msgs.msg import GoalStatus
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header, String
+
+from acs_ros.image_conversion import fill_image
+from acs_ros.node_client import NodeTrouble
+from acs_stress.faulty import FAULTS, SLOW_S, FaultBox
+from acs_stress.robot import Robot
+from acs_stress.watch import work_ms
+
+SERVICE_S = 20.0  # patience; how fast services are is measured by acs-load
+ANSWER_S = 60.0
+LOAD_S = 300.0
+GOALS = 12  # at once; more than max_goals takes
+PROBES = 10
+HOUR_NS = 3600 * 1_000_000_000
+
+
+@dataclass
+class Course:
+    """One run of an episode. ``problems``: promises that were broken, in words. ``latencies_ms``: from publishing a
+    single frame to its detections; ``work_ms`` what a fixed piece of work took just before each."""
+
+    name: str
+    problems: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    latencies_ms: list[float] = field(default_factory=list)
+    work_ms: list[float] = field(default_factory=list)
+
+    def count(self, what: str, by: int = 1) -> None:
+        """Add to a number of the report."""
+        self.counts[what] = self.counts.get(what, 0) + by
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What every episode works with. ``pictures`` are (H, W, 3) uint8 RGB; ``words`` name what is in them."""
+
+    robot: Robot
+    box: FaultBox
+    pictures: Sequence[np.ndarray]
+    words: Sequence[str]
+    chance: random.Random
+
+    def picture(self) -> np.ndarray:
+        """Any of them."""
+        return self.chance.choice(self.pictures)
+
+    def phrases(self, count: int) -> list[str]:
+        """Different ones."""
+        return self.chance.sample(sorted(set(self.words)), count)
+
+    @contextmanager
+    def filming(self, hz: float, size: tuple[int, int] | None = None) -> Iterator[list[int]]:
+        """The camera runs meanwhile, with pictures of ``size`` (width, height); the stamps that it has sent."""
+        pictures = self.pictures if size is None else [cv2.resize(p, size) for p in self.pictures[:4]]
+        stamps: list[int] = []
+        done = threading.Event()
+
+        def film() -> None:
+            while not done.wait(1 / hz):
+                stamps.append(self.robot.show(pictures[len(stamps) % len(pictures)]))
+
+        thread = threading.Thread(target=film, name="camera", daemon=True)
+        thread.start()
+        try:
+            yield stamps
+        finally:
+            done.set()
+            thread.join()
+
+
+def probe(stage: Stage, course: Course) -> None:
+    """One frame after the other, each when the one before is answered: the latency of an idle node."""
+    robot = stage.robot
+    robot.ask_for(stage.phrases(1), SERVICE_S)
+    for _ in range(PROBES):
+        course.work_ms.append(work_ms())
+        began = time.monotonic()
+        stamp = robot.show(stage.picture())
+        course.latencies_ms.append((robot.wait_for_answer(stamp, ANSWER_S) - began) * 1e3)
+    course.count("frames", PROBES)
+
+
+def stream(stage: Stage, course: Course) -> None:
+    """Ten frames a second while the queries change, by service and by topic; the last frame must be answered."""
+    robot = stage.robot
+    with stage.filming(10) as stamps:
+        for turn in range(4):
+            wanted = stage.phrases(stage.chance.randint(1, 2))
+            if turn % 2:
+                robot.ask_by_topic(wanted, SERVICE_S)
+            else:
+                robot.ask_for(wanted, SERVICE_S)
+            if robot.list_queries(SERVICE_S) != tuple(wanted):
+                course.problems.append(f"the node asks {robot.list_queries(SERVICE_S)} after {wanted} were confirmed")
+            time.sleep(2.0)
+    course.count("frames", len(stamps))
+    last_answered(stage)
+
+
+def flood(stage: Stage, course: Course) -> None:
+    """Full HD at thirty frames a second, which is more than the node can look at."""
+    stage.robot.ask_for(stage.phrases(1), SERVICE_S)
+    with stage.filming(30, (1920, 1080)) as stamps:
+        time.sleep(6.0)
+    course.count("frames", len(stamps))
+    last_answered(stage)
+
+
+def last_answered(stage: Stage) -> None:
+    """The camera shows one more frame and stops: that one is the newest, and is answered."""
+    time.sleep(0.2)  # what floods leave in DDS's buffers must not push out the frame that counts
+    stage.robot.wait_for_answer(stage.robot.show(stage.picture()), ANSWER_S)
+
+
+def goals(stage: Stage, course: Course) -> None:
+    """More goals at once than the node takes, some with a picture of their own, some cancelled: each ends, in words."""
+    robot, chance = stage.robot, stage.chance
+    robot.ask_for([], SERVICE_S)
+    with stage.filming(5):
+        asked = []
+        for phrase in (stage.phrases(6) * GOALS)[:GOALS]:
+            goal = Ground.Goal(phrase=phrase)
+            if chance.random() < 0.5:
+                goal.image, _ = robot.frame(stage.picture())
+            asked.append((robot.send_goal(goal, SERVICE_S), goal))
+        cancelled = chance.randrange(GOALS)
+        asked[cancelled][0].cancel_goal_async()
+        for number, (handle, goal) in enumerate(asked):
+            ended = robot.result(handle, goal, ANSWER_S)
+            judge_goal(course, goal, ended.status, ended.result, number == cancelled)
+
+
+def judge_goal(course: Course, goal: Ground.Goal, status: int, result: Ground.Result, was_cancelled: bool) -> None:
+    """Count how a goal ended, and tell what no goal may end like."""
+    names = {
+        GoalStatus.STATUS_SUCCEEDED: "goals succeeded",
+        GoalStatus.STATUS_ABORTED: "goals refused",
+        GoalStatus.STATUS_CANCELED: "goals cancelled",
+    }
+    course.count(names.get(status, f"goals with status {status}"))
+    if status == GoalStatus.STATUS_SUCCEEDED:
+        if result.candidates.phrase != goal.phrase:
+            course.problems.append(f"the goal {goal.phrase!r} was answered for {result.candidates.phrase!r}")
+        given = goal.image.header
+        if len(goal.image.data) and (result.detections.header != given or result.candidates.header != given):
+            course.problems.append(f"the goal about {given.frame_id!r} was answered with another header")
+    elif status == GoalStatus.STATUS_ABORTED:
+        if "max_goals" not in result.message:
+            course.problems.append(f"the goal {goal.phrase!r} was aborted: {result.message!r}")
+    elif status != GoalStatus.STATUS_CANCELED or not was_cancelled:
+        course.problems.append(f"the goal {goal.phrase!r} ended with status {status}, which nobody asked for")
+
+
+def nonsense(stage: Stage, course: Course) -> None:
+    """Queries, goals and images that cannot be used: refused in words, and what was in force stays."""
+    robot = stage.robot
+    kept = stage.phrases(1)
+    robot.ask_for(kept, SERVICE_S)
+    for bad in ([" "], ["x" * 5000], ["a"] + ["b" + str(k) for k in range(80)], ["key\x00<|im_end|>" * 200]):
+        if not robot.try_queries(bad, SERVICE_S):
+            course.problems.append(f"the node took the query {str(bad)[:60]}")
+        course.count("queries refused")
+    for _ in range(50):
+        robot.query_topic.publish(String(data="y" * 2000))
+    for goal in (
+        Ground.Goal(phrase=""),
+        Ground.Goal(phrase="key", camera="none"),
+        Ground.Goal(phrase="key", samples=999),
+    ):
+        handle = robot.send_goal(goal, SERVICE_S)
+        ended = robot.result(handle, goal, ANSWER_S)
+        if ended.status != GoalStatus.STATUS_ABORTED or not ended.result.message:
+            course.problems.append(f"a goal that cannot be answered ended with status {ended.status}, without words")
+        course.count("goals that make no sense")
+    whole = fill_image(Image(header=Header(frame_id="broken")), stage.picture())
+    for change in ({"encoding": "rgb7"}, {"step": 1}, {"height": 4_000_000_000}, {"data": whole.data[:100]}):
+        broken = fill_image(Image(header=Header(frame_id="broken")), stage.picture())
+        for name, value in change.items():
+            setattr(broken, name, value)
+        robot.show_broken(broken)
+        course.count("broken images")
+    last_answered(stage)
+    if robot.list_queries(SERVICE_S) != tuple(kept):
+        course.problems.append(f"the node asks {robot.list_queries(SERVICE_S)} after nonsense, not {kept}")
+
+
+def deactivation(stage: Stage, course: Course) -> None:
+    """Deactivated and activated in the middle of work, at any moment of it."""
+    robot = stage.robot
+    robot.ask_for(stage.phrases(1), SERVICE_S)
+    with stage.filming(20):
+        for _ in range(5):
+            time.sleep(stage.chance.uniform(0.0, 0.5))
+            robot.change("deactivate", SERVICE_S)
+            time.sleep(stage.chance.uniform(0.0, 0.2))
+            robot.change("activate", SERVICE_S)
+            course.count("deactivations")
+    robot.connected(SERVICE_S)
+    last_answered(stage)
+
+
+def reload(stage: Stage, course: Course) -> None:
+    """The model is freed and loaded again while frames come."""
+    robot = stage.robot
+    with stage.filming(10):
+        robot.change("deactivate", SERVICE_S)
+        robot.change("cleanup", SERVICE_S)
+        robot.change("configure", LOAD_S)
+        robot.change("activate", SERVICE_S)
+    course.count("models loaded")
+    robot.ask_for(stage.phrases(1), SERVICE_S)
+    robot.connected(SERVICE_S)
+    last_answered(stage)
+
+
+def pausing(stage: Stage, course: Course) -> None:
+    """Held by ~/pause in the middle of work, and let go."""
+    robot = stage.robot
+    robot.ask_for(stage.phrases(1), SERVICE_S)
+    with stage.filming(10):
+        for _ in range(3):
+            time.sleep(stage.chance.uniform(0.0, 0.5))
+            robot.pause(True, SERVICE_S)
+            time.sleep(0.2)
+            robot.pause(False, SERVICE_S)
+            course.count("pauses")
+    robot.connected(SERVICE_S)
+    last_answered(stage)
+
+
+def faults(stage: Stage, course: Course) -> None:
+    """Each fault of the model once, in a call; the frame after it is answered."""
+    robot = stage.robot
+    for fault in stage.chance.sample(sorted(FAULTS), len(FAULTS)):
+        robot.ask_for(stage.phrases(1), SERVICE_S)
+        stage.box.put(fault)
+        broken = robot.show(stage.picture())
+        robot.wait(lambda: not stage.box.waits, ANSWER_S, "the node to take the frame that fails")
+        stamp = robot.show(stage.picture())
+        robot.wait_for_answer(stamp, ANSWER_S + SLOW_S)
+        course.count(f"{fault}: {'answered' if broken in robot.answered else 'told'}")
+
+
+def silence(stage: Stage, course: Course) -> None:
+    """The camera stops until the node says so, and returns with pictures of another size."""
+    robot = stage.robot
+    robot.ask_for(stage.phrases(1), SERVICE_S)
+    robot.show(stage.picture())
+    robot.wait(lambda: "no images" in robot.status, ANSWER_S, "the node to miss its camera")
+    robot.wait_for_answer(robot.show(cv2.resize(stage.picture(), (640, 480))), ANSWER_S)
+    robot.wait(lambda: "no images" not in robot.status, SERVICE_S, "the node to see its camera again")
+    course.count("silences")
+
+
+def jump(stage: Stage, course: Course) -> None:
+    """The camera's clock jumps back by an hour, and forth again: answers carry the stamps of their frames."""
+    stage.robot.ask_for(stage.phrases(1), SERVICE_S)
+    for offset in (-HOUR_NS, 0, HOUR_NS, 0):
+        stamp = stage.robot.show(stage.picture(), time.time_ns() + offset)
+        stage.robot.wait_for_answer(stamp, ANSWER_S)
+        course.count("jumps")
+
+
+def peers(stage: Stage, course: Course) -> None:
+    """Somebody else hears the answers and dies without a word, in the middle of them."""
+    stage.robot.ask_for(stage.phrases(1), SERVICE_S)
+    with stage.filming(5):
+        for _ in range(2):
+            other = subprocess.Popen([sys.executable, "-m", "acs_stress.listener"], stdout=subprocess.PIPE)
+            try:
+                if other.stdout is not None:
+                    other.stdout.readline()  # it hears
+                time.sleep(stage.chance.uniform(0.5, 1.5))
+            finally:
+                other.kill()
+                other.wait()
+            course.count("peers killed")
+    last_answered(stage)
+
+
+EPISODES: dict[str, Callable[[Stage, Course], None]] = {
+    episode.__name__: episode
+    for episode in (stream, flood, goals, nonsense, deactivation, reload, pausing, faults, silence, jump, peers)
+}
+
+
+def run_episode(stage: Stage, name: str, episode: Callable[[Stage, Course], None]) -> Course:
+    """The episode, and what the witness of all answers has to say.
+
+    Raises:
+        NodeTrouble: the node's process is gone.
+    """
+    course = Course(name)
+    try:
+        episode(stage, course)
+    except NodeTrouble as error:
+        stage.robot.alive()  # gone is not the same as late
+        course.problems.append(str(error))
+    course.problems += stage.robot.promises.take_problems()
+    return course

@@ -1,0 +1,198 @@
+"""A soak: one node for hours, under every load and fault in turn, with a journal of all that is seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from acs_ros.bags import DEMO_BAG, read_bag
+from acs_ros.dds import apply_profile
+from acs_ros.node_client import NodeTrouble, own_domain
+from acs_ros.node_process import NodeProcess
+from acs_stress.episodes import EPISODES, LOAD_S, SERVICE_S, Course, Stage, probe, run_episode
+from acs_stress.faulty import BOX_VARIABLE, FaultBox
+from acs_stress.robot import Robot
+from acs_stress.watch import look_at
+
+APPEAR_S = 60.0
+SAMPLE_S = 5.0
+REST_S = 2.0  # after which a node without frames holds what it holds for good
+JOURNAL, NODE_LOG = "soak.jsonl", "node.log"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run. ``episodes``: names of :data:`EPISODES`; ``params``: a ROS parameter file."""
+
+    minutes: float
+    out: Path
+    params: Path
+    model: str | None = None
+    seed: int = 0
+    episodes: tuple[str, ...] = tuple(EPISODES)
+
+    def ros_args(self) -> list[str]:
+        """The node's arguments. A short image_timeout, so that a silent camera is noticed soon."""
+        given = ["--params-file", str(self.params), "-p", "image_timeout:=3.0"]
+        return [*given, "-p", f"model:={self.model}"] if self.model else given
+
+
+class Journal:
+    """Lines of JSON, each written through at once: what was seen is there even when the machine is not any more."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file.open("w", encoding="utf-8")
+        self._began = time.monotonic()
+        self._lock = threading.Lock()
+
+    @property
+    def minutes(self) -> float:
+        """Since the beginning."""
+        return (time.monotonic() - self._began) / 60
+
+    def note(self, kind: str, **what: Any) -> None:
+        """One line."""
+        with self._lock:
+            if not self._file.closed:
+                self._file.write(json.dumps({"kind": kind, "minute": round(self.minutes, 3), **what}) + "\n")
+                self._file.flush()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._file.close()
+
+
+def soak(plan: Plan, machine: dict[str, Any], say: Say) -> None:
+    """Run ``plan`` into the journal of ``plan.out``; everything that was seen is there, however it ends.
+
+    Raises:
+        NodeTrouble: the node does not come up, or its process ended by itself.
+        KeyboardInterrupt: somebody stopped it.
+    """
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    apply_profile()
+    domain, frames = own_domain(), list(read_bag(DEMO_BAG))
+    os.environ["ROS_DOMAIN_ID"] = str(domain)  # for the listeners, which are processes of their own
+    with Journal(plan.out / JOURNAL) as journal:
+        journal.note("begin", machine=machine, seed=plan.seed, wanted=plan.minutes, args=plan.ros_args())
+        box = FaultBox(plan.out)
+        with (
+            _node(plan, NODE_LOG) as process,
+            Robot(domain, lambda: _check(process)) as robot,
+            _watching(process.pid, journal),
+        ):
+            words = [phrase for frame in frames for phrase, _ in frame.truth]
+            stage = Stage(robot, box, [f.image for f in frames], words, random.Random(plan.seed))
+            try:
+                _bring_up(robot)
+                _cycles(plan, stage, process.pid, journal, say)
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait(SERVICE_S)
+            except NodeTrouble as error:
+                journal.note("died", problem=str(error), last_lines=process.last_lines())
+                raise
+            with _node(plan, "respawned.log") as process:
+                journal.note("course", **asdict(_respawned(stage)))
+        journal.note("end", answers_checked=robot.promises.checked)
+
+
+def _cycles(plan: Plan, stage: Stage, pid: int, journal: Journal, say: Say) -> None:
+    cycle = 0
+    while journal.minutes < plan.minutes or not cycle:
+        cycle += 1
+        order: Sequence[str] = stage.chance.sample(plan.episodes, len(plan.episodes))
+        for name, episode in [("probe", probe), *((n, EPISODES[n]) for n in order)]:
+            course = run_episode(stage, name, episode)
+            if course.problems:
+                _recover(stage.robot)
+            if name == "probe":
+                time.sleep(REST_S)
+                journal.note("rest", **look_at(pid).to_dict())
+            journal.note("course", cycle=cycle, **asdict(course))
+            told = ", ".join(f"{count} {what}" for what, count in course.counts.items())
+            say(f"{journal.minutes:6.1f} min  {look_at(pid).rss_mb:5.0f} MB  {name}: {told}")
+            for problem in course.problems:
+                say(f"            PROBLEM: {problem}")
+            if journal.minutes > plan.minutes and cycle > 1:
+                return
+
+
+def _respawned(stage: Stage) -> Course:
+    """The node was killed and started again: those who were there before it get their answers."""
+    course = Course("killed and respawned")
+    try:
+        _bring_up(stage.robot)
+        probe(stage, course)
+    except NodeTrouble as error:
+        course.problems.append(str(error))
+    course.problems += stage.robot.promises.take_problems()
+    return course
+
+
+def _bring_up(robot: Robot) -> None:
+    robot.meet(APPEAR_S)
+    robot.change("configure", LOAD_S)
+    robot.change("activate", SERVICE_S)
+    robot.connected(SERVICE_S)
+
+
+def _recover(robot: Robot) -> None:
+    """After a broken promise: back to where the next episode begins, if the node lets us."""
+    try:
+        robot.pause(False, SERVICE_S)
+        if robot.state(SERVICE_S) == "unconfigured":
+            robot.change("configure", LOAD_S)
+        if robot.state(SERVICE_S) == "inactive":
+            robot.change("activate", SERVICE_S)
+        robot.connected(SERVICE_S)
+    except NodeTrouble:
+        robot.alive()
+
+
+def _node(plan: Plan, log: str) -> NodeProcess:
+    env = {BOX_VARIABLE: str(plan.out), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    return NodeProcess(plan.ros_args(), plan.out / log, env, module="acs_stress.faulty_node")
+
+
+def _check(process: NodeProcess) -> None:
+    if process.exit_code is not None:
+        raise NodeTrouble(f"the node's process ended with exit code {process.exit_code}; see {process.log}")
+
+
+@contextmanager
+def _watching(pid: int, journal: Journal) -> Iterator[None]:
+    """Looks at the process every few seconds."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(SAMPLE_S):
+            try:
+                journal.note("sample", **look_at(pid).to_dict())
+            except psutil.Error:
+                return
+
+    thread = threading.Thread(target=watch, name="watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
