@@ -174,7 +174,7 @@ def nonsense(stage: Stage, course: Course) -> None:
     robot = stage.robot
     kept = stage.phrases(1)
     robot.ask_for(kept, SERVICE_S)
-    for bad in ([" "], ["x" * 5000], ["a"] + ["b" + str(k) for k in range(80)], ["key\x00<|im_end|>" * 200]):
+    for bad in ([" "], ["x" * 5000], ["a"] + ["b" + str(k) for k in range(80)], ["key\x01<|im_end|>" * 200]):
         if not robot.try_queries(bad, SERVICE_S):
             course.problems.append(f"the node took the query {str(bad)[:60]}")
         course.count("queries refused")

@@ -139,6 +139,7 @@ def _respawned(stage: Stage) -> Course:
     """The node was killed and started again: those who were there before it get their answers."""
     course = Course("killed and respawned")
     try:
+        stage.robot.meet_again(APPEAR_S)
         _bring_up(stage.robot)
         probe(stage, course)
     except NodeTrouble as error:

@@ -45,7 +45,7 @@ def look_at(pid: int) -> Sample:
 
 def work_ms() -> float:
     """How many milliseconds a fixed piece of work takes just now: what else the machine does shows in it."""
-    square = np.ones((_WORK_SIDE, _WORK_SIDE), np.float32)
+    square: np.ndarray = np.ones((_WORK_SIDE, _WORK_SIDE), np.float32)
     began = time.perf_counter()
     for _ in range(_WORK_TIMES):
         square = square @ square / _WORK_SIDE
