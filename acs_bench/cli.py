@@ -21,6 +21,7 @@ from acs_bench.console import (
     table_of,
 )
 from acs_core.errors import AcsError
+from acs_core.oserrors import os_problem
 
 app = typer.Typer(
     help="What N answers and their attention cost, side by side with transformers' own ways.",
@@ -271,7 +272,8 @@ def main() -> None:
     try:
         app()
     except (AcsError, OSError) as error:
-        err.print(f"acs-bench: {error}", markup=False, style="red")
+        said = os_problem(error) if isinstance(error, OSError) else error
+        err.print(f"acs-bench: {said}", markup=False, style="red")
         sys.exit(1)
 
 

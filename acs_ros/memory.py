@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 GB = 1e9
+# glibc's malloc.h. By default, a freed frame moves the threshold from which on memory comes straight from the system up
+# to the frame's size; from then on frames lie among small things in the heap of whichever thread took them, and the
+# heaps of two dozen threads grow for hours.
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
+OWN_PAGES_BYTES = 1 << 20
+ARENAS = 2
 
 
 @dataclass(frozen=True)
@@ -39,3 +46,13 @@ def resident_bytes() -> int:
     except OSError:
         return 0
     return 0
+
+
+def steady_heap() -> bool:
+    """Make memory that is freed go back to the system: what is larger than OWN_PAGES_BYTES (a frame) gets pages of its
+    own, and threads share ARENAS heaps. To be called before threads start; False where the C library has no such
+    settings (it is glibc that has)."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, OWN_PAGES_BYTES)) and bool(mallopt(M_ARENA_MAX, ARENAS))

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from acs_bench.machine import Machine
+from acs_core.oserrors import os_problem
 from acs_ros.files import shipped_file
 from acs_ros.node_client import NodeTrouble
 from acs_stress.report import ReportError, draw, read_journal, summarise, table_of, write_summary
@@ -79,7 +80,7 @@ def _run(
     except NodeTrouble as error:
         err.print(f"acs-soak: {error}", markup=False)
     except OSError as error:
-        err.print(f"acs-soak: {error}", markup=False)
+        err.print(f"acs-soak: {os_problem(error, out)}", markup=False)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
         err.print("acs-soak: stopped; the report is of what was seen until now")

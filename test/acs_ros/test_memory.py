@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -33,3 +34,31 @@ def test_a_gpu_is_asked_only_where_torch_uses_one(monkeypatch, cuda, gpu):
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace() if cuda is None else SimpleNamespace(cuda=cuda))
     found = measure_memory()
     assert (found.gpu_gb, found.gpu_share) == gpu and isinstance(found, Memory)
+
+
+def test_freed_frames_go_back_to_the_system_whatever_thread_had_them():
+    """In a process of its own: the settings stay for good. Frames of many sizes, freed in another order."""
+    code = """
+import sys, threading
+from acs_ros.memory import resident_bytes, steady_heap
+
+if not steady_heap():
+    sys.exit(77)
+
+def work(seed):
+    kept = [bytearray(6_000_000 + 1000 * (seed + k)) for k in range(4)]
+    small = [[bytearray(5000) for _ in range(100)] for frame in kept]
+    del kept[::2], small
+
+before = resident_bytes()
+for turn in range(30):
+    threads = [threading.Thread(target=work, args=(turn * k,)) for k in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+print((resident_bytes() - before) / 1e6)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    if done.returncode == 77:
+        pytest.skip("no glibc")
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 20  # MB, less than one turn's frames
