@@ -195,7 +195,7 @@ def _verdicts(quarters: tuple[Quarter, ...], problems: list[str], finished: bool
     yield Verdict(
         more <= MOST_MORE_CPU,
         f"CPU time a frame {early.cpu_ms:.0f} ms, at the end {last.cpu_ms:.0f} ms: {more:.2f} times (bar: "
-        f"{MOST_MORE_CPU:g}); latency, with all else on the machine, {early.latency_ms:.0f} and {last.latency_ms:.0f} ms",
+        f"{MOST_MORE_CPU:g}); latency, with all else at work, {early.latency_ms:.0f} and {last.latency_ms:.0f} ms",
     )
 
 
