@@ -32,6 +32,12 @@ WAYS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch):
+    """Nobody waits long for a model that does not look up."""
+    monkeypatch.setattr("acs_ros.grounding_node.STOP_TIMEOUT_S", 0.3)
+
+
 def at_work(rig, grounder, image, until):
     """A frame at the model."""
     grounder.gate.clear()
