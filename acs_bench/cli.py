@@ -259,10 +259,12 @@ def ros(
 
     with measuring(1):
         rows = ros_overhead([size_of(text, "--sizes") for text in sizes.split(",")], frames)
-        table = table_of("frame", "frames", "lost", "p50, ms", "p95, ms", "longest, ms")
+        table = table_of("frame", "cores", "frames", "lost", "p50, ms", "p95, ms", "longest, ms")
         for row in rows:
             times = (f"{ms:.1f}" for ms in (row.p50_ms, row.p95_ms, row.most_ms))
-            table.add_row(row.size, str(row.frames), str(row.lost), *times)
+            table.add_row(
+                row.size, "kept awake" if row.awake else "as they are", str(row.frames), str(row.lost), *times
+            )
         out.print(table)
         finish(device_of("cpu"), {"rows": [row.to_dict() for row in rows]}, json_file)
 
