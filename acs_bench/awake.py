@@ -13,8 +13,7 @@ _SPIN = """
 import os
 os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 os.sched_setaffinity(0, {%d})
-parent = os.getppid()
-while os.getppid() == parent:
+while os.getppid() == %d:
     for _ in range(1_000_000):
         pass
 """
@@ -28,7 +27,9 @@ def kept_awake(wanted: bool = True) -> Iterator[bool]:
     if not (wanted and hasattr(os, "SCHED_IDLE")):
         yield False
         return
-    spinners = [subprocess.Popen([sys.executable, "-c", _SPIN % core]) for core in os.sched_getaffinity(0)]
+    spinners = [
+        subprocess.Popen([sys.executable, "-c", _SPIN % (core, os.getpid())]) for core in os.sched_getaffinity(0)
+    ]
     try:
         yield True
     finally:
