@@ -52,7 +52,13 @@ class Asker:
             if self._closed:
                 return False
             self.grounder = grounder
-            self._worker = NewestJobWorker(self._answer, self._deliver, self._could_not_answer, self._interval)
+            self._worker = NewestJobWorker(
+                self._answer,
+                self._deliver,
+                self._could_not_answer,
+                self._interval,
+                lambda frame: self._ledger.count("dropped"),
+            )
             return True
 
     def start_with(self, text: str) -> None:
@@ -185,6 +191,7 @@ class Asker:
         frame.check(settings.max_image_pixels)
         with self._lock:
             if not self._listening or self._worker is None or self.held:
+                self._ledger.count("images_unasked")
                 return
             fed = [goal for goal in self._hungry if goal.camera == frame.camera]
             for goal in fed:
@@ -195,7 +202,9 @@ class Asker:
             self._due.discard(frame.camera)
             if not self.queries:
                 self._ledger.count("images_without_query")
-            elif due and self._worker.submit(frame, frame.camera):
+            elif not due:
+                self._ledger.count("images_unasked")
+            elif self._worker.submit(frame, frame.camera):
                 self._ledger.count("replaced")
         if settings.mode == ON_DEMAND:
             self._outlet.demand_changed()
@@ -236,6 +245,7 @@ class Asker:
 
     def _deliver(self, frame: Frame, answer: Answer) -> None:
         self.send(answer)
+        self._ledger.count("frames_answered")
 
     def send(self, answer: Answer) -> None:
         """Publish an answer, and count it."""

@@ -21,7 +21,7 @@ from acs_ros.outlet import Answer
 from acs_ros.outputs import Composed
 from acs_ros.parameters import Settings
 from acs_ros.qos import LATCHED
-from acs_ros.reporter import LOG_PERIOD_S, Reporter
+from acs_ros.reporter import Reporter
 
 
 class CameraSet:
@@ -128,7 +128,7 @@ class CameraSet:
 
     def complain(self, problem: str) -> None:
         """Tell a person that a frame has no answer."""
-        self._node.get_logger().warning(problem, throttle_duration_sec=LOG_PERIOD_S)
+        self._reporter.log.warning("no answer", problem)
 
     def demand_changed(self) -> None:
         """Look, soon, which cameras to listen to."""

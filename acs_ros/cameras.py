@@ -22,7 +22,7 @@ from acs_ros.outputs import CameraOutputs, Composed
 from acs_ros.parameter_table import COMPRESSED
 from acs_ros.parameters import Settings
 from acs_ros.qos import NEWEST, OVERRIDABLE, sensor
-from acs_ros.reporter import LOG_PERIOD_S, Reporter
+from acs_ros.reporter import Reporter
 from acs_ros.stamps import StampWatch
 from acs_ros.tracking import BoxTracker, Seen
 
@@ -144,7 +144,7 @@ class Camera:
         )
 
     def _on_image(self, msg: Image | CompressedImage) -> None:
-        frame, logger = Frame(msg, self.name), self._node.get_logger()
+        frame, log = Frame(msg, self.name), self._reporter.log
         now = self._node.get_clock().now().nanoseconds / 1e9
         sim_time = bool(self._node.get_parameter("use_sim_time").value)
         stamp = stamp_ns(frame.header) / 1e9
@@ -154,15 +154,14 @@ class Camera:
             self._ledger.count("clock_jumps")
             self.forget()
         if problem:
-            logger.warning(problem, throttle_duration_sec=LOG_PERIOD_S)
+            log.warning(f"stamps of {self.topic}", problem)
         try:
             if self.tracker is not None:  # first: an answer must find its frame there
                 self._track(frame, self.tracker)
             self._take(frame)
         except ImageError as error:
             self._ledger.image_came(str(error), self.name)
-            # One call per kind of complaint: rclpy throttles by the place of the call.
-            logger.warning(f"image on {self.topic} dropped: {error}", throttle_duration_sec=LOG_PERIOD_S)
+            log.warning(f"images of {self.topic}", f"image on {self.topic} dropped: {error}")
         else:
             self._ledger.image_came("", self.name)
 

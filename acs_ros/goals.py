@@ -19,16 +19,23 @@ from acs_ros.camera_set import CameraSet
 from acs_ros.ground_goal import ABORTED, CANCELED, Feedback, GroundGoal
 from acs_ros.ledger import Ledger
 from acs_ros.parameters import Settings
-from acs_ros.reporter import LOG_PERIOD_S
+from acs_ros.qos import SERVICE
+from acs_ros.sparing import SparingLogger
 
 
 class GroundServer:
     """The action server, and the goals that are not finished."""
 
     def __init__(
-        self, node: Node, asker: Asker, outlet: CameraSet, ledger: Ledger, settings: Callable[[], Settings]
+        self,
+        node: Node,
+        asker: Asker,
+        outlet: CameraSet,
+        ledger: Ledger,
+        settings: Callable[[], Settings],
+        log: SparingLogger,
     ) -> None:
-        self._node = node
+        self._log = log
         self.asker, self.outlet, self.ledger, self.settings = asker, outlet, ledger, settings
         self._lock = threading.Lock()
         self._open: list[GroundGoal] = []
@@ -41,6 +48,9 @@ class GroundServer:
             handle_accepted_callback=self._accepted,
             cancel_callback=self._cancel,
             callback_group=ReentrantCallbackGroup(),
+            goal_service_qos_profile=SERVICE,
+            result_service_qos_profile=SERVICE,
+            cancel_service_qos_profile=SERVICE,
         )
 
     @property
@@ -51,7 +61,7 @@ class GroundServer:
 
     def log(self, text: str) -> None:
         """Tell a person, who is spared a flood of it."""
-        self._node.get_logger().warning(text, throttle_duration_sec=LOG_PERIOD_S)
+        self._log.warning("goal", text)
 
     def close(self, reason: str) -> None:
         """Abort what waits or runs."""

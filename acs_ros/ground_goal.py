@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from acs_msgs.action import Ground
 from rclpy.exceptions import InvalidHandle
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from acs_core.errors import Cancelled
@@ -30,6 +31,7 @@ from acs_ros.parameters import Settings
 
 RCLError = rclpy_implementation.RCLError
 SUCCEEDED, ABORTED, CANCELED = "succeed", "abort", "canceled"
+COUNTERS = {SUCCEEDED: "goals_succeeded", ABORTED: "goals_failed", CANCELED: "goals_cancelled"}
 CANCEL_PATIENCE_S = 5.0  # rclpy marks a goal as canceling just after it asked us
 Feedback = Ground.Feedback
 
@@ -170,10 +172,13 @@ class GroundGoal:
             self._result = result or Ground.Result(message=message)
             if result is None:
                 self._result.detections.header = self._frame.header if self._frame else Header()
+            # rclpy keeps the request for as long as the result, and a flood of goals may bring a picture each.
+            self._frame = None
+            self.request.image, self.request.compressed_image = Image(), CompressedImage()
             self._done.set()
         self._stop_timer()
+        self._server.ledger.count(COUNTERS[outcome])
         if outcome == ABORTED:
-            self._server.ledger.count("goals_failed")
             self._server.log(f"goal {self.request.phrase[:60]!r} aborted: {message}")
         self._execute()
 
@@ -189,16 +194,18 @@ class GroundGoal:
     def _conclude(self, handle: Any) -> Any:
         """What rclpy runs as the goal's execution: wait for the outcome, and make it the goal's state."""
         self._done.wait()
-        if self._outcome == CANCELED:
-            deadline = time.monotonic() + CANCEL_PATIENCE_S
-            while not handle.is_cancel_requested and time.monotonic() < deadline:
-                time.sleep(0.001)
-            if not handle.is_cancel_requested:
-                handle.abort()
-                return self._result
-        getattr(handle, self._outcome)()
-        self._server.forget(self)
-        return self._result
+        try:
+            if self._outcome == CANCELED:
+                deadline = time.monotonic() + CANCEL_PATIENCE_S
+                while not handle.is_cancel_requested and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                if not handle.is_cancel_requested:
+                    handle.abort()
+                    return self._result
+            getattr(handle, self._outcome)()
+            return self._result
+        finally:
+            self._server.forget(self)  # or it would count against max_goals for ever
 
     def _left(self) -> float | None:
         """Seconds left; None without a deadline."""

@@ -32,7 +32,7 @@ from acs_ros.memory import resident_bytes
 from acs_ros.parameters import change_problem, declare_parameters, read_settings, widen_integers
 from acs_ros.qos import OVERRIDABLE, reliable
 from acs_ros.queries import show_queries, split_text
-from acs_ros.reporter import LOG_PERIOD_S, Reporter
+from acs_ros.reporter import Reporter
 from acs_ros.services import QueryServices
 from acs_ros.transitions import never_silent
 
@@ -63,8 +63,11 @@ class GroundingNode(LifecycleNodeMixin, Node):
         self.reporter = Reporter(self)
         self.cameras = CameraSet(self, lambda: self.settings, self.ledger, self.reporter)
         self.asker = self.cameras.asker = Asker(lambda: self.settings, self.ledger, self.cameras)
-        self.goals = GroundServer(self, self.asker, self.cameras, self.ledger, lambda: self.settings)
-        QueryServices(self, self.asker, lambda: self.settings, lambda: self.goals.count, self._set_queries, self._hold)
+        log = self.reporter.log
+        self.goals = GroundServer(self, self.asker, self.cameras, self.ledger, lambda: self.settings, log)
+        QueryServices(
+            self, self.asker, lambda: self.settings, lambda: self.goals.count, self._set_queries, self._hold, log
+        )
         # Volatile by default: it hears every reliable publisher. To hear also a phrase latched before the node came,
         # set the parameter qos_overrides./grounding/query.subscription.durability to transient_local.
         self._query_subscription = self.create_subscription(
@@ -211,22 +214,22 @@ class GroundingNode(LifecycleNodeMixin, Node):
         except PhraseError as error:
             self.ledger.count("rejected_queries")
             self.ledger.note(last_query_problem=str(error))
-            self.get_logger().warning(f"query rejected: {error}", throttle_duration_sec=LOG_PERIOD_S)
+            self.reporter.log.warning("rejected query", f"query rejected: {error}")
             raise
         else:
+            self.ledger.count("queries")
             self.ledger.note(last_query_problem="")
             if changed:
                 asked = show_queries(self.asker.queries)
-                said = f"asking for {asked}" if asked else "the query was emptied"
-                self.get_logger().info(said, throttle_duration_sec=LOG_PERIOD_S)
+                self.reporter.log.info("query", f"asking for {asked}" if asked else "the query was emptied")
         finally:
-            self.reporter.publish()
+            self.reporter.changed()
 
     def _hold(self, on: bool) -> None:
         self.asker.hold(on)
         if on:
             self.goals.close("the node is paused")
-        self.reporter.publish()
+        self.reporter.changed()
 
     def _on_jump(self, jump: TimeJump) -> None:
         self.cameras.forget()

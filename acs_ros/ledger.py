@@ -13,24 +13,40 @@ from acs_core.types import GroundingResult
 WINDOW_S = 10.0  # rates are over the last seconds
 LATENCIES = 200  # percentiles are over the last answers
 RESPONSES = 200  # the share of unparseable responses is over the last responses
+# What becomes of an image: once the node is at rest, each has been counted as one of these, and only one.
+FATES = (
+    "bad_images",
+    "images_without_query",
+    "images_unasked",
+    "replaced",
+    "dropped",
+    "failed",
+    "frames_answered",
+)
 
 
 @dataclass(frozen=True)
 class Facts:
     """Everything a status is made from. Times are seconds of a steady clock; None: never."""
 
-    images: int = 0  # received while active
+    images: int = 0  # received; the next seven are their FATES
     bad_images: int = 0
     images_without_query: int = 0
+    images_unasked: int = 0  # came in the middle of a pause or deactivation, or on demand when none was due
     replaced: int = 0  # waited for the model, or for max_rate, until a newer frame came
-    restarted: int = 0  # begun again because the queries changed
-    answered: int = 0  # results published, one per phrase and frame, abstentions included
-    abstained: int = 0
+    dropped: int = 0  # waited or was at work when the node was paused or deactivated, or the queries changed
     failed: int = 0
+    frames_answered: int = 0
+    restarted: int = 0  # begun again because the queries changed
+    answered: int = 0  # results published, one per phrase and frame, abstentions and those of goals included
+    abstained: int = 0
     responses: int = 0  # sampled answers of the model
     unparseable: int = 0  # of them, those that gave no box and did not say that the object is absent
-    goals: int = 0
+    goals: int = 0  # each ends as one of the next three
+    goals_succeeded: int = 0
     goals_failed: int = 0  # aborted; cancelled ones are not failures
+    goals_cancelled: int = 0
+    queries: int = 0  # taken, by topic or service
     rejected_queries: int = 0
     clock_jumps: int = 0
     last_image: float | None = None

@@ -41,7 +41,7 @@ class NodeProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the starter, which then stops the node in its own time
-                preexec_fn=_die_with_starter,
+                preexec_fn=die_with_starter,
             )
         return self
 
@@ -84,7 +84,7 @@ class NodeProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
 
 
-def _die_with_starter() -> None:
+def die_with_starter() -> None:
     """In the child: end when the starter dies, even by SIGKILL (Linux only; elsewhere nothing happens)."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:

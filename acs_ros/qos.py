@@ -11,6 +11,9 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 OVERRIDABLE = QoSOverridingOptions((QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY, QoSPolicyKind.DEPTH))
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears every camera, and only the newest frame
+# Requests that wait until a thread has time for them. With the ten of ROS's default profile, the eleventh of many
+# clients that ask at once pushes out another one, whose client then waits for ever.
+SERVICE = QoSProfile(depth=256, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 

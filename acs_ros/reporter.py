@@ -1,12 +1,16 @@
-"""The node's mouth on /diagnostics, and its ear for connections that cannot work (incompatible QoS)."""
+"""The node's mouth on /diagnostics and in the log, and its ear for connections that cannot work (incompatible QoS)."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import qos_policy_name_from_kind
@@ -16,8 +20,9 @@ from acs_ros.diagnostics import Input, Limits, Situation, make_status
 from acs_ros.ledger import WINDOW_S, Ledger
 from acs_ros.memory import measure_memory
 from acs_ros.parameters import Settings
+from acs_ros.sparing import SparingLogger
 
-LOG_PERIOD_S = 5.0  # whatever may come in a flood writes one line of its kind per this many seconds
+SOON_S = 0.1  # the shortest time between two diagnostics that changes cause
 
 
 class Reported(Protocol):
@@ -38,17 +43,41 @@ class Reported(Protocol):
 
 
 class Reporter:
-    """Publishes ``node``'s status."""
+    """Publishes ``node``'s status. ``log`` is for what may come in a flood."""
 
     def __init__(self, node: Any) -> None:
         self._node: Node = node
         self._about: Reported = node
         self._publisher = self._node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.query_topic = self._node.resolve_topic_name("~/query")
+        self.log = SparingLogger(self._node.get_logger())
         self._clock_problem_at = 0.0
+        self._lock = threading.Lock()
+        self._published_at = float("-inf")
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        group = MutuallyExclusiveCallbackGroup()
+        self._soon = self._node.create_timer(SOON_S, self._tell_late, callback_group=group, clock=steady)
+        self._soon.cancel()
+
+    def changed(self) -> None:
+        """Something was asked of the node: say what it does now, at once or, when changes come in a flood, after the
+        newest of each SOON_S."""
+        with self._lock:
+            at_once = time.monotonic() - self._published_at >= SOON_S
+            if not at_once and self._soon.is_canceled():
+                self._soon.reset()
+        if at_once:
+            self.publish()
+
+    def _tell_late(self) -> None:
+        with self._lock:
+            self._soon.cancel()
+        self.publish()
 
     def publish(self) -> None:
         """Say what the node does and, if nothing comes out, why."""
+        with self._lock:
+            self._published_at = time.monotonic()
         status = make_status(self._node.get_fully_qualified_name(), self._about.ledger.facts(), self._situation())
         array = DiagnosticArray(status=[status])
         array.header.stamp = self._node.get_clock().now().to_msg()
@@ -95,7 +124,7 @@ class Reporter:
         self._clock_problem_at = time.monotonic()
         self._about.ledger.count("clock_jumps")
         self._about.ledger.note(clock_problem=problem)
-        self._node.get_logger().warning(problem, throttle_duration_sec=LOG_PERIOD_S)
+        self.log.warning("clock", problem)
 
     def input_events(self, fact: str, topic: str) -> SubscriptionEventCallbacks:
         """For a subscription: a mismatch is noted as ``fact`` (``image_qos_problem``, ``query_qos_problem``)."""
@@ -116,4 +145,4 @@ class Reporter:
             f"or start this node with the parameter {name}"
         )
         self._about.ledger.note(**{fact: problem})
-        self._node.get_logger().warning(problem, throttle_duration_sec=LOG_PERIOD_S)
+        self.log.warning(f"qos of {topic}", problem)

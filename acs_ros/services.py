@@ -13,8 +13,9 @@ from std_srvs.srv import SetBool, Trigger
 from acs_core.errors import PhraseError
 from acs_ros.asking import Asker
 from acs_ros.parameters import Settings
+from acs_ros.qos import SERVICE
 from acs_ros.queries import show_queries
-from acs_ros.reporter import LOG_PERIOD_S
+from acs_ros.sparing import SparingLogger
 
 
 class QueryServices:
@@ -31,13 +32,14 @@ class QueryServices:
         goals: Callable[[], int],
         set_queries: Callable[[list[str]], None],
         hold: Callable[[bool], None],
+        log: SparingLogger,
     ) -> None:
-        self._node, self._asker, self._settings, self._goals = node, asker, settings, goals
+        self._asker, self._settings, self._goals, self._log = asker, settings, goals, log
         self._set_queries, self._hold = set_queries, hold
         group = MutuallyExclusiveCallbackGroup()
 
         def serve(kind: Any, name: str, callback: Any) -> None:
-            node.create_service(kind, name, callback, callback_group=group)
+            node.create_service(kind, name, callback, qos_profile=SERVICE, callback_group=group)
 
         serve(SetQueries, "~/set_queries", self._set)
         serve(ListQueries, "~/list_queries", self._list)
@@ -74,5 +76,5 @@ class QueryServices:
         state = "paused" if request.data else "going on"
         response.success = True
         response.message = f"{state}{' already' if was == request.data else ''}"
-        self._node.get_logger().info(f"~/pause: {response.message}", throttle_duration_sec=LOG_PERIOD_S)
+        self._log.info("pause", f"~/pause: {response.message}")
         return response

@@ -36,6 +36,7 @@ class Task(Protocol):
 class _Running(Generic[Job]):
     stream: str
     job: Job
+    again: bool = False  # the same job waits, to be run from the start
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -51,7 +52,9 @@ class NewestJobWorker(Generic[Job, Answer]):
     ``deliver`` runs on the worker's thread while the worker's lock is held, so that once :meth:`drop` or
     :meth:`restart` has returned nothing older is delivered; it must be short and must not call the worker.
     ``failed(job, error)`` gets every exception but ``Cancelled`` of a job that is still wanted; should it raise itself,
-    that is logged and the next job runs. No method but :meth:`close` waits for a running job.
+    that is logged and the next job runs. ``dropped(job)`` gets each job that is given up, while the lock is held. Every
+    job that was handed in is delivered, failed, dropped or replaced, and only one of these. No method but :meth:`close`
+    waits for a running job.
 
     ``interval`` gives the shortest time in seconds from one job's start to the next's. It is applied when a job could
     start, not when it is handed in, so that what starts is always the newest. Streams take turns.
@@ -63,8 +66,10 @@ class NewestJobWorker(Generic[Job, Answer]):
         deliver: Callable[[Job, Answer], None],
         failed: Callable[[Job, Exception], None],
         interval: Callable[[], float] = lambda: 0.0,
+        dropped: Callable[[Job], None] = lambda job: None,
     ) -> None:
         self._work, self._deliver, self._failed, self._interval = work, deliver, failed, interval
+        self._dropped = dropped
         self._last_start = float("-inf")
         self._changed = threading.Condition()
         self._waiting: dict[str, Job] = {}  # stream -> its newest job, in the order the streams came to wait
@@ -112,7 +117,9 @@ class NewestJobWorker(Generic[Job, Answer]):
     def drop(self) -> None:
         """Forget the waiting jobs and ask a running one to stop; its answer is not delivered. Tasks stay."""
         with self._changed:
-            self._waiting = {}
+            waiting, self._waiting = self._waiting, {}
+            for job in waiting.values():
+                self._dropped(job)
             if isinstance(self._running, _Running):
                 self._running.stop.set()
 
@@ -135,7 +142,9 @@ class NewestJobWorker(Generic[Job, Answer]):
             if not isinstance(running, _Running) or running.stop.is_set():
                 return False
             running.stop.set()
-            self._waiting.setdefault(running.stream, running.job)
+            running.again = running.stream not in self._waiting
+            if running.again:
+                self._waiting[running.stream] = running.job
             return True
 
     @property
@@ -221,6 +230,8 @@ class NewestJobWorker(Generic[Job, Answer]):
         with self._changed:
             self._running = None
             if outcome is None or running.stop.is_set():
+                if not running.again:
+                    self._dropped(running.job)
                 return
             try:
                 outcome(running.job)

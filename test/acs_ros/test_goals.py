@@ -230,3 +230,47 @@ def test_the_node_answers_services_while_goals_wait(rig, grounder, image, ask, u
     grounder.gate.set()
     assert [g.end()[0] for g in goals] == [GoalStatus.STATUS_SUCCEEDED] * 7
     assert [c[1] for c in grounder.calls] == [f"thing {i}" for i in range(7)]
+
+
+def test_a_hundred_goals_at_once_all_end_and_are_counted(make_rig, grounder, ask_in, image, until):
+    """With the ten requests that ROS keeps by default, most were lost without a word, and their clients waited."""
+    rig = make_rig(lambda settings: grounder, max_goals=8)
+    rig.activate()
+    until(rig.ground.server_is_ready, "the action")
+    grounder.gate.clear()
+    sent = [rig.ground.send_goal_async(Ground.Goal(phrase=f"thing {i}", image=image())) for i in range(100)]
+    until(lambda: all(s.done() for s in sent), "every goal to be accepted")
+    results = [s.result().get_result_async() for s in sent]
+    until(lambda: rig.node.ledger.facts().goals_failed == 92, "those who are too many to be refused")
+    grounder.gate.set()
+    until(lambda: all(r.done() for r in results), "every goal to end")
+    ends = [r.result().status for r in results]
+    assert ends.count(GoalStatus.STATUS_SUCCEEDED) == 8 and ends.count(GoalStatus.STATUS_ABORTED) == 92
+    facts = rig.node.ledger.facts()
+    assert (facts.goals, facts.goals_succeeded, facts.goals_failed, facts.goals_cancelled) == (100, 8, 92, 0)
+
+
+def test_a_cancelled_goal_is_counted_as_such(rig, grounder, image, ask, until):
+    grounder.gate.clear()
+    goal = ask(phrase="key", image=image())
+    until(lambda: grounder.running, "the model at work")
+    goal.handle.cancel_goal_async()
+    assert goal.end()[0] == GoalStatus.STATUS_CANCELED
+    facts = rig.node.ledger.facts()
+    assert (facts.goals, facts.goals_succeeded, facts.goals_failed, facts.goals_cancelled) == (1, 0, 0, 1)
+
+
+@pytest.mark.parametrize("phrase", ["key", ""])
+def test_the_picture_of_a_goal_that_is_over_is_let_go(rig, image, ask, phrase):
+    """rclpy keeps a request for as long as its result: a flood of goals kept a picture each for ten seconds."""
+    goal = ask(phrase=phrase, image=image(stamp=9, width=40, height=30))
+    _, result = goal.end()
+    (kept,) = rig.node.goals._server._goal_handles.values()
+    assert len(kept.request.image.data) == 0
+    assert (result.detections.header.stamp.sec == 9) is bool(phrase)
+
+
+def test_a_goal_whose_end_cannot_be_told_does_not_count_for_ever(rig, image, ask, until, monkeypatch):
+    monkeypatch.setattr("rclpy.action.server.ServerGoalHandle.succeed", lambda handle: 1 / 0)
+    assert ask(phrase="key", image=image()).end()[0] == GoalStatus.STATUS_ABORTED  # so rclpy ends it
+    assert rig.call(ListQueries, "list_queries").goals == 0

@@ -15,13 +15,14 @@ class Bench:
         self.started: list[str] = []
         self.delivered: list[tuple[str, str]] = []
         self.failures: list[tuple[str, str]] = []
+        self.dropped: list[str] = []
         self.gate = threading.Event()
         self.obedient = True
         self.deliver_error: Exception | None = None
         self.report_error: Exception | None = None
         self.interval, self.looks = 0.0, 0
         self.worker: NewestJobWorker[str, str] = NewestJobWorker(
-            self._work, self._deliver, self._failed, self._interval
+            self._work, self._deliver, self._failed, self._interval, self.dropped.append
         )
 
     def _work(self, job, should_stop):
@@ -115,6 +116,48 @@ def test_restart_does_not_bring_back_a_dropped_job(bench, until):
     bench.gate.set()
     until(lambda: not bench.worker.busy, "rest")
     assert bench.started == ["a"] and not bench.delivered
+
+
+@pytest.mark.parametrize(
+    ("what", "dropped", "delivered"),
+    [
+        ("drop", ["b", "a"], ["c"]),  # the one at work is given up when it ends
+        ("restart", ["a"], ["b", "c"]),  # a newer one waits, so it is not begun again
+        ("nothing", [], ["a", "b", "c"]),
+    ],
+)
+def test_every_job_is_delivered_or_dropped_and_only_once(bench, until, what, dropped, delivered):
+    bench.worker.submit("a", "left")
+    until(lambda: bench.started, "the first job")
+    bench.worker.submit("b", "left")
+    if what != "nothing":
+        getattr(bench.worker, what)()
+    bench.worker.submit("c", "right")
+    bench.gate.set()
+    until(lambda: len(bench.delivered) + len(bench.dropped) == 3, "all jobs to end")
+    assert bench.dropped == dropped and [job for job, _ in bench.delivered] == delivered
+
+
+def test_a_job_that_is_begun_again_is_not_dropped_unless_the_second_time(bench, until):
+    bench.worker.submit("a")
+    until(lambda: bench.started, "the job")
+    bench.worker.restart()
+    until(lambda: len(bench.started) == 2, "the second run")
+    assert not bench.dropped
+    bench.worker.drop()
+    until(lambda: not bench.worker.busy, "rest")
+    assert bench.dropped == ["a"] and not bench.delivered
+
+
+def test_a_job_that_waits_to_be_begun_again_is_dropped_once(bench, until):
+    bench.obedient = False
+    bench.worker.submit("a")
+    until(lambda: bench.started, "the job")
+    bench.worker.restart()
+    bench.worker.drop()
+    bench.gate.set()
+    until(lambda: not bench.worker.busy, "rest")
+    assert bench.dropped == ["a"] and not bench.delivered
 
 
 def test_restart_without_work_does_nothing(bench):

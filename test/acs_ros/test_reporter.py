@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from std_msgs.msg import String
+
+import acs_ros.reporter
+
+
+def test_a_flood_of_changes_is_told_at_once_and_when_it_ebbs(make_rig, grounder, until, monkeypatch):
+    """Each query was told on /diagnostics by itself, which took more time than all else about it."""
+    rig = make_rig(lambda settings: grounder, diagnostics_period=60.0)
+    told = []
+    publish = rig.node.reporter.publish
+    monkeypatch.setattr(rig.node.reporter, "publish", lambda: told.append(rig.node.asker.queries) or publish())
+    monkeypatch.setattr(acs_ros.reporter, "time", SimpleNamespace(monotonic=lambda: 1e9))  # all in one moment
+    for number in range(500):
+        rig.node._on_query(String(data=f"thing {number}"))
+    until(lambda: told and told[-1] == ("thing 499",), "the last query to be told")
+    assert told == [("thing 0",), ("thing 499",)]
+
+
+def test_changes_that_come_one_by_one_are_each_told_at_once(make_rig, grounder, monkeypatch):
+    rig = make_rig(lambda settings: grounder, diagnostics_period=60.0)
+    now, told = [1e9], []
+    publish = rig.node.reporter.publish
+    monkeypatch.setattr(rig.node.reporter, "publish", lambda: told.append(rig.node.asker.queries) or publish())
+    monkeypatch.setattr(acs_ros.reporter, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for number in range(3):
+        now[0] += 1.0
+        rig.node._on_query(String(data=f"thing {number}"))
+    assert told == [("thing 0",), ("thing 1",), ("thing 2",)]
