@@ -49,7 +49,7 @@ setup(
     description="Language grounding of small objects by attention-based candidate selection, for ROS 2",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["acs_bench*", "acs_core*", "acs_eval*", "acs_ros*", "training*"]),
+    packages=find_packages(include=["acs_bench*", "acs_core*", "acs_eval*", "acs_ros*", "acs_stress*", "training*"]),
     package_data={"": ["py.typed", "assets/**/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
@@ -90,6 +90,7 @@ setup(
         "console_scripts": [
             "acs-bench = acs_bench.cli:main",
             "acs-ground = acs_core.cli:main",
+            "acs-load = acs_stress.load_cli:main",
             "acs-train = training.cli:main",
             *(f"{name} = acs_ros.{module}:main" for name, module in ROS_EXECUTABLES.items()),
         ]

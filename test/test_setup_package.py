@@ -58,6 +58,7 @@ def test_the_rooms_are_packages(distribution):
         "acs_core",
         "acs_eval",
         "acs_ros",
+        "acs_stress",
         "training",
     }
 
