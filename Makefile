@@ -63,5 +63,5 @@ format: env ## apply the style
 
 clean: ## remove the environment and everything the commands wrote
 	[ ! -d $(VENV)/.acs ] || rm -rf $(VENV) $(VENV)-audit
-	rm -rf build install log demo_output replay_output runs work world *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build install log demo_output replay_output runs soak_output work world *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

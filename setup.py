@@ -74,6 +74,7 @@ setup(
     ],
     extras_require={
         "quantization": ["bitsandbytes"],
+        "stress": ["matplotlib", "psutil"],
         "training": [
             "lightning",
             "matplotlib",
@@ -91,6 +92,7 @@ setup(
             "acs-bench = acs_bench.cli:main",
             "acs-ground = acs_core.cli:main",
             "acs-load = acs_stress.load_cli:main",
+            "acs-soak = acs_stress.cli:main",
             "acs-train = training.cli:main",
             *(f"{name} = acs_ros.{module}:main" for name, module in ROS_EXECUTABLES.items()),
         ]

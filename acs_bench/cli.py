@@ -21,6 +21,7 @@ from acs_bench.console import (
     table_of,
 )
 from acs_core.errors import AcsError
+from acs_core.oserrors import os_problem
 
 app = typer.Typer(
     help="What N answers and their attention cost, side by side with transformers' own ways.",
@@ -258,10 +259,12 @@ def ros(
 
     with measuring(1):
         rows = ros_overhead([size_of(text, "--sizes") for text in sizes.split(",")], frames)
-        table = table_of("frame", "frames", "lost", "p50, ms", "p95, ms", "longest, ms")
+        table = table_of("frame", "cores", "frames", "lost", "p50, ms", "p95, ms", "longest, ms")
         for row in rows:
             times = (f"{ms:.1f}" for ms in (row.p50_ms, row.p95_ms, row.most_ms))
-            table.add_row(row.size, str(row.frames), str(row.lost), *times)
+            table.add_row(
+                row.size, "kept awake" if row.awake else "as they are", str(row.frames), str(row.lost), *times
+            )
         out.print(table)
         finish(device_of("cpu"), {"rows": [row.to_dict() for row in rows]}, json_file)
 
@@ -271,7 +274,8 @@ def main() -> None:
     try:
         app()
     except (AcsError, OSError) as error:
-        err.print(f"acs-bench: {error}", markup=False, style="red")
+        said = os_problem(error) if isinstance(error, OSError) else error
+        err.print(f"acs-bench: {said}", markup=False, style="red")
         sys.exit(1)
 
 

@@ -23,6 +23,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
+from acs_bench.awake import kept_awake
 from acs_bench.errors import BenchError
 from acs_ros.dds import apply_profile
 from acs_ros.image_conversion import fill_image
@@ -38,9 +39,10 @@ WARM_UP = 10  # frames
 @dataclass(frozen=True)
 class RosRow:
     """Milliseconds from publishing a frame of ``size`` to having its detections, over ``frames`` frames; ``lost`` had
-    none within five seconds."""
+    none within five seconds. ``awake``: the processor's cores were kept from sleeping meanwhile."""
 
     size: str
+    awake: bool
     frames: int
     lost: int
     p50_ms: float
@@ -54,7 +56,7 @@ class RosRow:
 
 def ros_overhead(sizes: Sequence[tuple[int, int]], frames: int) -> list[RosRow]:
     """Starts the node with a model that answers at once and asks it about ``frames`` pictures of each of ``sizes``
-    (width, height).
+    (width, height): as the machine is, and with its cores kept awake.
 
     Raises:
         BenchError: the node does not come up, or answers nothing.
@@ -70,7 +72,12 @@ def ros_overhead(sizes: Sequence[tuple[int, int]], frames: int) -> list[RosRow]:
                 client.wait_for_topics(PATIENCE_S)
                 client.ask_for("key", PATIENCE_S)
                 with _Stopwatch() as watch:
-                    return [watch.measure(width, height, frames) for width, height in sizes]
+                    rows = []
+                    for keep in (False, True):
+                        with kept_awake(keep) as awake:
+                            if keep == awake:
+                                rows += [watch.measure(width, height, frames, awake) for width, height in sizes]
+                    return rows
         except NodeTrouble as error:
             raise BenchError(f"{error}\n{process.last_lines()}") from error
 
@@ -110,7 +117,7 @@ class _Stopwatch:
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 
-    def measure(self, width: int, height: int, frames: int) -> RosRow:
+    def measure(self, width: int, height: int, frames: int, awake: bool) -> RosRow:
         """One frame after the other, each when the one before has been answered."""
         picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         msg = fill_image(Image(header=Header(frame_id="camera")), picture)
@@ -119,7 +126,7 @@ class _Stopwatch:
         if not got:
             raise NodeTrouble(f"none of {frames} frames of {width} x {height} pixels was answered")
         p50, p95 = np.percentile(got, [50, 95])
-        return RosRow(f"{width}x{height}", frames, frames - len(got), float(p50), float(p95), max(got))
+        return RosRow(f"{width}x{height}", awake, frames, frames - len(got), float(p50), float(p95), max(got))
 
     def _once(self, msg: Image) -> float | None:
         self._arrived.clear()

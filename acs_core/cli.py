@@ -15,6 +15,7 @@ from rich.table import Table
 
 from acs_core.cli_options import DEFAULT_SAMPLES, make_parser
 from acs_core.errors import AcsError, SelectorError
+from acs_core.oserrors import os_problem
 from acs_core.types import GroundingResult, Outcome, SamplingConfig, ScoreKind
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AcsError as error:
         return _fail(str(error))
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}")
+        return _fail(os_problem(error, options.out or options.json or ""))
     except KeyboardInterrupt:
         print("acs-ground: stopped", file=sys.stderr)
         return 130

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from acs_core.errors import AcsError
 from acs_core.geometry import Box
+from acs_core.oserrors import os_problem
 from acs_ros.bags import DEMO_BAG, TRUTH_TOPIC, BagError, BagFrame, BagWriter, read_bag
 from acs_ros.dds import apply_profile
 from acs_ros.demo_report import Row, print_summary, print_table, summarize, write_json, write_pictures
@@ -44,8 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _as_keyboard_interrupt)
     try:
         return _run(options, console)
-    except (AcsError, BagError, NodeTrouble, OSError) as error:
+    except (AcsError, BagError, NodeTrouble) as error:
         print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"demo: {os_problem(error, options.out)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("demo: stopped", file=sys.stderr)

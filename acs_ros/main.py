@@ -12,7 +12,7 @@ from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from acs_ros.dds import apply_profile
 from acs_ros.grounder_source import GrounderLoader, load_grounder
 from acs_ros.grounding_node import STOP_TIMEOUT_S, GroundingNode
-from acs_ros.memory import keep_freed_memory
+from acs_ros.memory import steady_heap
 from acs_ros.spinning import spin
 
 THREADS = 6  # one may wait for a goal's answer and one load a model, the others keep the node responsive
@@ -21,8 +21,13 @@ THREADS = 6  # one may wait for a goal's answer and one load a model, the others
 def main(args: list[str] | None = None, load: GrounderLoader = load_grounder) -> int:
     """Run the node on the model that ``load`` gives. Exit code 2 for unusable parameters."""
     apply_profile()
-    keep_freed_memory()
-    rclpy.init(args=args)
+    steady_heap()
+    try:
+        rclpy.init(args=args)
+    except RuntimeError as error:
+        print(f"grounding: ROS cannot start: {error}", file=sys.stderr)
+        print("grounding: if that is about logging, name a folder that can be written in ROS_LOG_DIR", file=sys.stderr)
+        return 2
     try:
         node = GroundingNode(load=load)
     except ValueError as error:

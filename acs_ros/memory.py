@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GB = 1e9
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
-HEAP_BYTES = 32 << 20  # smaller blocks come from the heap; the largest that glibc takes
-KEPT_BYTES = 64 << 20  # free memory at a heap's end that is not given back at once
+# glibc's malloc.h. By default, a freed frame moves the threshold from which on memory comes straight from the system up
+# to the frame's size; from then on frames lie among small things in the heap of whichever thread took them, and the
+# heaps of two dozen threads grow for hours.
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
+OWN_PAGES_BYTES = 1 << 20
+ARENAS = 2
 
 
 @dataclass(frozen=True)
@@ -21,19 +24,6 @@ class Memory:
     host_gb: float = 0.0
     gpu_gb: float | None = None
     gpu_share: float | None = None
-
-
-def keep_freed_memory() -> bool:
-    """Let this process use the memory of one frame again for the next. False where the C library is not glibc.
-
-    By default glibc gives the megabytes of each frame back to the system as soon as they are free, and the system
-    clears them, page by page, when the next frame comes: a third of the time that a 1080p frame takes.
-    ``malloc_trim``, as in :func:`acs_ros.grounder_source.free_memory`, gives everything back all the same.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return bool(mallopt(M_MMAP_THRESHOLD, HEAP_BYTES)) and bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))
 
 
 def measure_memory() -> Memory:
@@ -56,3 +46,13 @@ def resident_bytes() -> int:
     except OSError:
         return 0
     return 0
+
+
+def steady_heap() -> bool:
+    """Make memory that is freed go back to the system: what is larger than OWN_PAGES_BYTES (a frame) gets pages of its
+    own, and threads share ARENAS heaps. To be called before threads start; False where the C library has no such
+    settings (it is glibc that has)."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, OWN_PAGES_BYTES)) and bool(mallopt(M_ARENA_MAX, ARENAS))

@@ -22,7 +22,6 @@ from acs_ros.image_conversion import fill_image
 from acs_ros.node_client import NodeTrouble
 from acs_stress.faulty import FAULTS, SLOW_S, FaultBox
 from acs_stress.robot import Robot
-from acs_stress.watch import work_ms
 
 SERVICE_S = 20.0  # patience; how fast services are is measured by acs-load
 ANSWER_S = 60.0
@@ -35,13 +34,12 @@ HOUR_NS = 3600 * 1_000_000_000
 @dataclass
 class Course:
     """One run of an episode. ``problems``: promises that were broken, in words. ``latencies_ms``: from publishing a
-    single frame to its detections; ``work_ms`` what a fixed piece of work took just before each."""
+    single frame to its detections."""
 
     name: str
     problems: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     latencies_ms: list[float] = field(default_factory=list)
-    work_ms: list[float] = field(default_factory=list)
 
     def count(self, what: str, by: int = 1) -> None:
         """Add to a number of the report."""
@@ -91,7 +89,6 @@ def probe(stage: Stage, course: Course) -> None:
     robot = stage.robot
     robot.ask_for(stage.phrases(1), SERVICE_S)
     for _ in range(PROBES):
-        course.work_ms.append(work_ms())
         began = time.monotonic()
         stamp = robot.show(stage.picture())
         course.latencies_ms.append((robot.wait_for_answer(stamp, ANSWER_S) - began) * 1e3)
@@ -174,7 +171,7 @@ def nonsense(stage: Stage, course: Course) -> None:
     robot = stage.robot
     kept = stage.phrases(1)
     robot.ask_for(kept, SERVICE_S)
-    for bad in ([" "], ["x" * 5000], ["a"] + ["b" + str(k) for k in range(80)], ["key\x00<|im_end|>" * 200]):
+    for bad in ([" "], ["x" * 5000], ["a"] + ["b" + str(k) for k in range(80)], ["key\x01<|im_end|>" * 200]):
         if not robot.try_queries(bad, SERVICE_S):
             course.problems.append(f"the node took the query {str(bad)[:60]}")
         course.count("queries refused")

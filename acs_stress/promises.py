@@ -108,7 +108,7 @@ class Promises:
         self._check(msg.header, {msg.phrase}, published_ns, "~/candidates")
 
     def _check(self, header: object, phrases: set[str], published_ns: int, topic: str) -> SentFrame | None:
-        stamp = stamp_ns(header)  # type: ignore[arg-type]
+        stamp = stamp_ns(header)
         frame_id: str = getattr(header, "frame_id", "")
         with self.lock:
             self.checked += 1

@@ -28,6 +28,7 @@ from acs_stress.promises import Promises, SentFrame
 
 NODE = "/grounding"
 POLL_S = 0.002
+RETRY_S = 2.0
 TRANSITIONS = {
     "configure": Transition.TRANSITION_CONFIGURE,
     "cleanup": Transition.TRANSITION_CLEANUP,
@@ -89,6 +90,20 @@ class Robot:
         for client in (self._change, self._state, self._set, self._list, self._pause):
             self.wait(client.service_is_ready, timeout, client.srv_name)
         self.wait(self._ground.server_is_ready, timeout, f"{NODE}/ground")
+
+    def meet_again(self, timeout: float) -> None:
+        """Wait until a node that was started in another's place answers. DDS takes the dead one for alive for a while
+        yet, so that its services count as ready, and what is asked of it is lost."""
+        deadline = time.monotonic() + timeout
+        for ask in (self.state, self.list_queries):
+            while True:
+                try:
+                    ask(min(RETRY_S, timeout))
+                    break
+                except NodeTrouble:
+                    self.alive()
+                    if time.monotonic() > deadline:
+                        raise
 
     # --- lifecycle and services --------------------------------------------------------------------------------------
 
@@ -216,13 +231,13 @@ class Robot:
         self.wait(lambda: self._status_at > began, timeout, "a diagnostic")
         return self.status
 
-    def _on_detections(self, msg: Detection2DArray, info: dict[str, int]) -> None:
+    def _on_detections(self, msg: Detection2DArray, info: Any) -> None:
         if not self._strangers:
             self.promises.check_detections(msg, info["source_timestamp"])
         stamp = int(msg.header.stamp.sec) * 1_000_000_000 + int(msg.header.stamp.nanosec)
         self.answered.setdefault(stamp, time.monotonic())
 
-    def _on_candidates(self, msg: CandidateArray, info: dict[str, int]) -> None:
+    def _on_candidates(self, msg: CandidateArray, info: Any) -> None:
         if not self._strangers:
             self.promises.check_candidates(msg, info["source_timestamp"])
 

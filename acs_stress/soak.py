@@ -120,13 +120,15 @@ def _cycles(plan: Plan, stage: Stage, pid: int, journal: Journal, say: Say) -> N
         cycle += 1
         order: Sequence[str] = stage.chance.sample(plan.episodes, len(plan.episodes))
         for name, episode in [("probe", probe), *((n, EPISODES[n]) for n in order)]:
+            used = look_at(pid).cpu_s
             course = run_episode(stage, name, episode)
+            used = look_at(pid).cpu_s - used
             if course.problems:
                 _recover(stage.robot)
             if name == "probe":
                 time.sleep(REST_S)
                 journal.note("rest", **look_at(pid).to_dict())
-            journal.note("course", cycle=cycle, **asdict(course))
+            journal.note("course", cycle=cycle, cpu_s=round(used, 3), **asdict(course))
             told = ", ".join(f"{count} {what}" for what, count in course.counts.items())
             say(f"{journal.minutes:6.1f} min  {look_at(pid).rss_mb:5.0f} MB  {name}: {told}")
             for problem in course.problems:
@@ -139,6 +141,7 @@ def _respawned(stage: Stage) -> Course:
     """The node was killed and started again: those who were there before it get their answers."""
     course = Course("killed and respawned")
     try:
+        stage.robot.meet_again(APPEAR_S)
         _bring_up(stage.robot)
         probe(stage, course)
     except NodeTrouble as error:

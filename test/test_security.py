@@ -1,4 +1,4 @@
-"""Every protection that docs/security.md claims names the tests that show it, and they exist."""
+"""Every protection that docs/security.md and docs/reliability.md claim names tests that show it, and they exist."""
 
 import ast
 import re
@@ -16,17 +16,28 @@ def rows(repo):
     return [(threat, done, re.findall(r"`(test_\w+)`", tests)) for threat, done, tests in lines[1:]]
 
 
-def test_every_line_has_a_test_and_every_test_exists(rows, repo):
-    there = {
+@pytest.fixture(scope="module")
+def there(repo):
+    """The names of all tests."""
+    return {
         node.name
         for file in (repo / "test").rglob("test_*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.FunctionDef)
     }
+
+
+def test_every_line_has_a_test_and_every_test_exists(rows, there):
     assert len(rows) >= 20
     for threat, done, tests in rows:
         assert done and tests, f"no test shows what is done against: {threat}"
         assert set(tests) <= there, f"{set(tests) - there} of {threat!r} do not exist"
+
+
+def test_every_test_that_the_page_of_reliability_names_exists(repo, there):
+    named = set(re.findall(r"`(test_\w+)`", (repo / "docs" / "reliability.md").read_text()))
+    assert len(named) > 30
+    assert named <= there, f"{named - there} do not exist"
 
 
 def test_the_limits_that_are_named_are_parameters(rows):

@@ -70,7 +70,7 @@ def test_assets_travel_with_the_code(distribution, repo):
         shipped = {f"{entry[1]}/{name}" for entry in builder.data_files for name in entry[3]}
     assets = {
         str(path.relative_to(repo))
-        for room in ("acs_bench", "acs_core", "acs_eval", "acs_ros", "training")
+        for room in ("acs_bench", "acs_core", "acs_eval", "acs_ros", "acs_stress", "training")
         for path in (repo / room / "assets").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }

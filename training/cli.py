@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from acs_core.errors import AcsError
+from acs_core.oserrors import os_problem
 from training.cli_ablate import ablate
 from training.cli_evaluate import evaluate
 from training.cli_files import analyze, build, calibrate, check_store, collect, fit
@@ -101,7 +102,8 @@ def main() -> None:
     try:
         app()
     except (AcsError, OSError) as error:
-        err.print(f"acs-train: {error}", style="red", markup=False)
+        said = os_problem(error) if isinstance(error, OSError) else error
+        err.print(f"acs-train: {said}", style="red", markup=False)
         sys.exit(1)
     except SystemExit as ended:
         if ended.code == 130:  # Ctrl-C, as typer reports it

@@ -11,6 +11,7 @@ from rclpy.utilities import remove_ros_args
 from rich.console import Console
 
 from acs_core.errors import AcsError, PhraseError, SelectorError
+from acs_core.oserrors import FULL, os_problem
 from acs_ros.bags import BagError
 from acs_ros.grounder_source import GrounderLike, GrounderLoader, load_grounder
 from acs_ros.node_client import NodeTrouble
@@ -23,7 +24,7 @@ from acs_ros.replay.settings import make_settings
 from acs_ros.replay.stopping import Stop
 from acs_ros.replay.storage import Bag
 
-FAILURES = (AcsError, BagError, NodeTrouble, OSError)
+FAILURES = (AcsError, BagError, NodeTrouble)
 
 
 def main(arguments: Sequence[str] | None = None, load: GrounderLoader | None = None) -> int:
@@ -43,6 +44,10 @@ def main(arguments: Sequence[str] | None = None, load: GrounderLoader | None = N
         parser.error(str(error))
     except FAILURES as error:
         print(f"acs-replay: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        kept = ": it goes on from the answers that it has" if error.errno in FULL else ""
+        print(f"acs-replay: {os_problem(error, options.out or '')}{kept}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("acs-replay: stopped", file=sys.stderr)

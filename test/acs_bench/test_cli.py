@@ -1,6 +1,7 @@
 """Small runs of each benchmark: they end, print what they promise, and write it down. Nothing is timed here."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,9 @@ def test_the_price_of_ros(run, monkeypatch):
     monkeypatch.setattr("acs_bench.ros.WARM_UP", 1)
     monkeypatch.setenv("ROS_DOMAIN_ID", "77")
     printed, found = run("ros", "--sizes", "64x48,160x120", "--frames", "5")
-    assert [row["size"] for row in found["rows"]] == ["64x48", "160x120"]
+    told = [(row["size"], row["awake"]) for row in found["rows"]]
+    assert told[:2] == [("64x48", False), ("160x120", False)]
+    assert told[2:] == ([("64x48", True), ("160x120", True)] if hasattr(os, "SCHED_IDLE") else [])
     assert all(row["lost"] < 5 and 0 < row["p50_ms"] <= row["p95_ms"] <= row["most_ms"] for row in found["rows"])
     assert "p50, ms" in printed
 

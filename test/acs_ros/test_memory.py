@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ctypes
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -37,29 +36,29 @@ def test_a_gpu_is_asked_only_where_torch_uses_one(monkeypatch, cuda, gpu):
     assert (found.gpu_gb, found.gpu_share) == gpu and isinstance(found, Memory)
 
 
-FRAMES = """
-import resource, sys
-from acs_ros.memory import keep_freed_memory
-if sys.argv[1] == "kept":
-    assert keep_freed_memory()
-def frame():
-    message = b"x" * 6_220_800
-    image = b"y" + message
-    return len(image) + len(message)
-for _ in range(3):
-    frame()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(50):
-    frame()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+def test_freed_frames_go_back_to_the_system_whatever_thread_had_them():
+    """In a process of its own: the settings stay for good. Frames of many sizes, freed in another order."""
+    code = """
+import sys, threading
+from acs_ros.memory import resident_bytes, steady_heap
+
+if not steady_heap():
+    sys.exit(77)
+
+def work(seed):
+    kept = [bytearray(6_000_000 + 1000 * (seed + k)) for k in range(4)]
+    small = [[bytearray(5000) for _ in range(100)] for frame in kept]
+    del kept[::2], small
+
+before = resident_bytes()
+for turn in range(30):
+    threads = [threading.Thread(target=work, args=(turn * k,)) for k in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+print((resident_bytes() - before) / 1e6)
 """
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
-def test_the_memory_of_a_frame_serves_the_next():
-    """Each frame was put on pages that the system had to clear first."""
-    counted = {}
-    for how in ("given back", "kept"):
-        ran = subprocess.run([sys.executable, "-c", FRAMES, how], capture_output=True, text=True, check=True)
-        counted[how] = int(ran.stdout)
-    assert counted["kept"] < 50 < 50_000 < counted["given back"]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    if done.returncode == 77:
+        pytest.skip("no glibc")
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 10  # MB; without the settings it is 27

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -270,3 +271,21 @@ def test_two_runs_are_compared(make_bag, replay, grounder, tmp_path):
     assert json.loads((tmp_path / "c.json").read_text())["tables"][0]["name"] == "comparison"
     told = replay("--compare", tmp_path / "a", tmp_path / "nowhere.json")
     assert told.code == 1 and "nowhere.json" in told.err
+
+
+def test_a_run_that_finds_no_room_goes_on_from_what_it_has(make_bag, replay, grounder, monkeypatch):
+    bag = make_bag()
+    with monkeypatch.context() as full:
+
+        def no_room(*ignored, **also):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        full.setattr("acs_ros.replay.output.Output._frame", no_room)
+        told = replay(bag)
+    assert told.code == 1
+    assert str(told.folder) in told.err
+    assert "Free some space" in told.err and "goes on from the answers that it has" in told.err
+    asked = len(grounder.calls)
+    again = replay(bag)
+    assert again.code == 0
+    assert len(grounder.calls) == asked == 4
