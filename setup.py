@@ -91,6 +91,7 @@ setup(
         "console_scripts": [
             "acs-bench = acs_bench.cli:main",
             "acs-ground = acs_core.cli:main",
+            "acs-load = acs_stress.load_cli:main",
             "acs-soak = acs_stress.cli:main",
             "acs-train = training.cli:main",
             *(f"{name} = acs_ros.{module}:main" for name, module in ROS_EXECUTABLES.items()),

@@ -58,6 +58,7 @@ class Asker:
                 self._could_not_answer,
                 self._interval,
                 lambda frame: self._ledger.count("dropped"),
+                lambda frame, answer: self.show(answer),
             )
             return True
 
@@ -228,7 +229,7 @@ class Asker:
             results = ask(grounder, image, question, should_stop, on_stage)
             if frame.depth is None:
                 frame = self._outlet.complete(frame)  # the depth image may have come after its picture
-            return Answer(frame, results, self._outlet.compose(frame, image, results), began)
+            return Answer(frame, image, results, self._outlet.compose(frame, image, results), began)
         except Exception as error:
             if not isinstance(error, AcsError):
                 free_memory()  # out of memory, first of all: the next frame gets what can be had
@@ -251,6 +252,13 @@ class Asker:
         """Publish an answer, and count it."""
         self._ledger.results_sent(answer.results, (time.monotonic() - answer.began) * 1000)
         self._outlet.publish(answer)
+
+    def show(self, answer: Answer) -> None:
+        """Send the pictures of an answer that was sent."""
+        try:
+            self._outlet.show(answer)
+        except Exception as error:  # the answer is out, and the next frame gets its chance
+            self._outlet.complain(f"the pictures of an answer could not be sent: {describe(error)}")
 
     def _could_not_answer(self, frame: Frame, error: Exception) -> None:
         problem = describe(error)

@@ -30,6 +30,7 @@ class CameraSet:
     def __init__(self, node: Node, settings: Callable[[], Settings], ledger: Ledger, reporter: Reporter) -> None:
         self._node, self._settings, self._ledger, self._reporter = node, settings, ledger, reporter
         self._lock = threading.RLock()  # nothing is subscribed or sent after close() has returned
+        self._showing = threading.Lock()  # pictures are megabytes: who needs the other lock must not wait for them
         self._open = False
         self._cameras: dict[str, Camera] = {}
         self._info = node.create_publisher(VisionInfo, "~/vision_info", LATCHED)
@@ -68,6 +69,8 @@ class CameraSet:
             self._open = False
             for camera in self._cameras.values():
                 camera.ignore()
+        with self._showing:
+            pass  # a picture on its way is out
 
     @property
     def inputs(self) -> Sequence[tuple[str, str, float | None]]:
@@ -125,6 +128,24 @@ class CameraSet:
                 found.identify(answer.frame, composed, tuple(r.phrase for r in answer.results))
             for publisher, message in composed.sends:
                 publisher.publish(message)
+
+    def show(self, answer: Answer) -> None:
+        """Draw and send the pictures that somebody looks at, unless the node was deactivated meanwhile."""
+        found = self._found(answer)
+        if found is None:
+            return
+        pictures = found.outputs.pictures_of(
+            answer.frame.header, answer.image, answer.results, self._settings().jpeg_quality
+        )
+        with self._showing:
+            if self._found(answer) is found:
+                for publisher, message in pictures:
+                    publisher.publish(message)
+
+    def _found(self, answer: Answer) -> Camera | None:
+        """The camera of an answer, while it may send anything."""
+        with self._lock:
+            return self._cameras.get(answer.frame.camera) if self._open else None
 
     def complain(self, problem: str) -> None:
         """Tell a person that a frame has no answer."""

@@ -128,6 +128,7 @@ class GroundGoal:
                 raise Cancelled("stopped when the answer was ready")
             self._server.asker.send(answer)  # first to the topics, so that who waits for the goal has them at hand
             self.succeed(answer)
+            self._server.asker.show(answer)
         except Cancelled as error:
             self.finish(ABORTED, str(error))
         except Exception as error:  # told in the result; the next goal gets its chance

@@ -14,9 +14,11 @@ from acs_ros.worker import Task
 
 @dataclass(frozen=True)
 class Answer:
-    """Results about one frame, one per phrase; ``messages`` is what the outlet made of them, ready to be sent."""
+    """Results about one frame, whose pixels are ``image`` (H, W, 3), one per phrase; ``messages`` is what the outlet
+    made of them, ready to be sent."""
 
     frame: Frame
+    image: np.ndarray
     results: tuple[GroundingResult, ...]
     messages: Any
     began: float
@@ -36,6 +38,9 @@ class Outlet(Protocol):
 
     def publish(self, answer: Answer) -> None:
         """Send an answer; on the model's thread, and it must be short."""
+
+    def show(self, answer: Answer) -> None:
+        """Draw and send what people look at; on the model's thread, after the answer, and it may take its time."""
 
     def complain(self, problem: str) -> None:
         """Tell a person that a frame has no answer."""

@@ -85,9 +85,9 @@ class CameraOutputs:
     def compose(
         self, frame: Frame, image: np.ndarray, results: Sequence[GroundingResult], settings: Settings
     ) -> Composed:
-        """The messages about ``results``. About a goal's own picture only pictures are sent.
+        """The messages about ``results``, but for pictures. About a goal's own picture only pictures are sent.
 
-        Runs on the model's thread; pictures and places are worked out only where somebody listens, or a goal waits.
+        Runs on the model's thread; places are worked out only where somebody listens, or a goal waits.
         """
         header = frame.header
         detections = Detection2DArray(header=header)
@@ -105,9 +105,7 @@ class CameraOutputs:
                 sends.append((self.detections_3d, space))
             if _heard(self.markers):
                 sends.append((self.markers, markers(header, found, camera, settings.marker_depth)))
-        return Composed(
-            detections, candidates, space, (*sends, *self._pictures(header, image, results, settings.jpeg_quality))
-        )
+        return Composed(detections, candidates, space, tuple(sends))
 
     def tracks_message(self, header: Header, tracks: Sequence[Track]) -> Detection2DArray:
         """The tracks at the frame of ``header``."""
@@ -153,9 +151,11 @@ class CameraOutputs:
         if settings.use_depth:
             self._ledger.note(depth_problem=problem)
 
-    def _pictures(
+    def pictures_of(
         self, header: Header, image: np.ndarray, results: Sequence[GroundingResult], quality: int
     ) -> list[tuple[Any, Any]]:
+        """Pairs of a publisher that somebody hears and its picture of ``results`` about the (H, W, 3) uint8 RGB
+        ``image``."""
         sends: list[tuple[Any, Any]] = []
         for name in ("debug_image", "attention_image"):
             heard = {kind: p for (n, kind), p in self.pictures.items() if n == name and _heard(p)}

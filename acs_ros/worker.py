@@ -53,8 +53,9 @@ class NewestJobWorker(Generic[Job, Answer]):
     :meth:`restart` has returned nothing older is delivered; it must be short and must not call the worker.
     ``failed(job, error)`` gets every exception but ``Cancelled`` of a job that is still wanted; should it raise itself,
     that is logged and the next job runs. ``dropped(job)`` gets each job that is given up, while the lock is held. Every
-    job that was handed in is delivered, failed, dropped or replaced, and only one of these. No method but :meth:`close`
-    waits for a running job.
+    job that was handed in is delivered, failed, dropped or replaced, and only one of these. ``afterwards(job, answer)``
+    runs once the answer is delivered, without the lock, and may take its time. No method but :meth:`close` waits for a
+    running job.
 
     ``interval`` gives the shortest time in seconds from one job's start to the next's. It is applied when a job could
     start, not when it is handed in, so that what starts is always the newest. Streams take turns.
@@ -67,9 +68,10 @@ class NewestJobWorker(Generic[Job, Answer]):
         failed: Callable[[Job, Exception], None],
         interval: Callable[[], float] = lambda: 0.0,
         dropped: Callable[[Job], None] = lambda job: None,
+        afterwards: Callable[[Job, Answer], None] = lambda job, answer: None,
     ) -> None:
         self._work, self._deliver, self._failed, self._interval = work, deliver, failed, interval
-        self._dropped = dropped
+        self._dropped, self._afterwards = dropped, afterwards
         self._last_start = float("-inf")
         self._changed = threading.Condition()
         self._waiting: dict[str, Job] = {}  # stream -> its newest job, in the order the streams came to wait
@@ -180,7 +182,8 @@ class NewestJobWorker(Generic[Job, Answer]):
             except Exception as error:  # whatever the model raises, the next frame gets its chance
                 self._finish(running, self._report(error))
             else:
-                self._finish(running, self._hand_over(answer))
+                if self._finish(running, self._hand_over(answer)):
+                    self._follow_up(running.job, answer)
 
     def _run_task(self, running: _RunningTask) -> None:
         try:
@@ -196,17 +199,29 @@ class NewestJobWorker(Generic[Job, Answer]):
         except Exception:
             logging.getLogger(__name__).exception("a task could not tell that it was abandoned")
 
-    def _hand_over(self, answer: Answer) -> Callable[[Job], None]:
-        def deliver(job: Job) -> None:
+    def _follow_up(self, job: Job, answer: Answer) -> None:
+        try:
+            self._afterwards(job, answer)
+        except Exception:
+            logging.getLogger(__name__).exception("what follows an answer failed")
+
+    def _hand_over(self, answer: Answer) -> Callable[[Job], bool]:
+        def deliver(job: Job) -> bool:
             try:
                 self._deliver(job, answer)
             except Exception as error:  # a message that cannot be built or sent
                 self._failed(job, error)
+                return False
+            return True
 
         return deliver
 
-    def _report(self, error: Exception) -> Callable[[Job], None]:
-        return lambda job: self._failed(job, error)
+    def _report(self, error: Exception) -> Callable[[Job], bool]:
+        def fail(job: Job) -> bool:
+            self._failed(job, error)
+            return False
+
+        return fail
 
     def _take(self) -> _Running[Job] | _RunningTask | None:
         with self._changed:
@@ -226,14 +241,16 @@ class NewestJobWorker(Generic[Job, Answer]):
                     return self._running
             return None
 
-    def _finish(self, running: _Running[Job], outcome: Callable[[Job], None] | None) -> None:
+    def _finish(self, running: _Running[Job], outcome: Callable[[Job], bool] | None) -> bool:
+        """Whether its answer was delivered."""
         with self._changed:
             self._running = None
             if outcome is None or running.stop.is_set():
                 if not running.again:
                     self._dropped(running.job)
-                return
+                return False
             try:
-                outcome(running.job)
+                return outcome(running.job)
             except Exception:  # nobody is left to tell, and the thread must go on: the next frame needs it
                 logging.getLogger(__name__).exception("the report of a job that could not be done failed itself")
+                return False

@@ -40,10 +40,19 @@ TRANSITIONS = {
 class Robot:
     """Talks to the node NODE; a context manager. ``alive`` raises :class:`NodeTrouble` when the node's process is gone.
 
-    Every method that waits raises NodeTrouble when it waited in vain: the node broke a promise.
+    Every method that waits raises NodeTrouble when it waited in vain: the node broke a promise. ``cameras`` are those
+    whose answers are heard; with ``strangers``, frames come from others too, and answers are not held against what
+    was sent.
     """
 
-    def __init__(self, domain_id: int | None, alive: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        domain_id: int | None,
+        alive: Callable[[], None],
+        cameras: Sequence[str] = ("",),
+        strangers: bool = False,
+    ) -> None:
+        self._strangers = strangers
         self.alive = alive
         self.promises = Promises()
         self.asked: tuple[str, ...] = ()
@@ -52,8 +61,9 @@ class Robot:
         self._peer = Peer("soak", domain_id)
         node = self._peer.node
         many = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
-        node.create_subscription(Detection2DArray, f"{NODE}/detections", self._on_detections, many)
-        node.create_subscription(CandidateArray, f"{NODE}/candidates", self._on_candidates, many)
+        for prefix in (f"{NODE}/{name}" if name else NODE for name in cameras):
+            node.create_subscription(Detection2DArray, f"{prefix}/detections", self._on_detections, many)
+            node.create_subscription(CandidateArray, f"{prefix}/candidates", self._on_candidates, many)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, many)
         self._images = node.create_publisher(Image, f"{NODE}/image", QoSProfile(depth=5))
         self.query_topic = node.create_publisher(String, f"{NODE}/query", QoSProfile(depth=50))
@@ -222,12 +232,14 @@ class Robot:
         return self.status
 
     def _on_detections(self, msg: Detection2DArray, info: Any) -> None:
-        self.promises.check_detections(msg, info["source_timestamp"])
+        if not self._strangers:
+            self.promises.check_detections(msg, info["source_timestamp"])
         stamp = int(msg.header.stamp.sec) * 1_000_000_000 + int(msg.header.stamp.nanosec)
         self.answered.setdefault(stamp, time.monotonic())
 
     def _on_candidates(self, msg: CandidateArray, info: Any) -> None:
-        self.promises.check_candidates(msg, info["source_timestamp"])
+        if not self._strangers:
+            self.promises.check_candidates(msg, info["source_timestamp"])
 
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:
         for status in msg.status:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import numpy as np
 import PIL.Image
 import pytest
+from acs_msgs.srv import SetQueries
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import SetBool
 from vision_msgs.msg import Detection2DArray, Detection3DArray, VisionInfo
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -181,3 +184,65 @@ def test_tracks_follow_at_camera_rate_with_a_score_that_decays_and_ids_that_stay
     (outcome,) = rig.node.set_parameters([Parameter("max_rate", value=0.0)])
     assert outcome.successful
     until(lambda: len(rig.detections) >= 2, "the next answer")
+
+
+class SlowPublisher:
+    """Stands for the publisher of a picture whose listener is slow: it sends when ``gate`` opens."""
+
+    def __init__(self) -> None:
+        self.began, self.gate, self.sent = threading.Event(), threading.Event(), []
+
+    def get_subscription_count(self):
+        return 1
+
+    def publish(self, message):
+        self.began.set()
+        assert self.gate.wait(60)
+        self.sent.append(message)
+
+
+@pytest.fixture
+def slow(rig):
+    made = SlowPublisher()
+    pictures = rig.node.cameras._cameras[""].outputs.pictures
+    real, pictures["debug_image", Image] = pictures["debug_image", Image], made
+    yield made
+    made.gate.set()
+    pictures["debug_image", Image] = real
+
+
+def test_services_and_answers_do_not_wait_for_pictures(rig, image, until, slow):
+    """They were sent with the model's lock held, which services and frames need."""
+    rig.ask("key")
+    rig.images.publish(image(stamp=1))
+    until(slow.began.is_set, "the picture on its way")
+    until(lambda: rig.detections, "the answer, which goes first")
+    assert rig.call(SetQueries, "set_queries", phrases=["mug"]).success
+    assert rig.call(SetBool, "pause", data=True).success
+    assert rig.call(SetBool, "pause", data=False).success
+    assert rig.status()[2]["query"] == "mug"
+    slow.gate.set()
+    until(lambda: slow.sent, "the picture")
+    assert slow.sent[0].header.stamp.sec == 1
+
+
+def test_a_deactivation_lets_a_picture_out_and_none_after_it(rig, image, until, slow):
+    rig.ask("key")
+    rig.images.publish(image(stamp=1))
+    until(slow.began.is_set, "the picture on its way")
+    deactivation = threading.Thread(target=rig.node.trigger_deactivate)
+    deactivation.start()
+    until(lambda: not rig.node.cameras._open, "the deactivation")
+    assert deactivation.is_alive() and not slow.sent
+    slow.gate.set()
+    deactivation.join(60)
+    assert len(slow.sent) == 1
+
+
+def test_a_picture_that_cannot_be_drawn_harms_no_answer(rig, image, until, slow, monkeypatch):
+    monkeypatch.setattr("acs_ros.pictures.debug_picture", lambda *ignored: 1 / 0)
+    rig.ask("key")
+    for stamp in (1, 2):
+        rig.images.publish(image(stamp=stamp))
+        until(lambda stamp=stamp: len(rig.detections) == stamp, "an answer")
+    assert rig.node.ledger.facts().failed == 0

@@ -1,4 +1,22 @@
+import time
+
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: make test builds the environment that has it")
 pytest.importorskip("acs_msgs", reason="needs the built interfaces: make test builds them")
+
+PATIENCE_S = 120.0
+
+
+@pytest.fixture
+def until():
+    """Waits until a condition holds, and fails when it never does."""
+
+    def wait(condition, what):
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"waited {PATIENCE_S:g} s in vain for: {what}")
+            time.sleep(0.01)
+
+    return wait
