@@ -105,6 +105,11 @@ class Robot:
                     if time.monotonic() > deadline:
                         raise
 
+    def strangers(self) -> int:
+        """How many other nodes of the same name are on this DDS domain: they answer what is asked of ours."""
+        names = self._peer.node.get_node_names_and_namespaces()
+        return max(0, sum(f"{namespace.rstrip('/')}/{name}" == NODE for name, namespace in names) - 1)
+
     # --- lifecycle and services --------------------------------------------------------------------------------------
 
     def change(self, name: str, timeout: float) -> None:

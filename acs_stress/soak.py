@@ -23,11 +23,12 @@ from acs_ros.node_client import NodeTrouble, own_domain
 from acs_ros.node_process import NodeProcess
 from acs_stress.episodes import EPISODES, LOAD_S, SERVICE_S, Course, Stage, probe, run_episode
 from acs_stress.faulty import BOX_VARIABLE, FaultBox
-from acs_stress.robot import Robot
+from acs_stress.robot import NODE, Robot
 from acs_stress.watch import look_at
 
 APPEAR_S = 60.0
 SAMPLE_S = 5.0
+GONE_S = 30.0  # after which DDS has noticed that a node is dead
 REST_S = 2.0  # after which a node without frames holds what it holds for good
 JOURNAL, NODE_LOG = "soak.jsonl", "node.log"
 Say = Callable[[str], None]
@@ -120,6 +121,7 @@ def _cycles(plan: Plan, stage: Stage, pid: int, journal: Journal, say: Say) -> N
         cycle += 1
         order: Sequence[str] = stage.chance.sample(plan.episodes, len(plan.episodes))
         for name, episode in [("probe", probe), *((n, EPISODES[n]) for n in order)]:
+            _alone(stage.robot)
             used = look_at(pid).cpu_s
             course = run_episode(stage, name, episode)
             used = look_at(pid).cpu_s - used
@@ -135,6 +137,19 @@ def _cycles(plan: Plan, stage: Stage, pid: int, journal: Journal, say: Say) -> N
                 say(f"            PROBLEM: {problem}")
             if journal.minutes > plan.minutes and cycle > 1:
                 return
+
+
+def _alone(robot: Robot) -> None:
+    """Raises NodeTrouble where another node of the name stays on the domain: its answers look like ours."""
+    deadline = time.monotonic() + GONE_S
+    while strangers := robot.strangers():
+        if time.monotonic() > deadline:
+            raise NodeTrouble(
+                f"{strangers} more nodes named {NODE} on DDS domain {os.environ['ROS_DOMAIN_ID']}: what they answer cannot "
+                "be told from what ours does. Set ROS_DOMAIN_ID to a domain where nobody else is (up to 232)"
+            )
+        robot.alive()
+        time.sleep(0.5)
 
 
 def _respawned(stage: Stage) -> Course:
