@@ -145,8 +145,8 @@ def _alone(robot: Robot) -> None:
     while strangers := robot.strangers():
         if time.monotonic() > deadline:
             raise NodeTrouble(
-                f"{strangers} more nodes named {NODE} on DDS domain {os.environ['ROS_DOMAIN_ID']}: what they answer cannot "
-                "be told from what ours does. Set ROS_DOMAIN_ID to a domain where nobody else is (up to 232)"
+                f"{strangers} more nodes named {NODE} on DDS domain {os.environ['ROS_DOMAIN_ID']}: what they answer "
+                "cannot be told from what ours does. Set ROS_DOMAIN_ID to a domain where nobody else is (up to 232)"
             )
         robot.alive()
         time.sleep(0.5)

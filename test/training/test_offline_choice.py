@@ -50,7 +50,7 @@ def test_auto_stops_where_the_first_responses_agree(collection):
         for p in (first, second)
         for r in range(10)
     ]
-    assert drawn_by_auto(data, answers, 10).tolist() == [4, 10]
+    assert drawn_by_auto(data, answers, 10).tolist() == [5, 10]
 
 
 def test_responses_that_were_not_drawn_are_not_chosen(collection, identity, telling_head):
