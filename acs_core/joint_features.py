@@ -39,7 +39,7 @@ AGREEMENT = (
     "boxes a response",
     "mean IoU of all",
 )
-LOOKS = ("concentration", "in the box", "around the box", "largest cell", "log mass")
+LOOKS = ("concentration", "in the box", "around the box", "largest cell")
 
 
 def feature_names(num_layers: int) -> tuple[str, ...]:
@@ -158,9 +158,10 @@ def _box(share: np.ndarray, aspect: float) -> np.ndarray:
 
 
 def _looks(maps: np.ndarray, entropy: np.ndarray, share: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """(C, 4 * L * 2 * 5): per coordinate and layer the mean and the largest value over the heads of: concentration
-    (1 - H / log cells, on the native ``grid``), the share of the map's mass in the box and around it, its largest cell,
-    and the log of the mass, the share of its attention that the head gives to the picture."""
+    """(C, 4 * L * 2 * 4): per coordinate and layer the mean and the largest value over the heads of: concentration
+    (1 - H / log cells, on the native ``grid``), the share of the map's mass in the box and around it, and its largest
+    cell. A map's mass itself is left out: it gains nothing, and collections, which round small weights, hold too little
+    of it."""
     count, coordinates, layers, _, h, w = maps.shape
     mass = maps.sum(axis=(-2, -1))  # (C, 4, L, K)
     tiny = np.finfo(np.float32).tiny
@@ -172,8 +173,8 @@ def _looks(maps: np.ndarray, entropy: np.ndarray, share: np.ndarray, grid: tuple
         inside.append(np.einsum("cqlkw,cw->cqlk", part, across, optimize=True) / np.maximum(mass, tiny))
     concentration = 1.0 - entropy / math.log(max(2, grid[0] * grid[1]))
     largest = maps.max(axis=(-2, -1)) / np.maximum(mass, tiny)
-    seen = np.stack([concentration, *inside, largest, np.log(mass + 1e-6)], axis=-1)  # (C, 4, L, K, 5)
-    both = np.stack([seen.mean(axis=3), seen.max(axis=3)], axis=3)  # (C, 4, L, 2, 5)
+    seen = np.stack([concentration, *inside, largest], axis=-1)  # (C, 4, L, K, 4)
+    both = np.stack([seen.mean(axis=3), seen.max(axis=3)], axis=3)  # (C, 4, L, 2, 4)
     return both.reshape(count, coordinates * layers * 2 * len(LOOKS))
 
 
