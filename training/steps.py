@@ -17,12 +17,13 @@ from acs_core.joint import JointQuality, load_joint, save_joint
 from acs_core.regressor import AttentionIoURegressor, RegressorInfo, load_regressor, save_regressor
 from acs_core.selection import JOINT_FILE, REGRESSOR_FILE, AcsFree, AcsFusion, AcsJoint, AcsLearned, Selector
 from training import figures
+from training.agreements import agreements, in_words, row
 from training.analyze import Analysis, AnalysisConfig, analyze, head_file
 from training.calibrate import Reliability, calibrate
 from training.errors import DataError
 from training.fit import FitConfig, FitResult, Progress, fit, predict
 from training.fit_joint import JointConfig, Prepared, fit_joint, judged
-from training.metrics import Agreement, agreement
+from training.metrics import agreement
 from training.pairs import Pair
 from training.store import Collection
 
@@ -34,7 +35,6 @@ REGRESSOR, JOINT, HEADS, FIT, ANALYSIS, CALIBRATION = (
     "analysis.json",
     "calibration.json",
 )
-MIN_KIND = 50  # candidates that an agreement of one kind is told for
 Say = Callable[[str], None]
 
 
@@ -83,13 +83,13 @@ def fit_step(
     for name, other in (evaluate or {}).items():
         index = _unseen(name, fitted, data, other)
         told = agreement(predict(fitted.regressor, other, index), other.iou[index])
-        rows.append(_row(name, other.manifest.get("temperature"), "all", told))
-    for row in rows:
-        say(_told(row))
+        rows.append(row(name, other.manifest.get("temperature"), "all", told))
+    for line in rows:
+        say(in_words(line))
     joint_config = JointConfig(seed=config.seed)
     joint = joint_step(data, fitted, out, joint_config, made_by, evaluate, reading)
-    for row in joint:
-        say(f"joint quality, {_told(row)}")
+    for line in joint:
+        say(f"joint quality, {in_words(line)}")
     content = {
         "config": asdict(config),
         "epochs": fitted.epochs,
@@ -126,23 +126,10 @@ def joint_step(
     save_joint(out / JOINT, made.quality)
     rows = agreements(made.predicted, fitted.validation, data)
     temperature = data.manifest.get("temperature")
-    rows += [_row(f"held-out images, {n} responses", temperature, "all", a) for n, a in made.held_by_count.items()]
+    rows += [row(f"held-out images, {n} responses", temperature, "all", a) for n, a in made.held_by_count.items()]
     for name, other in (evaluate or {}).items():
         told = judged(made.quality, Prepared.of(other), _unseen(name, fitted, data, other))
-        rows.append(_row(name, other.manifest.get("temperature"), "all", told))
-    return rows
-
-
-def agreements(predicted: np.ndarray, index: np.ndarray, data: Collection) -> list[dict[str, Any]]:
-    """Of the predictions for the held-out candidates ``index``: all of them, and each kind of pair of which there are
-    enough."""
-    kinds, truth = data.kinds[index], data.iou[index]
-    temperature = data.manifest.get("temperature")
-    rows = [_row("held-out images", temperature, "all", agreement(predicted, truth))]
-    for kind in sorted(set(kinds.tolist()) - {""}):
-        here = kinds == kind
-        if MIN_KIND <= here.sum() < len(index):
-            rows.append(_row("held-out images", temperature, kind, agreement(predicted[here], truth[here])))
+        rows.append(row(name, other.manifest.get("temperature"), "all", told))
     return rows
 
 
@@ -299,19 +286,6 @@ def _unseen(name: str, fitted: FitResult, data: Collection, other: Collection) -
     if not len(index):
         raise DataError(f"all images of {name} were trained on: evaluate on other ones")
     return index
-
-
-def _row(where: str, temperature: Any, kind: str, told: Agreement) -> dict[str, Any]:
-    numbers = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(told).items()}
-    return {"where": where, "temperature": temperature, "kind": kind, **numbers}
-
-
-def _told(row: dict[str, Any]) -> str:
-    information = f"{row['information']:.2f} nats by section 4.2, {row['information_knn']:.2f} by nearest neighbours"
-    return (
-        f"{row['where']}, tau {row['temperature']}, {row['kind']}: MAE {row['mae']:.3f}, "
-        f"Pearson r {row['pearson']:.3f}, mutual information {information}; {row['count']} candidates"
-    )
 
 
 def _draw_examples(data: Collection, index: np.ndarray, pairs: Mapping[str, Pair], folder: Path) -> None:
