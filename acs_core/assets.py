@@ -1,6 +1,6 @@
 """The files that ship with acs, one folder per LVLM under ``acs_core/assets``: an embedded model, or only the head
-file of a model that is downloaded. A folder may hold ``heads.json``, ``regressor.safetensors`` and
-``calibration-<selector>.json``; a model folder of the user may hold the same files and then needs no options."""
+file of a model that is downloaded. A folder may hold ``heads.json``, ``regressor.safetensors``, ``joint.safetensors``
+and ``calibration-<selector>.json``; a model folder of the user may hold the same and then needs no options."""
 
 from __future__ import annotations
 

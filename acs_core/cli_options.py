@@ -37,10 +37,10 @@ def make_parser() -> argparse.ArgumentParser:
     choice(
         "--selector",
         default="acs-free",
-        help="what picks the box: acs-free, acs-learned, greedy, ...; a wrong name lists all (default: %(default)s)",
+        help="what picks the box: acs-free, acs-joint, greedy, ...; a wrong name lists all (default: %(default)s)",
     )
     choice("--heads", type=Path, metavar="FILE", help="head file for acs-free (default: the model's own)")
-    choice("--regressor", type=Path, metavar="FILE", help="regressor for acs-learned (default: the model's own)")
+    choice("--regressor", type=Path, metavar="FILE", help="for acs-learned or acs-joint: what it predicts with")
     choice("--calibration", type=Path, metavar="FILE", help="calibration of the score (default: the model's own)")
     choice("--multiple", action="store_true", help="report every object found, not only the best box")
     choice("--min-score", type=_fraction, default=0.0, metavar="P", help="report nothing below this score (default: 0)")

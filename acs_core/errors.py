@@ -17,6 +17,10 @@ class RegressorError(AcsError):
     """A regressor file cannot be read, or was made for another model."""
 
 
+class JointError(RegressorError):
+    """A joint quality file cannot be read, or was made for another model."""
+
+
 class CalibrationError(AcsError):
     """A calibration file cannot be read, or was made for another selector or model."""
 

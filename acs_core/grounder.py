@@ -78,8 +78,9 @@ class Grounder:
         Args:
             model: short name of a shipped model (``acs_core.assets.model_names``), hub id, or folder; also a folder
                 that `acs-train build` wrote, which names its model and brings the files for it.
-            selector: one of :func:`acs_core.selection.selector_names`, "acs-free" or "acs-learned" for instance.
-            heads, regressor: the file that acs-free or acs-learned reads; by default the model's own or a shipped one.
+            selector: one of :func:`acs_core.selection.selector_names`, "acs-free" or "acs-joint" for instance.
+            heads: the file that acs-free and acs-fusion read; by default the model's own or a shipped one.
+            regressor: the file that acs-learned or acs-joint predicts with; by default likewise.
             calibration: a file; by default the model's own. A default calibration belongs to the default heads and
                 regressor and is left out where those are replaced. False publishes uncalibrated scores.
             revision: branch, tag or commit of a hub id.
@@ -87,7 +88,8 @@ class Grounder:
 
         Raises:
             ModelError: the model cannot be loaded.
-            HeadFileError, RegressorError, CalibrationError: a file is missing, damaged or made for another model.
+            HeadFileError, RegressorError, JointError, CalibrationError: a file is missing, damaged, or made for another
+                model.
             SelectorError: unknown selector.
         """
         check_name(selector)  # before a model of many gigabytes is read

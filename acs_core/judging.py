@@ -16,7 +16,7 @@ from acs_core.attention import Evidence
 from acs_core.calibration import Calibration
 from acs_core.choice import Choice, choose
 from acs_core.heads import HeadFile
-from acs_core.selection import HasDevice, MakesBoxes, Selector, make_selector
+from acs_core.selection import HasDevice, MakesBoxes, Selector, make_selector, regressor_file
 from acs_core.types import Candidate, Outcome, Response, ScoreKind
 
 
@@ -115,7 +115,7 @@ def judge_for(
         calibration = beside(built, file) if built else asset_for(lvlm, file)
     if built:
         heads = heads or beside(built, "heads.json")
-        regressor = regressor or beside(built, "regressor.safetensors")
+        regressor = regressor or beside(built, regressor_file(selector))
     chosen = make_selector(selector, lvlm, heads=heads, regressor=regressor)
     curve = Calibration.load(calibration) if isinstance(calibration, str | Path) else calibration or None
     if curve is not None:

@@ -105,7 +105,7 @@ class Seen:
         """
         start = len(self.responses)
         moved = {
-            i: replace(c, box=box, response=start + c.response, look=1)
+            i: replace(c, box=box, response=start + c.response, look=1, in_window=c.box)
             for i, c in enumerate(second.candidates)
             # A box may have so little area that none is left of it in the picture.
             if (box := window.to_picture(c.box).clip(*window.image_size)) is not None

@@ -75,7 +75,8 @@ class Candidate:
     in that response's token sequence, of the first token of x1, y1, x2, y2 (appendix A). ``quality`` ranks
     candidates of one call (higher is better; its scale depends on the selector), ``score`` in [0, 1] is
     what is published. ``cluster`` numbers the group of overlapping candidates it was compared within. ``look`` is 0
-    for the picture and 1 for the second look (:mod:`acs_core.second_look`), whose boxes are finer.
+    for the picture and 1 for the second look (:mod:`acs_core.second_look`), whose boxes are finer; ``in_window`` is
+    then the box as it was stated, in the window that was looked at.
     """
 
     box: Box
@@ -89,6 +90,7 @@ class Candidate:
     outcome: Outcome = Outcome.OUTRANKED
     reason: str = ""
     look: int = 0
+    in_window: Box | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,26 @@ from acs_ros.parameter_spec import Spec
 
 CONTINUOUS, ON_DEMAND = "continuous", "on_demand"
 RAW, COMPRESSED = "raw", "compressed"
-SELECTOR_HELP = "How the answer is picked from the sampled boxes: acs-free, acs-learned, greedy, ..."
+SELECTOR_HELP = (
+    "How the answer is picked from the sampled boxes: acs-free, acs-learned, acs-fusion, acs-joint, greedy, ..."
+)
 
 MODEL = (
     Spec("model", "tiny-internvl", "Model: a name shipped with acs, a folder, or a Hugging Face id.", live=False),
     Spec("revision", "", "Commit or tag of a Hugging Face model; empty takes the newest.", live=False),
     Spec("selector", "acs-free", SELECTOR_HELP, live=False),
-    Spec("heads", "", "Head file (JSON) for acs-free; empty takes the one shipped for the model.", live=False),
-    Spec("regressor", "", "Regressor (safetensors) for acs-learned; empty takes the shipped one.", live=False),
+    Spec(
+        "heads",
+        "",
+        "Head file (JSON) for acs-free and acs-fusion; empty takes the one shipped for the model.",
+        live=False,
+    ),
+    Spec(
+        "regressor",
+        "",
+        "What acs-learned or acs-joint predicts with (safetensors); empty takes the shipped file.",
+        live=False,
+    ),
     Spec("calibration", "", "Calibration (JSON) of the score; empty takes the shipped one, if any.", live=False),
     Spec("device", "auto", "Torch device: auto, cpu, cuda, cuda:1, ...", live=False),
     Spec(

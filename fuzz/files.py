@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import struct
 import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from acs_core.assets import ASSETS, BUILT_FILE, built_for
 from acs_core.calibration import Calibration
-from acs_core.errors import CalibrationError, HeadFileError, ModelError, RegressorError
+from acs_core.errors import CalibrationError, HeadFileError, ModelError
 from acs_core.heads import HeadFile
-from acs_core.identity import ModelIdentity
 from acs_core.lvlm import load_lvlm
-from acs_core.regressor import AttentionIoURegressor, load_regressor, save_regressor
 from acs_ros.bags import BagError, read_bag, write_bag
 from fuzz.bag_parts import few_frames
 from fuzz.draw import Draw, change_bytes, change_json
@@ -77,71 +73,6 @@ def calibration(draw: Draw) -> None:
     for values in (curve.apply(given), curve.expected_iou(given)):
         if values is not None and not ((values >= 0) & (values <= 1)).all():
             raise Broken(f"probabilities {values}")
-
-
-@cache
-def small_regressor() -> bytes:
-    """A regressor file of a model with one layer and one head."""
-    path = scratch() / "good.safetensors"
-    save_regressor(path, AttentionIoURegressor(1, 1), ModelIdentity("m", "internvl", 1, 1), (4, 4))
-    return path.read_bytes()
-
-
-DTYPES = (
-    "BOOL",
-    "U8",
-    "I8",
-    "I64",
-    "F8_E4M3",
-    "F8_E5M2",
-    "F8_E8M0",
-    "F4",
-    "F6_E2M3",
-    "F16",
-    "BF16",
-    "F32",
-    "F64",
-    "C64",
-)
-
-
-def regressor(draw: Draw) -> None:
-    """A regressor gives finite numbers in [0, 1]."""
-    good = small_regressor()
-    (length,) = struct.unpack("<Q", good[:8])
-    body = good[8 + length :]
-    header = json.loads(good[8 : 8 + length])
-    meta = json.loads(header["__metadata__"]["acs_regressor"])
-    kind = draw.integer(0, 3)
-    if kind == 0:
-        content = change_bytes(draw, good[: 8 + length], draw.integer(1, 5)) + body
-    else:
-        if kind == 1:
-            header["__metadata__"]["acs_regressor"] = changed_json(draw, meta).decode("utf-8", "replace")
-        elif kind == 2:
-            entry = header[draw.pick([k for k in header if k != "__metadata__"])]
-            entry["dtype"] = draw.pick(DTYPES)
-            if draw.chance(2):
-                entry["shape"] = draw.pick(([1], [], [0], [2**62], [2**32, 2**32], [4, 1]))
-            if draw.chance(2):
-                entry["data_offsets"] = draw.pick(([0, 4], [0, 2**62], [8, 4], [len(body), len(body)]))
-        else:
-            change_json(draw, header, draw.integer(1, 3))
-        try:
-            raw = json.dumps(header).encode()
-        except (RecursionError, ValueError):
-            raw = b"{}"
-        if draw.chance(6):
-            at = draw.integer(0, len(body) - 4)  # weights that are not finite, or huge
-            body = body[:at] + draw.pick((b"\xff" * 4, b"\x00\x7c\x00\x7c")) + body[at + 4 :]
-        content = struct.pack("<Q", len(raw)) + raw + body
-    model, info = load_regressor(write("regressor.safetensors", content))
-    with torch.inference_mode():
-        rows, columns = (min(8, side) for side in info.map_size)
-        maps = torch.full((2, 4, model.num_layers, model.num_heads, rows, columns), 0.01)
-        values = model(maps)
-    if not ((values >= 0) & (values <= 1)).all():
-        raise Broken(f"predicted IoU {values.tolist()}")
 
 
 def built(draw: Draw) -> None:
@@ -239,7 +170,6 @@ def bag(draw: Draw) -> None:
 TARGETS = (
     Target("heads", "head files", heads, (HeadFileError,)),
     Target("calibration", "calibration files", calibration, (CalibrationError,)),
-    Target("regressor", "regressor files: safetensors and their metadata", regressor, (RegressorError,)),
     Target("built", "acs.json of a folder that acs-train build wrote", built, (ModelError,)),
     Target(
         "model", "model folders with changed JSON files and Python files beside them", model, (ModelError,), heavy=True

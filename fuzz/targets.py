@@ -9,7 +9,8 @@ from fuzz.target import Target
 ROOMS = {
     "fuzz.answers": ("parser", "candidates"),
     "fuzz.pictures": ("converter", "compressed", "depth", "tracking"),
-    "fuzz.files": ("heads", "calibration", "regressor", "built", "model", "coco", "bag"),
+    "fuzz.files": ("heads", "calibration", "built", "model", "coco", "bag"),
+    "fuzz.tensors": ("regressor", "joint"),
     "fuzz.asking": ("prompt", "queries", "goal", "parameter"),
 }
 NAMES = tuple(name for names in ROOMS.values() for name in names)

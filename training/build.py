@@ -11,7 +11,7 @@ from acs_core.assets import BUILT_FILE, BUILT_VERSION, model_names
 from acs_core.heads import HeadFile
 from acs_core.identity import weights_fingerprint
 from acs_core.lvlm.base import LVLM
-from acs_core.selection import AcsFree, AcsFusion, AcsLearned
+from acs_core.selection import AcsFree, AcsFusion, AcsJoint, AcsLearned, Selector
 from training.analyze import Analysis, AnalysisConfig
 from training.calibrate import Reliability
 from training.card import write_card
@@ -19,7 +19,7 @@ from training.collect import CollectConfig, PartRunner, collect
 from training.errors import DataError
 from training.fit import FitConfig, FitResult
 from training.pairs import Pair
-from training.steps import analyze_step, calibrate_step, fit_step
+from training.steps import analyze_step, calibrate_step, fit_step, read_joint
 from training.store import Collection, read_store
 
 COCO_LAYOUTS = (  # annotations and pictures of the two sides, below the folder of --coco
@@ -85,8 +85,8 @@ def build(
     run: PartRunner | None = None,
     device: str = "auto",
 ) -> BuildResult:
-    """Writes regressor, head file, calibrations, figures and a model card into ``out``. Collections and checkpoints are
-    kept in ``work``, so that a second run resumes.
+    """Writes regressor, joint quality, head file, calibrations, figures and a model card into ``out``. Collections and
+    checkpoints are kept in ``work``, so that a second run resumes.
 
     ``model`` is what the folder's ``acs.json`` names, by default the model's own name; a folder that holds a model
     itself gets none. ``sources`` name the two annotation files.
@@ -119,6 +119,7 @@ def build(
         say,
         lambda epoch, _, __: progress("fit", epoch, config.fit.epochs),
         device,
+        reading=lambda d, t: progress("read maps", d, t),
     )
     progress("fit", config.fit.epochs, config.fit.epochs)
     analysis, heads = analyze_step(
@@ -133,9 +134,13 @@ def build(
         lambda d, t: progress("analyse", d, t),
     )
     size = int(data.maps.shape[-2]), int(data.maps.shape[-1])
-    told = calibrate_step(
-        fresh, (AcsLearned(fitted.regressor, size), AcsFree(heads), AcsFusion(heads)), out, made_by, say
+    selectors: tuple[Selector, ...] = (
+        AcsLearned(fitted.regressor, size),
+        AcsFree(heads),
+        AcsFusion(heads),
+        AcsJoint(read_joint(out, data)),
     )
+    told = calibrate_step(fresh, selectors, out, made_by, say)
     if not (out / "config.json").exists():
         name_model(out, model or lvlm.name, lvlm.revision)
     write_card(out, model or lvlm.name, made_by, command, data.manifest)

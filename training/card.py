@@ -16,8 +16,8 @@ def write_card(out: Path, model: str, made_by: str, command: str, manifest: dict
     lines = [
         f"# ACS files for {model}",
         "",
-        "A regressor (acs-learned), a head file (acs-free) and their calibrations, for attention-based candidate",
-        "selection with this model and no other.",
+        "A regressor (acs-learned), a joint quality (acs-joint), a head file (acs-free, acs-fusion) and their",
+        "calibrations, for attention-based candidate selection with this model and no other.",
         "",
         "```python",
         "from acs_core.grounder import Grounder",
@@ -38,13 +38,14 @@ def write_card(out: Path, model: str, made_by: str, command: str, manifest: dict
         "",
         f"{fit['candidates']['train']} candidates to train on, epoch {fit['best_epoch']} of {fit['epochs']} kept.",
         "",
-        "| images | tau | pairs | candidates | MAE | Pearson r | information, nats (section 4.2 / neighbours) |",
-        "|---|---|---|---|---|---|---|",
-        *(
-            f"| {r['where']} | {r['temperature']} | {r['kind']} | {r['count']} | {r['mae']:.3f} | {r['pearson']:.3f} | "
-            f"{r['information']:.2f} / {r['information_knn']:.2f} |"
-            for r in fit["agreement"]
-        ),
+        *_agreements(fit["agreement"]),
+        "",
+        "## The joint quality",
+        "",
+        "Boosted trees that read a box, its agreement with the other responses, and its attention; fitted to the same",
+        "images.",
+        "",
+        *_agreements(fit["joint"]["agreement"]),
         "",
         "## The heads",
         "",
@@ -87,3 +88,15 @@ def write_card(out: Path, model: str, made_by: str, command: str, manifest: dict
     file = out / "README.md"
     file.write_text("\n".join(lines))
     return file
+
+
+def _agreements(rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        "| images | tau | pairs | candidates | MAE | Pearson r | information, nats (section 4.2 / neighbours) |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {r['where']} | {r['temperature']} | {r['kind']} | {r['count']} | {r['mae']:.3f} | {r['pearson']:.3f} | "
+            f"{r['information']:.2f} / {r['information_knn']:.2f} |"
+            for r in rows
+        ),
+    ]

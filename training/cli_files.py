@@ -96,9 +96,9 @@ def fit(
     seed: Annotated[int, typer.Option(help="Of the split, the weights and the order.")] = 0,
     device: Device = "auto",
 ) -> None:
-    """Fit the attention-IoU regressor to a collection (appendix A.2). Resumes where it was stopped."""
+    """Fit the attention-IoU regressor (appendix A.2) and the joint quality. Resumes where it was stopped."""
     from training.fit import FitConfig
-    from training.steps import REGRESSOR, fit_step
+    from training.steps import JOINT, REGRESSOR, fit_step
     from training.store import read_store
 
     data = read_store(store)
@@ -107,8 +107,10 @@ def fit(
     made_by = f"acs-train fit: {len(data.pairs)} pairs of {origin(data, store)}"
     with bar() as move:
         shown = partial(_epoch, move, epochs)
-        fit_step(data, out, config, made_by, others, work or store.parent / "fit", say, shown, device, workers)
-    typer.echo(f"wrote {out / REGRESSOR}")
+        folder = work or store.parent / "fit"
+        read = partial(move, "read maps")
+        fit_step(data, out, config, made_by, others, folder, say, shown, device, workers, read)
+    typer.echo(f"wrote {out / REGRESSOR} and {out / JOINT}")
 
 
 def analyze(
@@ -187,7 +189,7 @@ def build(
     revision: Revision = None,
     device: Device = "auto",
 ) -> None:
-    """Make regressor, head file and calibrations for an LVLM: collect, fit, analyse, calibrate."""
+    """Make regressor, joint quality, head file and calibrations for an LVLM: collect, fit, analyse, calibrate."""
     from training import build as job
     from training.analyze import AnalysisConfig
     from training.collect import CollectConfig
@@ -209,7 +211,7 @@ def build(
     command = f"acs-train {shlex.join(sys.argv[1:])}"
     with bar() as move:
         job.build(lvlm, pairs, fresh, work, out, made_by, config, say, move, model, command, names, run, device)
-    typer.echo(f"wrote regressor, head file, calibrations and a model card into {out}")
+    typer.echo(f"wrote regressor, joint quality, head file, calibrations and a model card into {out}")
 
 
 def check_store(

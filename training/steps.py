@@ -13,25 +13,28 @@ import numpy as np
 from acs_core.geometry import Box
 from acs_core.heads import HeadFile
 from acs_core.identity import ModelIdentity
+from acs_core.joint import JointQuality, load_joint, save_joint
 from acs_core.regressor import AttentionIoURegressor, RegressorInfo, load_regressor, save_regressor
-from acs_core.selection import AcsFree, AcsFusion, AcsLearned, Selector
+from acs_core.selection import JOINT_FILE, REGRESSOR_FILE, AcsFree, AcsFusion, AcsJoint, AcsLearned, Selector
 from training import figures
+from training.agreements import agreements, in_words, row
 from training.analyze import Analysis, AnalysisConfig, analyze, head_file
 from training.calibrate import Reliability, calibrate
 from training.errors import DataError
 from training.fit import FitConfig, FitResult, Progress, fit, predict
-from training.metrics import Agreement, agreement
+from training.fit_joint import JointConfig, Prepared, fit_joint, judged
+from training.metrics import agreement
 from training.pairs import Pair
 from training.store import Collection
 
-REGRESSOR, HEADS, FIT, ANALYSIS, CALIBRATION = (
-    "regressor.safetensors",
+REGRESSOR, JOINT, HEADS, FIT, ANALYSIS, CALIBRATION = (
+    REGRESSOR_FILE,
+    JOINT_FILE,
     "heads.json",
     "fit.json",
     "analysis.json",
     "calibration.json",
 )
-MIN_KIND = 50  # candidates that an agreement of one kind is told for
 Say = Callable[[str], None]
 
 
@@ -61,9 +64,11 @@ def fit_step(
     progress: Progress = lambda epoch, loss, held: None,
     device: str = "auto",
     workers: int = 0,
+    reading: Callable[[int, int], None] = lambda done, total: None,
 ) -> FitResult:
-    """Writes the regressor, ``fit.json`` and its figures into ``out``. ``evaluate`` names further collections to judge
-    it on (other temperatures, table 3); their candidates from images it was trained on are left out.
+    """Writes the regressor, the joint quality, ``fit.json`` and its figures into ``out``. ``evaluate`` names further
+    collections to judge both on (other temperatures, table 3); their candidates from images that were trained on are
+    left out. ``reading`` tells how far the maps are read for the joint quality.
 
     Raises:
         DataError: see :func:`training.fit.fit`; or a collection of another model.
@@ -74,11 +79,17 @@ def fit_step(
     size = int(data.maps.shape[-2]), int(data.maps.shape[-1])
     out.mkdir(parents=True, exist_ok=True)
     save_regressor(out / REGRESSOR, fitted.regressor, identity_of(data), size, made_by)
-    rows = agreements(fitted, data)
+    rows = agreements(fitted.predicted, fitted.validation, data)
     for name, other in (evaluate or {}).items():
-        rows.append(_judged(name, fitted, data, other))
-    for row in rows:
-        say(_told(row))
+        index = _unseen(name, fitted, data, other)
+        told = agreement(predict(fitted.regressor, other, index), other.iou[index])
+        rows.append(row(name, other.manifest.get("temperature"), "all", told))
+    for line in rows:
+        say(in_words(line))
+    joint_config = JointConfig(seed=config.seed)
+    joint = joint_step(data, fitted, out, joint_config, made_by, evaluate, reading)
+    for line in joint:
+        say(f"joint quality, {in_words(line)}")
     content = {
         "config": asdict(config),
         "epochs": fitted.epochs,
@@ -86,6 +97,7 @@ def fit_step(
         "candidates": {"train": len(fitted.train), "validation": len(fitted.validation)},
         "held_images": np.unique(data.image[fitted.validation]).tolist(),
         "agreement": rows,
+        "joint": {"config": asdict(joint_config), "agreement": joint},
         "history": list(fitted.history),
     }
     (out / FIT).write_text(json.dumps(content, indent=1) + "\n")
@@ -95,16 +107,29 @@ def fit_step(
     return fitted
 
 
-def agreements(fitted: FitResult, data: Collection) -> list[dict[str, Any]]:
-    """On the held-out images: all candidates, and each kind of pair of which there are enough."""
-    index, kinds = fitted.validation, data.kinds[fitted.validation]
+def joint_step(
+    data: Collection,
+    fitted: FitResult,
+    out: Path,
+    config: JointConfig,
+    made_by: str,
+    evaluate: Mapping[str, Collection] | None = None,
+    reading: Callable[[int, int], None] = lambda done, total: None,
+) -> list[dict[str, Any]]:
+    """Writes the joint quality into ``out``, fitted to the images that the regressor was fitted to; how well it does on
+    the others and on those of ``evaluate``, as rows of ``fit.json``.
+
+    Raises:
+        DataError: see :func:`training.fit_joint.fit_joint`.
+    """
+    made = fit_joint(data, fitted.train, fitted.validation, identity_of(data), made_by, config, reading)
+    save_joint(out / JOINT, made.quality)
+    rows = agreements(made.predicted, fitted.validation, data)
     temperature = data.manifest.get("temperature")
-    rows = [_row("held-out images", temperature, "all", fitted.held)]
-    for kind in sorted(set(kinds.tolist()) - {""}):
-        here = kinds == kind
-        if MIN_KIND <= here.sum() < len(index):
-            held = agreement(fitted.predicted[here], data.iou[index][here])
-            rows.append(_row("held-out images", temperature, kind, held))
+    rows += [row(f"held-out images, {n} responses", temperature, "all", a) for n, a in made.held_by_count.items()]
+    for name, other in (evaluate or {}).items():
+        told = judged(made.quality, Prepared.of(other), _unseen(name, fitted, data, other))
+        rows.append(row(name, other.manifest.get("temperature"), "all", told))
     return rows
 
 
@@ -194,8 +219,12 @@ def made_selectors(out: Path, data: Collection) -> list[Selector]:
         heads = HeadFile.load(out / HEADS)
         check_same_model(data, "the collection", heads.identity, str(out / HEADS))
         found += [AcsFree(heads), AcsFusion(heads)]
+    if (out / JOINT).is_file():
+        found.append(AcsJoint(read_joint(out, data)))
     if not found:
-        raise DataError(f"{out} holds neither {REGRESSOR} nor {HEADS}: run `acs-train fit` and `analyze` first")
+        raise DataError(
+            f"{out} holds neither {REGRESSOR}, {HEADS} nor {JOINT}: run `acs-train fit` and `analyze` first"
+        )
     return found
 
 
@@ -208,12 +237,29 @@ def read_regressor(out: Path, data: Collection) -> tuple[AttentionIoURegressor, 
     """
     model, info = load_regressor(out / REGRESSOR)
     check_same_model(data, "the collection", info.identity, str(out / REGRESSOR))
-    if tuple(data.maps.shape[-2:]) != info.map_size:
-        raise DataError(
-            f"the collection's maps are {data.maps.shape[-2]} x {data.maps.shape[-1]}, {out / REGRESSOR} reads "
-            f"{info.map_size[0]} x {info.map_size[1]}: collect with --map-side {info.map_size[0]}"
-        )
+    _check_map_size(data, info.map_size, out / REGRESSOR)
     return model, info
+
+
+def _check_map_size(data: Collection, wanted: tuple[int, int], file: Path) -> None:
+    if tuple(data.maps.shape[-2:]) != wanted:
+        raise DataError(
+            f"the collection's maps are {data.maps.shape[-2]} x {data.maps.shape[-1]}, {file} reads {wanted[0]} x "
+            f"{wanted[1]}: collect with --map-side {wanted[0]}"
+        )
+
+
+def read_joint(out: Path, data: Collection) -> JointQuality:
+    """The joint quality in ``out``, which must fit ``data``.
+
+    Raises:
+        DataError: it was made for another model or map size.
+        JointError: it is missing or damaged.
+    """
+    quality = load_joint(out / JOINT)
+    check_same_model(data, "the collection", quality.identity, str(out / JOINT))
+    _check_map_size(data, quality.map_size, out / JOINT)
+    return quality
 
 
 def held_candidates(out: Path, data: Collection) -> np.ndarray:
@@ -232,27 +278,14 @@ def held_candidates(out: Path, data: Collection) -> np.ndarray:
     return index
 
 
-def _judged(name: str, fitted: FitResult, data: Collection, other: Collection) -> dict[str, Any]:
+def _unseen(name: str, fitted: FitResult, data: Collection, other: Collection) -> np.ndarray:
+    """The candidates of ``other`` whose images were not trained on."""
     index = np.arange(len(other.iou))
     if other.manifest.get("data") == data.manifest.get("data"):
         index = np.flatnonzero(~np.isin(other.image, data.image[fitted.train]))
     if not len(index):
         raise DataError(f"all images of {name} were trained on: evaluate on other ones")
-    told = agreement(predict(fitted.regressor, other, index), other.iou[index])
-    return _row(name, other.manifest.get("temperature"), "all", told)
-
-
-def _row(where: str, temperature: Any, kind: str, told: Agreement) -> dict[str, Any]:
-    numbers = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(told).items()}
-    return {"where": where, "temperature": temperature, "kind": kind, **numbers}
-
-
-def _told(row: dict[str, Any]) -> str:
-    information = f"{row['information']:.2f} nats by section 4.2, {row['information_knn']:.2f} by nearest neighbours"
-    return (
-        f"{row['where']}, tau {row['temperature']}, {row['kind']}: MAE {row['mae']:.3f}, "
-        f"Pearson r {row['pearson']:.3f}, mutual information {information}; {row['count']} candidates"
-    )
+    return index
 
 
 def _draw_examples(data: Collection, index: np.ndarray, pairs: Mapping[str, Pair], folder: Path) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Protocol
 
 from acs_core.assets import asset_for
-from acs_core.errors import HeadFileError, RegressorError, SelectorError
+from acs_core.errors import HeadFileError, JointError, RegressorError, SelectorError
 from acs_core.heads import HeadFile
 from acs_core.identity import ModelLike
+from acs_core.joint import load_joint
 from acs_core.regressor import load_regressor
 from acs_core.selection.acs_free import AcsFree
 from acs_core.selection.acs_fusion import AcsFusion
+from acs_core.selection.acs_joint import AcsJoint
 from acs_core.selection.acs_learned import AcsLearned
 from acs_core.selection.base import MakesBoxes, Selector
 from acs_core.selection.consensus import MajorityVote, MeanBox
@@ -22,8 +24,11 @@ from acs_core.selection.smallest import Smallest
 from acs_core.selection.token_entropy import TokenEntropy
 
 __all__ = [
+    "JOINT_FILE",
+    "REGRESSOR_FILE",
     "AcsFree",
     "AcsFusion",
+    "AcsJoint",
     "AcsLearned",
     "FirstInOrder",
     "HasDevice",
@@ -36,8 +41,12 @@ __all__ = [
     "check_name",
     "make_selector",
     "makes_boxes",
+    "regressor_file",
     "selector_names",
 ]
+
+
+REGRESSOR_FILE, JOINT_FILE = "regressor.safetensors", "joint.safetensors"
 
 
 class HasDevice(ModelLike, Protocol):
@@ -60,8 +69,18 @@ def _head_file(lvlm: HasDevice, heads: HeadFile | str | Path | None) -> HeadFile
     return file
 
 
+def _acs_joint(lvlm: HasDevice, heads: HeadFile | str | Path | None, regressor: str | Path | None) -> Selector:
+    source = regressor if regressor is not None else asset_for(lvlm, JOINT_FILE)
+    if source is None:
+        raise JointError(
+            f"no joint quality is known for the model {lvlm.name}: fit one with `acs-train build`, or pass "
+            "regressor=... (command line: --regressor FILE); the selector acs-fusion needs none"
+        )
+    return AcsJoint(load_joint(source, lvlm))
+
+
 def _acs_learned(lvlm: HasDevice, heads: HeadFile | str | Path | None, regressor: str | Path | None) -> Selector:
-    source = regressor if regressor is not None else asset_for(lvlm, "regressor.safetensors")
+    source = regressor if regressor is not None else asset_for(lvlm, REGRESSOR_FILE)
     if source is None:
         raise RegressorError(
             f"no regressor is known for the model {lvlm.name}: train one with `acs-train build`, or pass "
@@ -73,16 +92,19 @@ def _acs_learned(lvlm: HasDevice, heads: HeadFile | str | Path | None, regressor
 
 @dataclass(frozen=True)
 class _Maker:
-    """``make`` (model, head file, regressor) -> selector; ``makes_boxes``: whether it is a :class:`MakesBoxes`."""
+    """``make`` (model, head file, regressor) -> selector; ``makes_boxes``: whether it is a :class:`MakesBoxes`;
+    ``regressor``: name of the file that predicts IoU for it, beside a model's other files."""
 
     make: Callable[[HasDevice, HeadFile | str | Path | None, str | Path | None], Selector]
     makes_boxes: bool = False
+    regressor: str = REGRESSOR_FILE
 
 
 _MAKERS: dict[str, _Maker] = {
     "acs-free": _Maker(lambda lvlm, heads, regressor: AcsFree(_head_file(lvlm, heads))),
     "acs-learned": _Maker(_acs_learned),
     "acs-fusion": _Maker(lambda lvlm, heads, regressor: AcsFusion(_head_file(lvlm, heads)), makes_boxes=True),
+    "acs-joint": _Maker(_acs_joint, makes_boxes=True, regressor=JOINT_FILE),
     "greedy": _Maker(lambda *_: FirstInOrder("greedy", greedy_decoding=True)),
     "pass-at-1": _Maker(lambda *_: FirstInOrder("pass-at-1", greedy_decoding=False, first_response_only=True)),
     "first-valid": _Maker(lambda *_: FirstInOrder("first-valid", greedy_decoding=False)),
@@ -101,6 +123,11 @@ def selector_names() -> tuple[str, ...]:
 def makes_boxes(name: str) -> bool:
     """Whether the selector ``name`` publishes boxes that are none of the candidates'; False for an unknown one."""
     return name in _MAKERS and _MAKERS[name].makes_boxes
+
+
+def regressor_file(name: str) -> str:
+    """The name of the file that the selector ``name`` takes as ``regressor``, beside a model's other files."""
+    return _MAKERS[name].regressor if name in _MAKERS else REGRESSOR_FILE
 
 
 def check_name(name: str) -> None:
@@ -123,7 +150,7 @@ def make_selector(
 
     Raises:
         SelectorError: unknown name.
-        HeadFileError, RegressorError: the file it needs is missing, damaged, or of another model.
+        HeadFileError, RegressorError (JointError is one): the file it needs is missing, damaged, or of another model.
     """
     check_name(name)
     return _MAKERS[name].make(lvlm, heads, regressor)

@@ -1,14 +1,19 @@
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from acs_core.assets import ASSETS
-from acs_core.errors import AcsError, HeadFileError, RegressorError, SelectorError
+from acs_core.errors import AcsError, HeadFileError, JointError, RegressorError, SelectorError
 from acs_core.heads import Head, HeadFile
 from acs_core.identity import ModelIdentity
+from acs_core.joint import JointQuality, save_joint
+from acs_core.joint_features import feature_names
 from acs_core.regressor import AttentionIoURegressor, save_regressor
 from acs_core.selection import (
     AcsFree,
+    AcsFusion,
+    AcsJoint,
     AcsLearned,
     FirstInOrder,
     MajorityVote,
@@ -18,8 +23,10 @@ from acs_core.selection import (
     TokenEntropy,
     make_selector,
     makes_boxes,
+    regressor_file,
     selector_names,
 )
+from acs_core.trees import Trees
 
 
 @dataclass
@@ -42,11 +49,27 @@ def regressor(tmp_path):
     return tmp_path / "r.safetensors"
 
 
+@pytest.fixture
+def joint(tmp_path):
+    leaf = Trees(
+        np.zeros((1, 1), np.int32),
+        np.zeros((1, 1)),
+        np.zeros((1, 1, 2), np.int32),
+        np.zeros((1, 1)),
+        0.5,
+        len(feature_names(2)),
+    )
+    save_joint(tmp_path / "joint.safetensors", JointQuality(leaf, IDENTITY, (6, 5)))
+    return tmp_path / "joint.safetensors"
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "greedy"),
     [
         ("acs-free", AcsFree, False),
         ("acs-learned", AcsLearned, False),
+        ("acs-fusion", AcsFusion, False),
+        ("acs-joint", AcsJoint, False),
         ("greedy", FirstInOrder, True),
         ("pass-at-1", FirstInOrder, False),
         ("first-valid", FirstInOrder, False),
@@ -56,9 +79,10 @@ def regressor(tmp_path):
         ("smallest", Smallest, False),
     ],
 )
-def test_every_name_makes_its_selector(name, kind, greedy, regressor):
+def test_every_name_makes_its_selector(name, kind, greedy, regressor, joint):
     assert name in selector_names()
-    selector = make_selector(name, FakeModel(), heads=HEADS, regressor=regressor)
+    file = joint if regressor_file(name) == "joint.safetensors" else regressor
+    selector = make_selector(name, FakeModel(), heads=HEADS, regressor=file)
     assert isinstance(selector, kind)
     assert (selector.name, selector.greedy_decoding) == (name, greedy)
     assert isinstance(selector, MakesBoxes) == makes_boxes(name)
@@ -71,14 +95,23 @@ def test_files_are_read(tmp_path, regressor):
     assert make_selector("acs-learned", FakeModel(), regressor=str(regressor)).needs.map_size == (6, 5)
 
 
-def test_defaults_come_from_the_models_folder(tmp_path, regressor):
+def test_the_file_of_one_learned_selector_is_not_that_of_the_other(regressor, joint):
+    with pytest.raises(RegressorError, match="no acs_joint metadata"):
+        make_selector("acs-joint", FakeModel(), regressor=regressor)
+    with pytest.raises(RegressorError, match="no acs_regressor metadata"):
+        make_selector("acs-learned", FakeModel(), regressor=joint)
+
+
+def test_defaults_come_from_the_models_folder(tmp_path, regressor, joint):
     folder = tmp_path / "model"
     folder.mkdir()
     HEADS.save(folder / "heads.json")
-    regressor.rename(folder / "regressor.safetensors")
+    for file in (regressor, joint):
+        file.rename(folder / regressor_file("acs-learned" if file is regressor else "acs-joint"))
     model = FakeModel(name=str(folder))
     assert make_selector("acs-free", model).needs.heads == (((1, 2),),) * 4
     assert make_selector("acs-learned", model).needs.map_size == (6, 5)
+    assert make_selector("acs-joint", model).needs.map_size == (6, 5)
 
 
 def test_a_large_model_uses_the_shipped_layers():
@@ -113,10 +146,11 @@ def test_chosen_heads_stay_with_their_model():
             r"no head file is known for the model some/model: build one with `acs-train build`",
         ),
         ("acs-learned", RegressorError, r"no regressor is known for the model some/model"),
+        ("acs-joint", JointError, r"no joint quality is known for the model some/model.* acs-fusion needs none"),
         (
             "ACS",
             SelectorError,
-            r"unknown selector 'ACS': choose one of acs-free, acs-learned, acs-fusion, greedy, pass-at-1",
+            r"unknown selector 'ACS': choose one of acs-free, acs-learned, acs-fusion, acs-joint, greedy",
         ),
     ],
 )

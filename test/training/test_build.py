@@ -45,13 +45,14 @@ def test_a_model_gets_all_its_files_and_they_load(lvlm, built):
     assert heads == result.heads and all(len(h) == 2 for h in heads.heads)
     assert make_selector("acs-free", lvlm, heads=out / "heads.json").name == "acs-free"
     assert make_selector("acs-learned", lvlm, regressor=out / "regressor.safetensors").name == "acs-learned"
-    for name in ("acs-free", "acs-learned"):
+    assert make_selector("acs-joint", lvlm, regressor=out / "joint.safetensors").name == "acs-joint"
+    for name in ("acs-free", "acs-learned", "acs-joint"):
         curve = Calibration.load(out / f"calibration-{name}.json")
         assert curve.selector == name and curve.num_samples >= 50 and curve.iou_x
     assert any("Pearson" in line for line in said)
 
 
-@pytest.mark.parametrize("selector", ["acs-free", "acs-learned"])
+@pytest.mark.parametrize("selector", ["acs-free", "acs-learned", "acs-joint"])
 def test_the_folder_is_a_model_to_the_grounder(built, selector):
     out, _, _, pair = built
     grounder = Grounder.from_pretrained(out, selector=selector, device="cpu")
@@ -73,7 +74,7 @@ def test_every_step_leaves_its_numbers_and_pictures(built):
     assert ("held-out images", 1.0) in wheres and ("calibration images", 0.5) in wheres
     assert len(fit["history"]) == 2 and fit["held_images"]
     assert sorted(analysis["layer_ranking"]) == list(range(result.heads.identity.num_layers))
-    assert set(calibration) == {"acs-free", "acs-fusion", "acs-learned"}
+    assert set(calibration) == {"acs-free", "acs-fusion", "acs-joint", "acs-learned"}
     for name in (
         "learning_curves",
         "predicted_iou",
@@ -84,6 +85,7 @@ def test_every_step_leaves_its_numbers_and_pictures(built):
         "attention-bad",
         "reliability-acs-free",
         "reliability-acs-fusion",
+        "reliability-acs-joint",
         "reliability-acs-learned",
     ):
         picture = np.asarray(Image.open(out / "figures" / f"{name}.png").convert("L"))
@@ -93,6 +95,8 @@ def test_every_step_leaves_its_numbers_and_pictures(built):
 def test_the_model_card_says_how_good_it_is(built):
     out, result, _, _ = built
     card = (out / "README.md").read_text()
+    joint = json.loads((out / "fit.json").read_text())["joint"]["agreement"][0]
+    assert f"| {joint['mae']:.3f} | {joint['pearson']:.3f} |" in card
     for fact in ("# ACS files for tiny-internvl", f"{result.fitted.held.pearson:.3f}", "expected calibration error"):
         assert fact in card
 

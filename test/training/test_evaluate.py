@@ -20,7 +20,7 @@ from training.synth import write_coco
 
 COUNTS = ["--small", "4", "--several", "2", "--large", "2", "--samples", "2", "--most", "3"]
 TAUS = ["--temperature", "0.5", "--temperature", "1.0"]
-CALIBRATED = ("acs-free", "acs-learned", "acs-fusion")  # those that read files of the model
+CALIBRATED = ("acs-free", "acs-learned", "acs-fusion", "acs-joint")  # those that read files of the model
 SAMPLING = [name for name in selector_names() if name != "greedy"]
 runner = CliRunner()
 

@@ -9,7 +9,15 @@ from acs_core.identity import ModelIdentity
 from training.analyze import AnalysisConfig
 from training.errors import DataError
 from training.fit import FitConfig
-from training.steps import analyze_step, calibrate_step, fit_step, held_candidates, made_selectors, read_regressor
+from training.steps import (
+    analyze_step,
+    calibrate_step,
+    fit_step,
+    held_candidates,
+    made_selectors,
+    read_joint,
+    read_regressor,
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +31,15 @@ def test_each_kind_and_temperature_is_judged(files):
     rows = json.loads((files[0] / "fit.json").read_text())["agreement"]
     assert next((r["where"], r["temperature"], r["kind"]) for r in rows) == ("held-out images", 1.0, "all")
     assert ("fresh", 0.5, "all") in [(r["where"], r["temperature"], r["kind"]) for r in rows]
+
+
+def test_the_joint_quality_is_judged_beside_the_regressor(files, collection):
+    joint = json.loads((files[0] / "fit.json").read_text())["joint"]["agreement"]
+    told = [(r["where"], r["temperature"], r["kind"]) for r in joint]
+    assert told[0] == ("held-out images", 1.0, "all") and ("fresh", 0.5, "all") in told
+    assert ("held-out images, 3 responses", 1.0, "all") in told
+    assert joint[0]["count"] == len(files[1].validation)
+    assert read_joint(files[0], collection).made_by == "test"
 
 
 def test_images_that_were_trained_on_judge_nothing(collection, files, tmp_path):
@@ -50,9 +67,9 @@ def test_heads_and_calibrations_follow_from_the_files(collection, fresh_collecti
     assert HeadFile.load(out / "heads.json").made_by == "test"
     assert any("of 20 draws" in line for line in said)
     selectors = made_selectors(out, fresh_collection)
-    assert [s.name for s in selectors] == ["acs-learned", "acs-free", "acs-fusion"]
+    assert [s.name for s in selectors] == ["acs-learned", "acs-free", "acs-fusion", "acs-joint"]
     told = calibrate_step(fresh_collection, selectors, out, "test", said.append)
-    assert set(told) == {"acs-learned", "acs-free", "acs-fusion"}
+    assert set(told) == {"acs-learned", "acs-free", "acs-fusion", "acs-joint"}
 
 
 def test_a_collection_of_another_model_is_refused(collection, files, tmp_path):
@@ -62,6 +79,7 @@ def test_a_collection_of_another_model_is_refused(collection, files, tmp_path):
     strange = replace(collection, manifest=collection.manifest | {"model": other})
     for use in (
         lambda: read_regressor(files[0], strange),
+        lambda: read_joint(files[0], strange),
         lambda: made_selectors(files[0], strange),
         lambda: fit_step(collection, tmp_path, FitConfig(epochs=1), "", {"x": strange}, say=lambda text: None),
     ):

@@ -1,0 +1,180 @@
+import json
+import os
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from acs_core.attention import Evidence
+from acs_core.errors import JointError, RegressorError
+from acs_core.geometry import Box
+from acs_core.identity import ModelIdentity
+from acs_core.joint import JointQuality, load_joint, save_joint
+from acs_core.joint_features import feature_names
+from acs_core.trees import Trees
+from acs_core.types import Candidate
+
+IDENTITY = ModelIdentity("some/model", "internvl", 2, 3, "abc")
+NAMES = feature_names(2)
+
+
+class FakeModel:
+    name, family, revision, num_layers, num_heads = "some/model", "internvl", None, 2, 3
+
+
+def step_quality(name="mean IoU", threshold=0.4, low=-0.5, high=0.6, base=0.3):
+    """Two leaves: ``base + low`` where the feature is at most ``threshold``, else ``base + high``."""
+    trees = Trees(
+        feature=np.array([[NAMES.index(name), 0, 0]], np.int32),
+        threshold=np.array([[threshold, 0.0, 0.0]]),
+        child=np.array([[[1, 2], [1, 1], [2, 2]]], np.int32),
+        value=np.array([[0.0, low, high]]),
+        base=base,
+        width=len(NAMES),
+    )
+    return JointQuality(trees, IDENTITY, (8, 6), "by a test")
+
+
+def call(count=3):
+    boxes = [Box(10, 10, 20, 20), Box(10, 10, 20, 20), Box(50, 50, 60, 60)][:count]
+    maps = np.random.default_rng(0).random((count, 4, 2, 3, 8, 6), np.float32)
+    evidence = Evidence(np.ones((count, 4, 2, 3), np.float32), maps, (8, 6), num_responses=3)
+    return [Candidate(b, "", i, 0, (0, 1, 2, 3)) for i, b in enumerate(boxes)], evidence, (80, 60)
+
+
+@pytest.fixture
+def path(tmp_path):
+    save_joint(tmp_path / "joint.safetensors", step_quality())
+    return tmp_path / "joint.safetensors"
+
+
+def rewrite(path, change=None, edit=None):
+    """Writes the file again with changed metadata fields or arrays."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="np") as file:
+        meta = json.loads(file.metadata()["acs_joint"])
+    arrays = load_file(str(path))
+    if edit:
+        edit(arrays)
+    save_file(arrays, str(path), metadata={"acs_joint": json.dumps(meta | (change or {}))})
+
+
+def test_predictions_follow_the_trees_and_stay_in_range():
+    assert step_quality().predict(*call()) == pytest.approx([0.9, 0.9, 0.0])  # 0.3 - 0.5 is no IoU
+    assert step_quality(high=5.0).predict(*call()) == pytest.approx([1.0, 1.0, 0.0])
+
+
+def test_no_candidate_no_prediction():
+    assert step_quality().predict([], call()[1], (80, 60)).shape == (0,)
+
+
+def test_evidence_of_another_kind_is_said():
+    candidates, evidence, size = call()
+    bare = Evidence(evidence.entropy, None, (8, 6))
+    with pytest.raises(JointError, match="needs attention maps"):
+        step_quality().predict(candidates, bare, size)
+    other = Evidence(evidence.entropy, evidence.maps[:, :, :, :2], (8, 6))
+    with pytest.raises(JointError, match="2 layers x 3 heads, got 2 x 2"):
+        step_quality().predict(candidates, other, size)
+
+
+def test_trees_of_other_features_are_refused():
+    with pytest.raises(ValueError, match="read 5 features"):
+        JointQuality(Trees(*leaf_of(5)), IDENTITY, (8, 6))
+
+
+def leaf_of(width):
+    return np.zeros((1, 1), np.int32), np.zeros((1, 1)), np.zeros((1, 1, 2), np.int32), np.zeros((1, 1)), 0.5, width
+
+
+def test_round_trip(path):
+    loaded, saved = load_joint(path, FakeModel()), step_quality()
+    assert (loaded.identity, loaded.map_size, loaded.made_by) == (IDENTITY, (8, 6), "by a test")
+    assert np.array_equal(loaded.predict(*call()), saved.predict(*call()))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema_version": 7}, "schema version 1"),
+        ({"num_layers": 3}, '"features"'),
+        ({"num_layers": "2"}, '"num_layers"'),
+        ({"features": "0123456789ab"}, "fitted to other features than this version"),
+        ({"map_size": [8]}, '"map_size"'),
+        ({"map_size": [0, 8]}, '"map_size"'),
+        ({"made_by": 5}, '"made_by"'),
+        ({"family": None}, '"family"'),
+    ],
+)
+def test_wrong_metadata_is_named(path, change, says):
+    rewrite(path, change)
+    with pytest.raises(JointError, match=says) as caught:
+        load_joint(path)
+    assert str(path) in str(caught.value)
+
+
+def setting(name, place, value):
+    def edit(arrays):
+        arrays[name][place] = value
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda a: a.pop("child"), "the array child is missing"),
+        (lambda a: a.update(more=np.zeros(1)), "unknown array 'more'"),
+        (lambda a: a.update({"k" * 10**5: np.zeros(1)}), "unknown array 'kkk"),
+        (lambda a: a.update(value=a["value"].astype(np.float32)), "value is of type F32, not F64"),
+        (lambda a: a.update(base=np.zeros(2)), r"base has shape \(2,\)"),
+        (lambda a: a.update(feature=np.zeros((0, 3), np.int32)), "feature has shape"),
+        (setting("child", (0, 0, 0), 0), "child points back"),
+        (setting("child", (0, 0, 0), 3), "out of its tree"),
+        (setting("feature", (0, 0), len(NAMES)), "feature holds numbers outside"),
+        (setting("value", (0, 1), np.nan), "value holds values that are not finite"),
+        (setting("threshold", (0, 0), np.inf), "threshold holds values that are not finite"),
+        (setting("base", 0, np.inf), "base holds values that are not finite"),
+    ],
+)
+def test_wrong_arrays_are_named(path, edit, says):
+    rewrite(path, edit=edit)
+    with pytest.raises(JointError, match=says) as caught:
+        load_joint(path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(JointError, match="it is no file"):
+        load_joint(tmp_path / "pipe")
+
+
+def test_damaged_foreign_and_missing_files(tmp_path, path):
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(JointError, match="damaged"):
+        load_joint(path)
+    path.write_bytes(b"")
+    with pytest.raises(JointError, match="damaged"):
+        load_joint(path)
+    save_file({"x": np.zeros(1)}, str(path), metadata={"acs_regressor": "{}"})
+    with pytest.raises(JointError, match="no acs_joint metadata"):
+        load_joint(path)
+    with pytest.raises(RegressorError, match="cannot be read: No such file"):  # what evaluate leaves out by
+        load_joint(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("num_layers", 4, r"2 layers x 3 heads, the loaded model some/model has 4 x 3"),
+        ("family", "qwen2_5_vl", "family internvl"),
+        ("name", "some/other", "the loaded model is some/other"),
+    ],
+)
+def test_the_wrong_model_is_refused(path, name, value, says):
+    other = type("Other", (FakeModel,), {name: value})()
+    with pytest.raises(JointError, match=says):
+        load_joint(path, other)
