@@ -106,6 +106,17 @@ def _rates(seen: Seen, flooders: Sequence[Flooder]) -> str:
     return ", ".join(f"{(one['sent'] - 1) / one['seconds']:.1f}" for one in told)
 
 
+def _shares(seen: Seen) -> str:
+    """Who used the processors."""
+    used = seen.used
+    crowd = sum(told["cpu_s"] for told in seen.told)
+    others = max(0.0, used.machine - used.node - crowd)
+    return (
+        f"processor time in {used.seconds:.1f} s: the node {used.node:.1f} s, those who load it {crowd:.1f} s, "
+        f"others {others:.1f} s"
+    )
+
+
 def _outcome(
     stage: Stage,
     name: str,
@@ -131,13 +142,13 @@ def _outcome(
         "services_ms": {service: latencies(ms) for service, ms in called["ms"].items()},
         "memory_mb": vars(seen.memory),
         "newest_s": seen.newest_s,
-        "node_cpu_s": seen.cpu_s,
+        "cpu_s": vars(seen.used),
         "flooders": [
             {"role": flooder.role, **{key: value for key, value in told.items() if key != "ms"}}
             for flooder, told in zip(flooders, seen.told, strict=True)
         ],
     }
-    return Outcome(name, load, checks, numbers)
+    return Outcome(name, load, _shares(seen), checks, numbers)
 
 
 SCENARIOS: dict[str, Callable[[Stage], Outcome]] = {

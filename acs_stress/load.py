@@ -17,7 +17,7 @@ from acs_ros.node_client import NodeTrouble, own_domain
 from acs_ros.node_process import NodeProcess
 from acs_stress.crowd import Flooder, crowd, finish, flood, floods
 from acs_stress.judging import Check, Held, counters, difference
-from acs_stress.memory_watch import MemoryWatch, cpu_seconds
+from acs_stress.memory_watch import MemoryWatch, cpu_seconds, machine_seconds
 from acs_stress.robot import NODE, Robot
 
 APPEAR_S, LOAD_S, SERVICE_S = 60.0, 300.0, 20.0
@@ -61,6 +61,15 @@ class Plan:
         return [*args, "-p", f"model:={self.model}"] if self.model else args
 
 
+@dataclass(frozen=True)
+class Used:
+    """Processor time during a flood, in seconds: of the flood itself, the node, and everybody on the machine."""
+
+    seconds: float
+    node: float
+    machine: float
+
+
 @dataclass
 class Seen:
     """What a scenario saw. ``told``: what each flooder said at the end, in their order; ``delta``: what the node
@@ -71,7 +80,7 @@ class Seen:
     memory: Held
     newest_s: list[float | None]
     heard: int
-    cpu_s: float  # of the node, during the flood
+    used: Used
 
     def of(self, flooders: Sequence[Flooder], role: str) -> list[dict[str, Any]]:
         """What those in ``role`` said."""
@@ -80,10 +89,11 @@ class Seen:
 
 @dataclass
 class Outcome:
-    """One scenario: what was wanted and reached, in words, and what was checked."""
+    """One scenario: what was wanted and reached and who used the processors, in words, and what was checked."""
 
     name: str
     load: str
+    used: str
     checks: list[Check] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
 
@@ -135,16 +145,16 @@ class Stage:
         before, answered = self.at_rest(), len(robot.answered)
         with MemoryWatch(self.pid) as memory:
             with crowd([*flooders, *dying], CONNECT_S):
-                cpu = cpu_seconds(self.pid)
+                began = _clocks(self.pid)
                 flood([*flooders, *dying])
                 meanwhile()
                 floods(flooders, patience)
-                cpu = cpu_seconds(self.pid) - cpu
+                used = _used_since(began, self.pid)
                 told = finish(flooders, patience)
                 newest = [self._answer_after(one["stamp"]) for one in told if "stamp" in one]
                 after = self.at_rest()
             time.sleep(REST_S)
-        return Seen(told, difference(after, before), memory.held, newest, len(robot.answered) - answered, cpu)
+        return Seen(told, difference(after, before), memory.held, newest, len(robot.answered) - answered, used)
 
     def warm_up(self) -> None:
         """A first frame of each camera: what comes late, like imports, is no part of any flood.
@@ -185,6 +195,15 @@ class Stage:
         except NodeTrouble:
             self.robot.alive()
             return None
+
+
+def _clocks(pid: int) -> Used:
+    return Used(time.monotonic(), cpu_seconds(pid), machine_seconds())
+
+
+def _used_since(began: Used, pid: int) -> Used:
+    now = _clocks(pid)
+    return Used(now.seconds - began.seconds, now.node - began.node, now.machine - began.machine)
 
 
 @contextmanager

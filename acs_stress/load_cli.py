@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,7 +115,7 @@ def _run(plan: Any, chosen: list[str], json_file: Path | None) -> int:
     if json_file is not None:
         numbers = {
             "command": " ".join(["acs-load", *sys.argv[1:]]),
-            "machine": {"cores": os.cpu_count(), "system": platform.platform(terse=True)},
+            "machine": _machine(),
             "model": "instant" if plan.instant else plan.model or "tiny-internvl",
             "kept": all(outcome.kept for outcome in outcomes),
             "scenarios": [outcome.to_dict() for outcome in outcomes],
@@ -125,8 +124,24 @@ def _run(plan: Any, chosen: list[str], json_file: Path | None) -> int:
     return sum(not check.kept for outcome in outcomes for check in outcome.checks)
 
 
+def _machine() -> dict[str, Any]:
+    """Where and when, and what else the machine had to do: its load average of the last five minutes."""
+    import torch  # late: it takes seconds
+
+    from acs_bench.machine import Machine
+
+    return {**Machine.here(torch.device("cpu")).to_dict(), "load_average": round(os.getloadavg()[1], 1)}
+
+
 def _table(outcome: Any) -> Table:
-    table = Table(title=f"{outcome.name}: {escape(outcome.load)}", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=f"{outcome.name}: {escape(outcome.load)}",
+        title_justify="left",
+        caption=escape(outcome.used),
+        caption_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     for column in ("", "promise", "numbers"):
         table.add_column(column, overflow="fold")
     for check in outcome.checks:

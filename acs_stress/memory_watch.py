@@ -38,6 +38,13 @@ def cpu_seconds(pid: int) -> float:
     return (user + system) / os.sysconf("SC_CLK_TCK")
 
 
+def machine_seconds() -> float:
+    """Processor time that everybody on this machine has used since it started (Linux)."""
+    fields = Path("/proc/stat").read_text(encoding="utf-8").split(maxsplit=9)[1:9]
+    user, nice, system, _idle, _waiting, interrupts, soft_interrupts, stolen = map(int, fields)  # proc(5)
+    return (user + nice + system + interrupts + soft_interrupts + stolen) / os.sysconf("SC_CLK_TCK")
+
+
 class MemoryWatch:
     """Looks at the process ``pid`` from entering to leaving; a context manager."""
 

@@ -27,7 +27,7 @@ def node(monkeypatch):
     def scenario(name):
         def run(stage):
             ran.append(name)
-            return Outcome(name, "much", [Check("a promise", ends.get(name, True), "1 of [1]")], {"n": 1})
+            return Outcome(name, "much", "most of it", [Check("a promise", ends.get(name, True), "1 of [1]")], {"n": 1})
 
         return run
 

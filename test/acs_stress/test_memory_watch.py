@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from acs_stress.memory_watch import MemoryWatch, cpu_seconds, memory_mb
+from acs_stress.memory_watch import MemoryWatch, cpu_seconds, machine_seconds, memory_mb
 
 
 def test_the_peak_is_seen_and_what_is_left(until):
@@ -20,6 +20,7 @@ def test_the_peak_is_seen_and_what_is_left(until):
 def test_what_a_process_holds_and_uses():
     resident, shared = memory_mb(os.getpid())
     assert 0 <= shared < resident
+    assert machine_seconds() > cpu_seconds(os.getpid())
     assert cpu_seconds(os.getpid()) == pytest.approx(time.process_time(), abs=0.5)
 
 
