@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 
@@ -21,7 +22,7 @@ from acs_core.decode import decode_steps
 from acs_core.drawing import Draw, Forced, Greedy, RandomDraw
 from acs_core.errors import Cancelled
 from acs_core.lvlm.base import LVLM, Prompt
-from acs_core.reading import Reading, read
+from acs_core.reading import Reading, read, side_by_side
 from acs_core.types import SamplingConfig, ShouldStop
 
 
@@ -112,6 +113,33 @@ def greedy(
     """The most likely response, N = 1, without any randomness (seed 0). Raises Cancelled."""
     reading = read(lvlm, [prompt], should_stop)
     return write(lvlm, reading, Greedy(), 1, max_new_tokens, should_stop=should_stop, token_entropy=token_entropy)[0]
+
+
+def answer_each(
+    lvlm: LVLM,
+    prompts: Sequence[Prompt],
+    config: SamplingConfig | None,
+    seeds: Sequence[int],
+    max_new_tokens: int = 256,
+    token_entropy: bool = False,
+) -> tuple[Samples, ...]:
+    """What :func:`sample` gives for each of ``prompts``, of whatever pictures, with its seed, or :func:`greedy` where
+    ``config`` is None; up to rounding, and on a CPU written in one batch."""
+    if lvlm.device.type == "cuda":  # a recorded step serves one prompt
+        if config is None:
+            return tuple(greedy(lvlm, p, max_new_tokens, token_entropy=token_entropy) for p in prompts)
+        own = [replace(config, seed=seed) for seed in seeds]
+        return tuple(sample(lvlm, p, c, token_entropy=token_entropy) for p, c in zip(prompts, own, strict=True))
+    readings = [read(lvlm, [prompt]) for prompt in prompts]
+    n, draw, limit = 1, cast(Draw, Greedy()), max_new_tokens
+    if config is not None:
+        n, limit = config.num_samples, config.max_new_tokens
+        draw = RandomDraw.of(config, seeds, range(n))
+    written = write(lvlm, side_by_side(readings), draw, n, limit, token_entropy=token_entropy)
+    return tuple(
+        replace(samples, reading=reading, prompt=0, seed=seed if config else 0)
+        for samples, reading, seed in zip(written, readings, seeds, strict=True)
+    )
 
 
 def draw_more(

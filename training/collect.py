@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from acs_core.candidates import find_candidates
 from acs_core.errors import ImageError, PhraseError
 from acs_core.geometry import best_iou
 from acs_core.identity import ModelIdentity, weights_fingerprint
-from acs_core.lvlm.base import LVLM
+from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.lvlm.prompt import PROMPT
-from acs_core.sampling import Samples, greedy, sample
+from acs_core.sampling import Samples, answer_each
 from acs_core.types import Candidate, Response, SamplingConfig
 from training.errors import DataError
 from training.pairs import Pair
@@ -163,6 +163,13 @@ def describe(lvlm: LVLM, job: Job, weights: str, data: str) -> dict[str, Any]:
     }
 
 
+def config_of(manifest: Mapping[str, Any]) -> CollectConfig:
+    """The settings that :func:`describe` wrote down."""
+    kept = {f.name: manifest[f.name] for f in fields(CollectConfig) if f.name in manifest}
+    size = kept.get("map_size")
+    return CollectConfig(**kept | {"map_size": tuple(size) if size else None})
+
+
 def _corners(pair: Pair) -> list[float] | None:
     return None if pair.window is None else [round(v, 3) for v in pair.window.box.as_tuple()]
 
@@ -177,26 +184,28 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 def make_part(lvlm: LVLM, job: Job, number: int, step: Callable[[str], None] = lambda problem: None) -> Part:
     """Asks about the pairs of part ``number``. ``step`` is called after each with what was wrong, "" if nothing was."""
+    read: dict[int, tuple[np.ndarray, Prompt]] = {}
+    skipped: dict[int, str] = {}
+    for i in job.pairs_of(number):
+        pair = job.pairs[i]
+        try:
+            image = pair.read()
+            read[i] = image, lvlm.prepare(image, pair.category)
+        except (DataError, ImageError, PhraseError) as error:
+            skipped[i] = str(error)
+            step(str(error))
     stacks: list[_Distinct] = []
     rows: list[np.ndarray] = []
     answers: list[dict[str, Any]] = []
-    asked: list[int] = []
-    skipped: dict[int, str] = {}
-    for i in job.pairs_of(number):
-        pair, problem = job.pairs[i], ""
-        try:
-            image = pair.read()
-            candidates, responses, evidence, samples = ask(lvlm, image, pair.category, job.config, job.config.seed + i)
-        except (DataError, ImageError, PhraseError) as error:
-            skipped[i] = problem = str(error)
-        else:
-            asked.append(i)
-            if candidates:
-                stacks.append(_distinct(candidates, evidence, samples, job.config.step))
-                rows.append(_rows(i, pair, candidates, evidence, (image.shape[1], image.shape[0])))
-            answers += _answers(i, responses, samples)
-        step(problem)
-    return Part(*_joined(stacks), _stacked(rows), tuple(asked), skipped, tuple(answers))
+    drawn = _draw(lvlm, [prompt for _, prompt in read.values()], job.config, [job.config.seed + i for i in read])
+    for (i, (image, prompt)), samples in zip(read.items(), drawn, strict=True):
+        candidates, responses, evidence = _look(lvlm, prompt, samples, job.config)
+        if candidates:
+            stacks.append(_distinct(candidates, evidence, samples, job.config.step))
+            rows.append(_rows(i, job.pairs[i], candidates, evidence, (image.shape[1], image.shape[0])))
+        answers += _answers(i, responses, samples)
+        step("")
+    return Part(*_joined(stacks), _stacked(rows), tuple(read), skipped, tuple(answers))
 
 
 def with_map_size(config: CollectConfig, lvlm: LVLM) -> CollectConfig:
@@ -209,16 +218,22 @@ def ask(
 ) -> tuple[tuple[Candidate, ...], tuple[Response, ...], Evidence, Samples]:
     """One question: candidates, responses, all attention of the candidates, and the samples behind them."""
     prompt = lvlm.prepare(image, phrase)
-    if config.greedy:
-        samples = greedy(lvlm, prompt, config.max_new_tokens, token_entropy=True)
-    else:
-        sampling = SamplingConfig(
-            config.samples, config.temperature, config.top_p, config.top_k, config.max_new_tokens, seed
-        )
-        samples = sample(lvlm, prompt, sampling, token_entropy=True)
+    (samples,) = _draw(lvlm, [prompt], config, [seed])
+    return (*_look(lvlm, prompt, samples, config), samples)
+
+
+def _draw(lvlm: LVLM, prompts: Sequence[Prompt], config: CollectConfig, seeds: Sequence[int]) -> tuple[Samples, ...]:
+    sampling = SamplingConfig(config.samples, config.temperature, config.top_p, config.top_k, config.max_new_tokens)
+    drawn_as = None if config.greedy else sampling
+    return answer_each(lvlm, prompts, drawn_as, seeds, config.max_new_tokens, True) if prompts else ()
+
+
+def _look(
+    lvlm: LVLM, prompt: Prompt, samples: Samples, config: CollectConfig
+) -> tuple[tuple[Candidate, ...], tuple[Response, ...], Evidence]:
     candidates, responses = find_candidates(lvlm, prompt, samples)
     needs = AttentionNeeds(heads=None, maps=True, map_size=config.map_size, all_entropies=True, step=config.step)
-    return candidates, responses, capture(lvlm, prompt, samples, candidates, needs), samples
+    return candidates, responses, capture(lvlm, prompt, samples, candidates, needs)
 
 
 _Distinct = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # codes, scale, place, entropy

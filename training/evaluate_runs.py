@@ -111,7 +111,7 @@ def sampled_runs(
             part = call.first(count)
             for judge in judges:
                 choice = _choose(judge, part, material.objects)
-                notes.note(judge.selector.name, count, _answer(choice, judge))
+                notes.note(judge.selector.name, count, _answer(choice, judge, part))
                 if count == main and judge.selector.score_kind is ScoreKind.PREDICTED_IOU:
                     notes.predicted += [c.quality for c in choice.candidates]
                     notes.truth += material.data.iou[part.index].tolist()
@@ -149,7 +149,7 @@ def greedy_runs(material: Material, judge: Judge) -> tuple[Run, ...]:
 
 def answer_to(call: Call, judge: Judge, objects: str) -> Answer:
     """What ``judge`` answers; ``objects`` as in :class:`acs_eval.records.Group`."""
-    return _answer(_choose(judge, call, objects), judge)
+    return _answer(_choose(judge, call, objects), judge, call)
 
 
 def suppressed(boxes: Sequence[Box], iou: float) -> tuple[Box, ...]:
@@ -187,12 +187,19 @@ def kind_of(method: str) -> str:
 
 def _choose(judge: Judge, call: Call, objects: str) -> Choice:
     size = call.image_size or (1, 1)  # without candidates nothing looks at it
-    return judge.choose(call.candidates, call.responses, call.evidence, size, multiple=objects == "several")
+    return judge.choose(
+        call.candidates,
+        call.responses,
+        call.evidence,
+        size,
+        multiple=objects == "several",
+        looked_again=call.looked_again,
+    )
 
 
-def _answer(choice: Choice, judge: Judge) -> Answer:
+def _answer(choice: Choice, judge: Judge, call: Call) -> Answer:
     found = choice.detections
-    stated = judge.score_kind is ScoreKind.CALIBRATED
+    stated = judge.kind_of(call.looked_again) is ScoreKind.CALIBRATED
     return Answer(
         boxes=tuple(d.box for d in found),
         scores=tuple(d.score for d in found) if stated else (),

@@ -7,16 +7,17 @@ import pytest
 from tiny_parts import some_pairs
 
 from acs_core.assets import resolve_model
+from acs_core.geometry import Box, best_iou
 from acs_core.grounder import Grounder
 from acs_core.judging import judge_for
 from acs_core.lvlm import load_lvlm
 from acs_core.second_look import SecondLook
 from acs_core.types import SamplingConfig
-from training.collect import CollectConfig, collect
+from training.collect import CollectConfig, collect, config_of
 from training.errors import DataError
 from training.evaluate_cache import collection_name
-from training.offline_choice import calls
-from training.second_look import joined_calls, second_job, windows_of
+from training.offline_choice import calls, choices_of
+from training.second_look import joined_calls, look_again, second_job, windows_of
 from training.store import read_manifest, read_responses, read_store
 
 FIRST = CollectConfig(samples=4, temperature=0.5, max_new_tokens=64, seed=11)
@@ -108,6 +109,33 @@ def test_the_calls_of_both_looks(first, windows, folder):
         assert not one.candidates or len(two.evidence.maps) == len(two.candidates)
         added = len(two.index) - len(one.index)
         assert two.index.tolist() == [*one.index.tolist(), *[-1] * added] and (one.pair in windows or not added)
+
+
+def test_where_to_look_again_follows_from_the_first_collection(lvlm, judge, pairs, windows, tmp_path):
+    collect(lvlm, pairs, tmp_path / "first", FIRST)
+    by_key = {pair.key: pair for pair in pairs}
+    again = look_again(lvlm, judge.selector, tmp_path / "first", by_key, tmp_path / "second", LOOK)
+    assert [call.pair for call in again] == sorted(windows) and all(call.looked_again for call in again)
+    assert {len(call.responses) for call in again} == {6}
+    assert read_manifest(tmp_path / "second")["samples"] == 2
+
+    data = read_store(tmp_path / "first")
+    choices = choices_of(judge.selector, again, data)
+    for call, iou, best, image in zip(again, choices.iou, choices.oracle, choices.image, strict=True):
+        chosen = judge.choose(call.candidates, call.responses, call.evidence, call.image_size)
+        truth = data.truth(call.pair)
+        assert iou == pytest.approx(best_iou(chosen.detections[0].box, truth))
+        assert best == pytest.approx(max(best_iou(c.box, truth) for c in call.candidates), abs=1e-6)
+        assert image == pairs[call.pair].image_id
+
+    other = by_key | {pairs[0].key: replace(pairs[0], truth=(Box(0, 0, 9, 9),))}
+    for wrong in ({}, other):
+        with pytest.raises(DataError, match="other annotations"):
+            look_again(lvlm, judge.selector, tmp_path / "first", wrong, tmp_path / "second", LOOK)
+
+
+def test_settings_are_read_back_from_the_manifest(job, folder):
+    assert config_of(read_manifest(folder)) == job.config
 
 
 def test_a_collection_of_windows_says_so_and_is_resumed(lvlm, job, folder):
