@@ -117,25 +117,28 @@ def greedy(
 
 def answer_each(
     lvlm: LVLM,
-    prompts: Sequence[Prompt],
+    readings: Sequence[Reading],
     config: SamplingConfig | None,
     seeds: Sequence[int],
     max_new_tokens: int = 256,
     token_entropy: bool = False,
 ) -> tuple[Samples, ...]:
-    """What :func:`sample` gives for each of ``prompts``, of whatever pictures, with its seed, or :func:`greedy` where
-    ``config`` is None; up to rounding, and on a CPU written in one batch."""
-    if lvlm.device.type == "cuda":  # a recorded step serves one prompt
-        if config is None:
-            return tuple(greedy(lvlm, p, max_new_tokens, token_entropy=token_entropy) for p in prompts)
-        own = [replace(config, seed=seed) for seed in seeds]
-        return tuple(sample(lvlm, p, c, token_entropy=token_entropy) for p, c in zip(prompts, own, strict=True))
-    readings = [read(lvlm, [prompt]) for prompt in prompts]
+    """What :func:`sample` gives for each of ``readings``, each of one prompt about whatever picture, with its seed, or
+    :func:`greedy` where ``config`` is None; up to rounding, and on a CPU written in one batch."""
     n, draw, limit = 1, cast(Draw, Greedy()), max_new_tokens
     if config is not None:
-        n, limit = config.num_samples, config.max_new_tokens
-        draw = RandomDraw.of(config, seeds, range(n))
-    written = write(lvlm, side_by_side(readings), draw, n, limit, token_entropy=token_entropy)
+        n, limit, draw = (
+            config.num_samples,
+            config.max_new_tokens,
+            RandomDraw.of(config, seeds, range(config.num_samples)),
+        )
+    if lvlm.device.type == "cuda":  # a recorded step serves one prompt
+        written = []
+        for reading, seed in zip(readings, seeds, strict=True):
+            own = RandomDraw.of(config, [seed], range(n)) if config else draw
+            written += write(lvlm, reading, own, n, limit, token_entropy=token_entropy)
+    else:
+        written = [*write(lvlm, side_by_side(readings), draw, n, limit, token_entropy=token_entropy)]
     return tuple(
         replace(samples, reading=reading, prompt=0, seed=seed if config else 0)
         for samples, reading, seed in zip(written, readings, seeds, strict=True)

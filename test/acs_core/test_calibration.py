@@ -104,7 +104,8 @@ def test_made_for_this():
 
 
 @pytest.mark.parametrize(
-    ("made", "wanted", "says"), [(False, True, "of one look, not of a second"), (True, False, "second look, not of one")]
+    ("made", "wanted", "says"),
+    [(False, True, "of one look, not of a second"), (True, False, "second look, not of one")],
 )
 def test_made_for_another_number_of_looks(tmp_path, made, wanted, says):
     replace(CURVE, second_look=made).save(tmp_path / "c.json")

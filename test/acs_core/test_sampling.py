@@ -104,7 +104,9 @@ def test_questions_about_different_pictures_are_answered_as_if_alone(lvlm, pictu
     pictures, phrases = [picture, np.flip(picture, 0).copy(), picture[:, :90].copy()], ["key", "dog", "a small key"]
     prompts = [lvlm.prepare(image, phrase) for image, phrase in zip(pictures, phrases, strict=True)]
     config = SamplingConfig(num_samples=4, temperature=1.2, max_new_tokens=14) if drawn else None
-    together = answer_each(lvlm, prompts, config, [5, 6, 7], 14, token_entropy=True)
+    together = answer_each(
+        lvlm, [read(lvlm, [prompt]) for prompt in prompts], config, [5, 6, 7], 14, token_entropy=True
+    )
     for seed, image, phrase, ours in zip((5, 6, 7), pictures, phrases, together, strict=True):
         prompt = lvlm.prepare(image, phrase)
         own = replace(config, seed=seed) if config else None
