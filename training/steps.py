@@ -167,7 +167,8 @@ def calibrate_step(
     for selector, found in [(s, None) for s in selectors] + [(s, again[s.name]) for s in selectors if s.name in again]:
         second = found is not None
         name = selector.name + (", second look" if second else "")
-        curve, held = calibrate(selector, data, identity, made_by, looked_again=found)
+        origin = made_by + (", with a second look" if second else "")
+        curve, held = calibrate(selector, data, identity, origin, looked_again=found)
         file = calibration_file(selector.name, second)
         curve.save(out / file)
         title = f"{name}, tau = {data.manifest.get('temperature')}"
