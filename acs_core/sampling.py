@@ -13,7 +13,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 
@@ -125,20 +124,17 @@ def answer_each(
 ) -> tuple[Samples, ...]:
     """What :func:`sample` gives for each of ``readings``, each of one prompt about whatever picture, with its seed, or
     :func:`greedy` where ``config`` is None; up to rounding, and on a CPU written in one batch."""
-    n, draw, limit = 1, cast(Draw, Greedy()), max_new_tokens
-    if config is not None:
-        n, limit, draw = (
-            config.num_samples,
-            config.max_new_tokens,
-            RandomDraw.of(config, seeds, range(config.num_samples)),
-        )
+    n, limit = (config.num_samples, config.max_new_tokens) if config else (1, max_new_tokens)
+
+    def draw(seeds: Sequence[int]) -> Draw:
+        return RandomDraw.of(config, seeds, range(n)) if config else Greedy()
+
+    written: list[Samples] = []
     if lvlm.device.type == "cuda":  # a recorded step serves one prompt
-        written = []
         for reading, seed in zip(readings, seeds, strict=True):
-            own = RandomDraw.of(config, [seed], range(n)) if config else draw
-            written += write(lvlm, reading, own, n, limit, token_entropy=token_entropy)
+            written += write(lvlm, reading, draw([seed]), n, limit, token_entropy=token_entropy)
     else:
-        written = [*write(lvlm, side_by_side(readings), draw, n, limit, token_entropy=token_entropy)]
+        written += write(lvlm, side_by_side(readings), draw(seeds), n, limit, token_entropy=token_entropy)
     return tuple(
         replace(samples, reading=reading, prompt=0, seed=seed if config else 0)
         for samples, reading, seed in zip(written, readings, seeds, strict=True)
