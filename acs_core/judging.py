@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,8 @@ import numpy as np
 from acs_core.assets import asset_for, beside, calibration_file
 from acs_core.attention import Evidence
 from acs_core.calibration import Calibration
-from acs_core.choice import Choice, choose
+from acs_core.choice import Choice, Overlapping, choose
+from acs_core.geometry import Box
 from acs_core.heads import HeadFile
 from acs_core.selection import HasDevice, MakesBoxes, Selector, make_selector
 from acs_core.types import Candidate, Outcome, Response, ScoreKind
@@ -39,6 +40,11 @@ class Judge:
         """What the scores of an answer mean that came with a second look, or without one."""
         return ScoreKind.CALIBRATED if self._curve(looked_again) is not None else self.selector.score_kind
 
+    @cached_property
+    def _box_of(self) -> Callable[..., Box] | None:
+        """Kept, since asking whether something is of a protocol takes as long as choosing."""
+        return self.selector.box_of if isinstance(self.selector, MakesBoxes) else None
+
     def _curve(self, looked_again: bool) -> Calibration | None:
         return self.second_look or self.calibration if looked_again else self.calibration
 
@@ -53,6 +59,7 @@ class Judge:
         min_score: float = 0.0,
         min_votes: int = 2,
         looked_again: bool = False,
+        overlapping: Overlapping | None = None,
     ) -> Choice:
         """The answer to one phrase, with the reason for every candidate's fate and for an empty answer.
 
@@ -63,8 +70,8 @@ class Judge:
         curve = self._curve(looked_again)
         qualities, scores, expected = self._judge(candidates, evidence, image_size, curve)
         box_of = None
-        if isinstance(self.selector, MakesBoxes):
-            box_of = partial(self.selector.box_of, candidates=candidates, qualities=qualities)
+        if self._box_of is not None:
+            box_of = partial(self._box_of, candidates=candidates, qualities=qualities)
         choice = choose(
             candidates,
             qualities,
@@ -74,6 +81,7 @@ class Judge:
             min_score=min_score,
             min_votes=min_votes,
             box_of=box_of,
+            overlapping=overlapping,
         )
         detections = tuple(replace(d, expected_iou=expected.get(d.candidate)) for d in choice.detections)
         return replace(choice, detections=detections, reason=self._reason(choice, responses, looked_again))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from acs_core.attention import Evidence
-from acs_core.choice import Choice
+from acs_core.choice import Choice, Overlapping
 from acs_core.clusters import overlaps
 from acs_core.geometry import Box
 from acs_core.judging import Judge, why_no_candidates
@@ -109,8 +109,9 @@ def sampled_runs(
             selector.begin(call)
         for count in counts:
             part = call.first(count)
+            overlapping = Overlapping.of(part.candidates)
             for judge in judges:
-                choice = _choose(judge, part, material.objects)
+                choice = _choose(judge, part, material.objects, overlapping)
                 notes.note(judge.selector.name, count, _answer(choice, judge, part))
                 if count == main and judge.selector.score_kind is ScoreKind.PREDICTED_IOU:
                     notes.predicted += [c.quality for c in choice.candidates]
@@ -185,7 +186,7 @@ def kind_of(method: str) -> str:
     return "baseline" if method in BASELINES else "ours"
 
 
-def _choose(judge: Judge, call: Call, objects: str) -> Choice:
+def _choose(judge: Judge, call: Call, objects: str, overlapping: Overlapping | None = None) -> Choice:
     size = call.image_size or (1, 1)  # without candidates nothing looks at it
     return judge.choose(
         call.candidates,
@@ -194,6 +195,7 @@ def _choose(judge: Judge, call: Call, objects: str) -> Choice:
         size,
         multiple=objects == "several",
         looked_again=call.looked_again,
+        overlapping=overlapping,
     )
 
 
