@@ -14,7 +14,7 @@ import torch
 
 from acs_core.attention import Step
 from acs_core.errors import HeadFileError, RegressorError
-from acs_core.identity import weights_fingerprint
+from acs_core.identity import ModelIdentity, weights_fingerprint
 from acs_core.judging import Judge, judge_for
 from acs_core.lvlm.base import LVLM
 from acs_core.selection import selector_names
@@ -257,7 +257,7 @@ def _facts(lvlm: LVLM, judges: Sequence[Judge], config: EvaluateConfig, source: 
     missing = [name for name in selector_names() if name not in {j.selector.name for j in judges}]
     gpu = torch.cuda.get_device_name(lvlm.device) if lvlm.device.type == "cuda" else ""
     facts = {
-        "model": lvlm.name,
+        "model": ModelIdentity.of(lvlm).model,
         "revision": lvlm.revision or "",
         "weights": weights,
         "dtype": str(lvlm.hf_model.dtype).removeprefix("torch."),
