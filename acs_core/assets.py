@@ -1,6 +1,7 @@
 """The files that ship with acs, one folder per LVLM under ``acs_core/assets``: an embedded model, or only the head
-file of a model that is downloaded. A folder may hold ``heads.json``, ``regressor.safetensors``, ``joint.safetensors``
-and ``calibration-<selector>.json``; a model folder of the user may hold the same and then needs no options."""
+file of a model that is downloaded. A folder may hold ``heads.json``, ``regressor.safetensors``, ``joint.safetensors``,
+``calibration-<selector>.json`` and ``calibration-<selector>-second-look.json``; a model folder of the user may hold the
+same files and then needs no options."""
 
 from __future__ import annotations
 
@@ -51,6 +52,11 @@ def built_for(folder: Path) -> BuiltFor | None:
     if revision is not None and not _is_name(revision):
         raise ModelError(f'{file}: field "revision" must be a commit or null')
     return BuiltFor(model, revision)
+
+
+def calibration_file(selector: str, second_look: bool = False) -> str:
+    """The name of a selector's calibration file: for answers of one look, or for those that came with a second."""
+    return f"calibration-{selector}{'-second-look' if second_look else ''}.json"
 
 
 def beside(folder: Path, file_name: str) -> Path | None:

@@ -150,7 +150,8 @@ class Branches:
         groups = key.shape[1]
         self._step.append(query[:, :, 0])
         query = query.view(rows, groups, heads // groups, dim)
-        prompt = [_Part(self.trunk.keys[layer], self.trunk.values[layer], 0, rows), *self._tails(layer)]
+        shared = [_Part(self.trunk.keys[layer], self.trunk.values[layer], 0, rows)] if self.trunk.length else []
+        prompt = [*shared, *self._tails(layer)]
         width = self.trunk.length + max((t.length for t in self.tails if t), default=0)
         weights = self._weights(query, key, prompt, width, scaling)
         out = weights[..., width:] @ value  # (b, G, K/G, T) x (b, G, T, D)

@@ -42,7 +42,8 @@ class Calibration:
     ``x`` is the confidence, strictly increasing; ``y`` the probability in [0, 1], never decreasing. ``feature`` names
     the confidence (``Selector.feature``), ``num_samples`` is how many candidates the curve was fitted on.
     ``iou_x`` and ``iou_y`` are such a curve too, to the expected IoU; empty in files that do not have it.
-    ``working_points`` are thresholds for wanted precisions, as measured.
+    ``working_points`` are thresholds for wanted precisions, as measured. ``second_look``: it is for answers that came
+    with a second look (:mod:`acs_core.second_look`), else for those of one look.
 
     Raises:
         CalibrationError: the knots are not such a curve.
@@ -58,6 +59,7 @@ class Calibration:
     iou_x: tuple[float, ...] = ()
     iou_y: tuple[float, ...] = ()
     working_points: tuple[WorkingPoint, ...] = ()
+    second_look: bool = False
 
     def __post_init__(self) -> None:
         _check_curve("x", self.x, "y", self.y)
@@ -80,8 +82,8 @@ class Calibration:
         measured one was."""
         return min((p.min_score for p in self.working_points if p.wanted >= precision), default=None)
 
-    def check(self, lvlm: ModelLike, selector: str, feature: str) -> None:
-        """Makes sure that the curve was made for this LVLM, selector and kind of confidence.
+    def check(self, lvlm: ModelLike, selector: str, feature: str, second_look: bool = False) -> None:
+        """Makes sure that the curve was made for this LVLM, selector and kind of confidence, and for as many looks.
 
         Raises:
             CalibrationError: it was not; the message says what differs.
@@ -91,6 +93,9 @@ class Calibration:
             problem = f"it was made for the selector {self.selector}, not {selector}"
         if problem is None and self.feature != feature:
             problem = f"it maps {self.feature!r}, but {selector} gives {feature!r}"
+        if problem is None and self.second_look != second_look:
+            made, wanted = ("a second look" if second else "one look" for second in (self.second_look, second_look))
+            problem = f"it was made for answers of {made}, not of {wanted}"
         if problem:
             raise CalibrationError(f"this calibration does not fit: {problem}. {ADVICE}")
 
@@ -124,13 +129,18 @@ class Calibration:
         x, y = _numbers(data, "x"), _numbers(data, "y")
         iou_x, iou_y = (_numbers(data, key) if key in data else () for key in ("iou_x", "iou_y"))
         points = _working_points(data.get("working_points", []))
-        made_by = str(texts["made_by"])
-        return cls(identity, str(texts["selector"]), str(texts["feature"]), x, y, count, made_by, iou_x, iou_y, points)
+        second_look = data.get("second_look", False)
+        if not isinstance(second_look, bool):
+            raise CalibrationError(f'field "second_look" must be true or false, got {shorten(second_look)}')
+        selector, feature, made_by = (str(texts[key]) for key in ("selector", "feature", "made_by"))
+        return cls(identity, selector, feature, x, y, count, made_by, iou_x, iou_y, points, second_look)
 
     def to_dict(self) -> dict[str, Any]:
         """The curve as JSON values."""
         data: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **self.identity.to_dict()}
         data |= {"selector": self.selector, "feature": self.feature, "num_samples": self.num_samples}
+        if self.second_look:
+            data |= {"second_look": True}
         data |= {"made_by": self.made_by, "x": list(self.x), "y": list(self.y)}
         if self.iou_x:
             data |= {"iou_x": list(self.iou_x), "iou_y": list(self.iou_y)}

@@ -34,8 +34,9 @@ def find_candidates(
     """
     candidates: list[Candidate] = []
     responses: list[Response] = []
+    known: dict[tuple[int, ...], str] = {}
     for index, (ids, finished) in enumerate(zip(samples.response_ids, samples.finished, strict=True)):
-        text, writers = decode_with_tokens(lvlm.tokenizer, ids)
+        text, writers = decode_with_tokens(lvlm.tokenizer, ids, known)
         parsed = [box for box in parse_response(text, max_boxes) if box.closed or finished]
         valid = _valid(lvlm, prompt, parsed, writers, index)
         candidates += valid
@@ -66,12 +67,20 @@ def _problem(text: str, parsed: Sequence[ParsedBox], finished: bool) -> str:
     return ABSENT if says_absent(text) else UNPARSEABLE
 
 
-def decode_with_tokens(tokenizer: Any, ids: Sequence[int]) -> tuple[str, list[int]]:
+def decode_with_tokens(
+    tokenizer: Any, ids: Sequence[int], known: dict[tuple[int, ...], str] | None = None
+) -> tuple[str, list[int]]:
     """The text of a response without special tokens, and for each of its characters the index of the token that
-    wrote it (the first one, for a character spread over several)."""
+    wrote it (the first one, for a character spread over several). ``known`` keeps the texts of short runs of tokens:
+    other responses have the same ones."""
+    known = {} if known is None else known
 
     def decode(start: int, stop: int) -> str:
-        return tokenizer.decode(list(ids[start:stop]), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        run = tuple(ids[start:stop])
+        if run not in known:
+            options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+            known[run] = tokenizer.decode(list(run), **options)
+        return known[run]
 
     text: list[str] = []
     writers: list[int] = []

@@ -30,6 +30,21 @@ class Choice:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Overlapping:
+    """How C candidates overlap: the number of each one's cluster, and of its agreeing neighbours (C,). It is the same
+    for every selector."""
+
+    clusters: list[int]
+    neighbours: list[int]
+
+    @classmethod
+    def of(cls, candidates: Sequence[Candidate]) -> Overlapping:
+        """That of ``candidates``."""
+        agree = overlaps([c.box for c in candidates])
+        return cls(union_find(agree), votes(agree, [c.response for c in candidates]))
+
+
 def choose(
     candidates: Sequence[Candidate],
     qualities: np.ndarray,
@@ -40,6 +55,7 @@ def choose(
     min_score: float = 0.0,
     min_votes: int = 2,
     box_of: BoxOf | None = None,
+    overlapping: Overlapping | None = None,
 ) -> Choice:
     """Picks the answer.
 
@@ -60,14 +76,13 @@ def choose(
         min_score: threshold on the score, in [0, 1].
         min_votes: see above, at least 1.
         box_of: makes the published box of a group out of its members; by default it is the best one's own.
+        overlapping: that of ``candidates``, where the caller has it.
     """
     if not candidates:
         return Choice((), (), "no candidate boxes")
-    boxes = [c.box for c in candidates]
     responses = [c.response for c in candidates]
-    agree = overlaps(boxes)
-    clusters = union_find(agree)
-    neighbours = votes(agree, responses)
+    found = overlapping or Overlapping.of(candidates)
+    clusters, neighbours = found.clusters, found.neighbours
     quality = np.asarray(qualities, dtype=np.float64)
     considered = np.flatnonzero(~np.isnan(quality)).tolist()
     if not considered:
@@ -80,13 +95,13 @@ def choose(
         groups.setdefault(clusters[i] if multiple else 0, []).append(i)
 
     support = {k: len({responses[i] for i in considered if clusters[i] == k}) for k in clusters}
-    voters = num_responses if len(considered) == len(boxes) else len({responses[i] for i in considered})
+    voters = num_responses if len(considered) == len(candidates) else len({responses[i] for i in considered})
     needed = min(min_votes, voters)
     formed = {g for g in groups if support[g] >= needed} if multiple else {0}
     if not formed:
         formed = {next(iter(groups))}  # groups are in order of their best member: the global best leads the first
 
-    verdicts = dict.fromkeys(range(len(boxes)), (Outcome.OUTRANKED, NOT_CONSIDERED))
+    verdicts = dict.fromkeys(range(len(candidates)), (Outcome.OUTRANKED, NOT_CONSIDERED))
     for g, members in groups.items():
         best = members[0]
         seen = f"in {support[clusters[best]]} of {num_responses} responses"

@@ -42,21 +42,29 @@ class Grounder:
         selector: what ranks the candidates.
         calibration: turns the selector's confidence into a probability; None publishes the quality as it is.
         model_name: what results call the model, by default ``lvlm.name``.
+        second_look: the calibration of answers that came with a second look, by default the same.
 
     Raises:
-        CalibrationError: the calibration was made for another model or selector.
+        CalibrationError: a calibration was made for another model or selector, or for the other number of looks.
     """
 
     def __init__(
-        self, lvlm: LVLM, selector: Selector, calibration: Calibration | None = None, model_name: str | None = None
+        self,
+        lvlm: LVLM,
+        selector: Selector,
+        calibration: Calibration | None = None,
+        model_name: str | None = None,
+        second_look: Calibration | None = None,
     ) -> None:
-        if calibration is not None:
-            calibration.check(lvlm, selector.name, selector.feature)
+        for curve, second in ((calibration, False), (second_look, True)):
+            if curve is not None:
+                curve.check(lvlm, selector.name, selector.feature, second)
         self.lvlm = lvlm
         self.selector = selector
         self.calibration = calibration
+        self.second_look = second_look
         self._model_name = model_name or lvlm.name
-        self._judge = Judge(selector, calibration)
+        self._judge = Judge(selector, calibration, second_look)
         self._pace = Pace()
 
     @classmethod
@@ -81,8 +89,9 @@ class Grounder:
             selector: one of :func:`acs_core.selection.selector_names`, "acs-free" or "acs-joint" for instance.
             heads: the file that acs-free and acs-fusion read; by default the model's own or a shipped one.
             regressor: the file that acs-learned or acs-joint predicts with; by default likewise.
-            calibration: a file; by default the model's own. A default calibration belongs to the default heads and
-                regressor and is left out where those are replaced. False publishes uncalibrated scores.
+            calibration: a file; by default the model's own, for one look and for a second. Default calibrations belong
+                to the default heads and regressor and are left out where those are replaced. False publishes
+                uncalibrated scores.
             revision: branch, tag or commit of a hub id.
             device, dtype, quantization: see :func:`acs_core.lvlm.load_lvlm`.
 
@@ -105,7 +114,7 @@ class Grounder:
             calibration=calibration,
             built=Path(name) if built else None,
         )
-        return cls(lvlm, judge.selector, judge.calibration, name)
+        return cls(lvlm, judge.selector, judge.calibration, name, judge.second_look)
 
     @property
     def model_name(self) -> str:
@@ -124,13 +133,15 @@ class Grounder:
 
     @property
     def score_kind(self) -> ScoreKind:
-        """What the scores of this Grounder's results mean."""
+        """What the scores of this Grounder's results mean (those after a second look may have a calibration alone)."""
         return self._judge.score_kind
 
-    def min_score_for(self, precision: float) -> float | None:
+    def min_score_for(self, precision: float, second_look: bool = False) -> float | None:
         """The ``min_score`` from which on boxes were right (IoU >= 0.5) at least as often as ``precision`` on the
-        images of the calibration; None where nothing is known or no threshold reached it."""
-        return self.calibration.min_score(precision) if self.calibration else None
+        images of the calibration, of answers with a second look where ``second_look``; None where nothing is known or
+        no threshold reached it."""
+        curve = self.second_look or self.calibration if second_look else self.calibration
+        return curve.min_score(precision) if curve else None
 
     def ground(self, image: np.ndarray, phrase: str, **options: Unpack[GroundOptions]) -> GroundingResult:
         """Finds ``phrase`` in ``image``; see :meth:`ground_many`."""

@@ -20,7 +20,7 @@ from acs_core.types import ShouldStop
 
 @dataclass(frozen=True)
 class Reading:
-    """Prompts as the model has read them, about one image.
+    """Prompts as the model has read them, about one image, or side by side without a trunk.
 
     ``trunk`` are the tokens all of them begin with; ``tails[k]`` what prompt k adds, None if nothing. ``logits[k]``
     (V,) are those of its first response token, ``queries[k]`` (L, K, D) the queries that emitted them.
@@ -69,6 +69,22 @@ def read(lvlm: LVLM, prompts: Sequence[Prompt], should_stop: ShouldStop | None =
             cache.crop(shared - prompt.length)
     tails, first, last = zip(*ends, strict=True)
     return Reading(tuple(prompts), trunk, tails, first, last)
+
+
+def side_by_side(readings: Sequence[Reading]) -> Reading:
+    """Readings of one prompt each, of whatever pictures, as one without a trunk, so that their responses are written in
+    one batch: a step over many rows costs a small model hardly more than one over few.
+
+    Raises:
+        ValueError: no readings, or one of several prompts.
+    """
+    if not readings or any(len(r.prompts) != 1 or r.tails[0] is not None for r in readings):
+        raise ValueError("only readings of one prompt each can be put side by side")
+    first = readings[0].trunk
+    nothing = Segment(tuple(k[:, :0] for k in first.keys), tuple(v[:, :0] for v in first.values))
+    prompts, tails = tuple(r.prompts[0] for r in readings), tuple(r.trunk for r in readings)
+    logits, queries = tuple(r.logits[0] for r in readings), tuple(r.queries[0] for r in readings)
+    return Reading(prompts, nothing, tails, logits, queries)
 
 
 def _shared_length(prompts: Sequence[Prompt]) -> int:

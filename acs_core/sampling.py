@@ -21,7 +21,7 @@ from acs_core.decode import decode_steps
 from acs_core.drawing import Draw, Forced, Greedy, RandomDraw
 from acs_core.errors import Cancelled
 from acs_core.lvlm.base import LVLM, Prompt
-from acs_core.reading import Reading, read
+from acs_core.reading import Reading, read, side_by_side
 from acs_core.types import SamplingConfig, ShouldStop
 
 
@@ -112,6 +112,33 @@ def greedy(
     """The most likely response, N = 1, without any randomness (seed 0). Raises Cancelled."""
     reading = read(lvlm, [prompt], should_stop)
     return write(lvlm, reading, Greedy(), 1, max_new_tokens, should_stop=should_stop, token_entropy=token_entropy)[0]
+
+
+def answer_each(
+    lvlm: LVLM,
+    readings: Sequence[Reading],
+    config: SamplingConfig | None,
+    seeds: Sequence[int],
+    max_new_tokens: int = 256,
+    token_entropy: bool = False,
+) -> tuple[Samples, ...]:
+    """What :func:`sample` gives for each of ``readings``, each of one prompt about whatever picture, with its seed, or
+    :func:`greedy` where ``config`` is None; up to rounding, and on a CPU written in one batch."""
+    n, limit = (config.num_samples, config.max_new_tokens) if config else (1, max_new_tokens)
+
+    def draw(seeds: Sequence[int]) -> Draw:
+        return RandomDraw.of(config, seeds, range(n)) if config else Greedy()
+
+    written: list[Samples] = []
+    if lvlm.device.type == "cuda":  # a recorded step serves one prompt
+        for reading, seed in zip(readings, seeds, strict=True):
+            written += write(lvlm, reading, draw([seed]), n, limit, token_entropy=token_entropy)
+    else:
+        written += write(lvlm, side_by_side(readings), draw(seeds), n, limit, token_entropy=token_entropy)
+    return tuple(
+        replace(samples, reading=reading, prompt=0, seed=seed if config else 0)
+        for samples, reading, seed in zip(written, readings, seeds, strict=True)
+    )
 
 
 def draw_more(

@@ -47,7 +47,7 @@ def run_stages(
             candidates=answer.choice.candidates,
             responses=answer.seen.responses,
             selector=judge.selector.name,
-            score_kind=judge.score_kind,
+            score_kind=judge.kind_of(answer.window is not None),
             model=model_name,
             revision=lvlm.revision,
             seed=answer.seed,
@@ -136,7 +136,7 @@ def _second_looks(
             replace(
                 answer,
                 seen=seen,
-                choice=_choose(judge, asked, seen),
+                choice=_choose(judge, asked, seen, looked_again=True),
                 skipped=(*answer.skipped, *(f"second look: {said}" for said in second[1])),
                 window=window.box,
             )
@@ -176,7 +176,7 @@ def _look_again(
     return Seen(drawn.candidates, drawn.responses, evidence), drawn.skipped
 
 
-def _choose(judge: Judge, asked: Asked, seen: Seen) -> Choice:
+def _choose(judge: Judge, asked: Asked, seen: Seen, looked_again: bool = False) -> Choice:
     return judge.choose(
         seen.candidates,
         seen.responses,
@@ -185,6 +185,7 @@ def _choose(judge: Judge, asked: Asked, seen: Seen) -> Choice:
         multiple=asked.multiple,
         min_score=asked.min_score,
         min_votes=asked.min_votes,
+        looked_again=looked_again,
     )
 
 

@@ -12,7 +12,7 @@ from acs_eval.records import Run
 from acs_eval.table import Cell, Column, Row
 
 METHOD, TAU = Column("Method"), Column("τ", "tau")
-INTERVAL_NOTE = "In brackets: 95 % bootstrap interval over pictures."
+INTERVAL_NOTE = "In brackets or in small digits: 95 % bootstrap interval over pictures."
 BEST_NOTE = "Best of its column *, best training-free +; bounds (what no method can know) do not compete."
 
 

@@ -3,6 +3,7 @@ that it can be expected to have."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from acs_core.calibration import Calibration, WorkingPoint
 from acs_core.identity import ModelIdentity
 from acs_core.selection import Selector
 from training.errors import DataError
-from training.offline_choice import choose_offline
+from training.offline_choice import Call, choices_of, choose_offline
 from training.store import Collection
 
 MIN_CHOICES = 50
@@ -38,21 +39,31 @@ class Reliability:
 
 
 def calibrate(
-    selector: Selector, data: Collection, identity: ModelIdentity, made_by: str, seed: int = 0
+    selector: Selector,
+    data: Collection,
+    identity: ModelIdentity,
+    made_by: str,
+    seed: int = 0,
+    looked_again: Iterable[Call] | None = None,
 ) -> tuple[Calibration, Reliability]:
     """Isotonic regression over the *chosen* boxes of ``data``, which must be images that the selector was not made
     from. The chosen ones alone: of many candidates the best-looking one looks too good, and it is what is published.
+
+    ``looked_again``: calls about pairs of ``data`` that came with a second look (:mod:`training.second_look`); then the
+    curve is for such answers.
 
     Raises:
         DataError: the selector states no confidence, or fewer than 50 pairs got a box.
     """
     if not selector.feature:
         raise DataError(f"the selector {selector.name} states no confidence, so there is nothing to calibrate")
-    choices = choose_offline(selector, data)
+    second = looked_again is not None
+    choices = choose_offline(selector, data) if looked_again is None else choices_of(selector, looked_again, data)
     known = np.isfinite(choices.confidence)
     count = int(known.sum())
     if count < MIN_CHOICES:
-        raise DataError(f"{count} answered pairs are too few to calibrate {selector.name}: at least {MIN_CHOICES}")
+        answered = "answers with a second look" if second else "answered pairs"
+        raise DataError(f"{count} {answered} are too few to calibrate {selector.name}: at least {MIN_CHOICES}")
     confidence, iou, images = choices.confidence[known], choices.iou[known], choices.image[known]
     hit = (iou >= HIT).astype(float)
     stated, expected = _out_of_fold(confidence, iou, images, seed)
@@ -76,6 +87,7 @@ def calibrate(
         iou_x,
         iou_y,
         working_points(stated, hit),
+        second,
     )
     return curve, told
 

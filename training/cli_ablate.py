@@ -27,10 +27,12 @@ def ablate(
     count: Annotated[list[int], typer.Option(help="Heads per coordinate. Repeatable.", min=1)] = [1, 3, 5, 10],  # noqa: B006
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the table as JSON.")] = None,
 ) -> None:
-    """Emitting or consuming step, critical or all layers, how many heads: accuracy of acs-free and acs-fusion."""
+    """Emitting or consuming step, critical or all layers, how many heads: accuracy of acs-free and acs-fusion. And what
+    low entropy goes together with: IoU, size, place, agreement."""
     from acs_core.heads import HeadFile
     from acs_eval.table import print_tables, to_json
     from training import ablate as job
+    from training.entropy_follows import follows_table
     from training.store import read_store
 
     given = {"emitting": emitting} | ({"consuming": consuming} if consuming else {})
@@ -41,8 +43,10 @@ def ablate(
             if (found := data.manifest.get("step", "emitting")) != name:
                 raise typer.BadParameter(f"{folder} holds attention of the {found} step", param_hint=f"--{name}")
         steps.append(job.Step(name, chosen_on, judged_on))
+    critical = HeadFile.load(heads)
     with bar() as move:
-        table = job.ablate(steps, HeadFile.load(heads), tuple(count), progress=lambda d, t: move("ablate", d, t))
-    print_tables((table,), out_console())
+        table = job.ablate(steps, critical, tuple(count), progress=lambda d, t: move("ablate", d, t))
+    tables = table, follows_table(steps, critical)
+    print_tables(tables, out_console())
     if json_file:
-        json_file.write_text(json.dumps(to_json((table,)), indent=1) + "\n")
+        json_file.write_text(json.dumps(to_json(tables), indent=1) + "\n")

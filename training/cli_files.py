@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from acs_core.assets import calibration_file
 from training.cli_options import (
     Actors,
     AllLayers,
@@ -46,6 +47,10 @@ from training.cli_options import (
     square,
 )
 from training.console import bar, err
+
+if TYPE_CHECKING:
+    from acs_core.selection import Selector
+    from training.offline_choice import Call
 
 
 def collect(
@@ -146,16 +151,65 @@ def analyze(
 def calibrate(
     store: Annotated[Path, typer.Option(help="Collection of other images, sampled as at run time (tau = 0.5).")],
     out: Annotated[Path, typer.Option(help="Folder with regressor or head file; the calibrations go there.")],
+    second_look: Annotated[
+        list[str],
+        typer.Option(help="Selector to calibrate for answers with a second look too, as acs-fusion. Repeatable."),
+    ] = [],  # noqa: B006
+    model: Annotated[str | None, typer.Option(help="The model of the collection, to look again with.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The annotations of the collection, to look again.")] = None,
+    images: Images = None,
+    revision: Revision = None,
+    device: Device = "auto",
 ) -> None:
     """Turn confidences into probabilities and expected IoU (isotonic regression)."""
     from training.steps import calibrate_step, made_selectors
     from training.store import read_store
 
-    data = read_store(store)
-    made_by = f"acs-train calibrate: {len(data.pairs)} pairs of {origin(data, store)}"
-    selectors = made_selectors(out, data)
-    calibrate_step(data, selectors, out, made_by, say)
-    typer.echo(f"wrote {', '.join(f'calibration-{s.name}.json' for s in selectors)} into {out}")
+    collection = read_store(store)
+    made_by = f"acs-train calibrate: {len(collection.pairs)} pairs of {origin(collection, store)}"
+    selectors = {selector.name: selector for selector in made_selectors(out, collection)}
+    again: dict[str, list[Call]] = {}
+    if second_look:
+        if unknown := [name for name in second_look if name not in selectors]:
+            raise typer.BadParameter(
+                f"{', '.join(unknown)}: choose of those with files in {out}, {', '.join(selectors)}",
+                param_hint="--second-look",
+            )
+        if model is None or data is None:
+            raise typer.BadParameter("needs --model and --data, to look again", param_hint="--second-look")
+        again = _look_again(store, [selectors[name] for name in second_look], model, data, images, revision, device)
+    calibrate_step(collection, tuple(selectors.values()), out, made_by, say, again)
+    files = [calibration_file(name) for name in selectors] + [calibration_file(name, True) for name in again]
+    typer.echo(f"wrote {', '.join(files)} into {out}")
+
+
+def _look_again(
+    store: Path,
+    selectors: list[Selector],
+    model: str,
+    data: Path,
+    images: Path | None,
+    revision: str | None,
+    device: str,
+) -> dict[str, list[Call]]:
+    """The answers with a second look of each of ``selectors``; what it sees is collected beside ``store``."""
+    from acs_core.identity import ModelIdentity
+    from training.coco import read_coco
+    from training.pairs import choose_pairs
+    from training.second_look import look_again
+    from training.steps import check_same_model
+    from training.store import read_store
+
+    lvlm, _ = models_of(model, revision, device, None, None)
+    check_same_model(read_store(store), store, ModelIdentity.of(lvlm), f"--model {model}")
+    pairs = {pair.key: pair for pair in choose_pairs(read_coco(data, images), tuple(Size), "any")}
+    found = {}
+    with bar() as move:
+        for selector in selectors:
+            folder = store.parent / f"{store.name}-second-look-{selector.name}"
+            progress = partial(move, f"second look of {selector.name}")
+            found[selector.name] = look_again(lvlm, selector, store, pairs, folder, progress=progress)
+    return found
 
 
 def build(

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from acs_core.geometry import best_iou
 from acs_core.identity import ModelIdentity, weights_fingerprint
 from acs_core.lvlm.base import LVLM
 from acs_core.lvlm.prompt import PROMPT
-from acs_core.sampling import Samples, greedy, sample
+from acs_core.reading import Reading, read
+from acs_core.sampling import Samples, answer_each
 from acs_core.types import Candidate, Response, SamplingConfig
 from training.errors import DataError
 from training.pairs import Pair
@@ -113,21 +115,9 @@ def collect(
         done = resumed
         progress(done, len(pairs))
         if run is None:
-            failed: list[str] = []
-
-            def step(problem: str) -> None:
-                nonlocal done
-                done += 1
-                failed.extend([problem] if problem else [])
-                if len(failed) == FIRST_FAILURES == done:
-                    raise DataError(
-                        f"none of the first {FIRST_FAILURES} pictures could be used: is the picture folder the right "
-                        f"one? The first: {failed[0]}"
-                    )
-                progress(done, len(pairs))
-
+            watch = _Watch(done, len(pairs), progress)
             for number in todo:
-                write_part(out, number, make_part(lvlm, job, number, step))
+                write_part(out, number, make_part(lvlm, job, number, watch.step))
         else:
 
             def take(number: int, part: Part) -> None:
@@ -137,11 +127,73 @@ def collect(
                 progress(done, len(pairs))
 
             run(job, todo, take)
-        skipped = read_skipped(out)
-    if len(skipped) == len(pairs):
-        raise DataError(f"none of the {len(pairs)} pairs could be used; the first: {next(iter(skipped.values()))}")
+        skipped = _skipped(out, pairs)
     now = sum(1 for n in todo for i in job.pairs_of(n) if i not in skipped)
     return CollectReport(now, resumed, tuple(f"{pairs[i].key}: {why}" for i, why in sorted(skipped.items())))
+
+
+def collect_together(
+    lvlm: LVLM,
+    jobs: Mapping[Path, Job],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    weights: str | None = None,
+    data: str = "",
+) -> None:
+    """Collects several jobs about the same pairs, each into its own store: each picture is read once for all of them.
+    Parts that are there already are not made again. ``weights`` and ``data`` as for :func:`collect`.
+
+    Raises:
+        ValueError: the jobs are not about the same pairs.
+        DataError: as in :func:`collect`.
+    """
+    pairs = next(iter(jobs.values())).pairs
+    if any(job.pairs != pairs for job in jobs.values()):
+        raise ValueError("only jobs about the same pairs can be collected together")
+    known = weights_fingerprint(lvlm) if weights is None else weights
+    jobs = {out: replace(job, config=with_map_size(job.config, lvlm)) for out, job in jobs.items()}
+    with ExitStack() as writers:
+        for out, job in jobs.items():
+            writers.enter_context(sole_writer(out))
+            open_store(out, describe(lvlm, job, known, data))
+        todo = {out: set(job.missing(out)) for out, job in jobs.items()}
+        numbers = sorted(set().union(*todo.values()))
+        whole = next(iter(jobs.values()))
+        done = len(pairs) - sum(len(whole.pairs_of(n)) for n in numbers)
+        progress(done, len(pairs))
+        watch = _Watch(done, len(pairs), progress)
+        for number in numbers:
+            wanted = {out: job for out, job in jobs.items() if number in todo[out]}
+            for out, part in zip(wanted, make_parts(lvlm, [*wanted.values()], number, watch.step), strict=True):
+                write_part(out, number, part)
+        for out in jobs:
+            _skipped(out, pairs)
+
+
+class _Watch:
+    """Counts pairs, and ends a run in which none of the first pictures could be used."""
+
+    def __init__(self, done: int, total: int, progress: Callable[[int, int], None]) -> None:
+        self._done, self._total, self._progress = done, total, progress
+        self._failed: list[str] = []
+
+    def step(self, problem: str) -> None:
+        """One more pair; ``problem`` says what was wrong, "" if nothing was."""
+        self._done += 1
+        self._failed += [problem] if problem else []
+        if len(self._failed) == FIRST_FAILURES == self._done:
+            raise DataError(
+                f"none of the first {FIRST_FAILURES} pictures could be used: is the picture folder the right one? "
+                f"The first: {self._failed[0]}"
+            )
+        self._progress(self._done, self._total)
+
+
+def _skipped(out: Path, pairs: Sequence[Pair]) -> dict[int, str]:
+    """Why pairs of a finished collection were not asked, by their numbers. Raises DataError where none was asked."""
+    skipped = read_skipped(out)
+    if len(skipped) == len(pairs):
+        raise DataError(f"none of the {len(pairs)} pairs could be used; the first: {next(iter(skipped.values()))}")
+    return skipped
 
 
 def describe(lvlm: LVLM, job: Job, weights: str, data: str) -> dict[str, Any]:
@@ -163,6 +215,13 @@ def describe(lvlm: LVLM, job: Job, weights: str, data: str) -> dict[str, Any]:
     }
 
 
+def config_of(manifest: Mapping[str, Any]) -> CollectConfig:
+    """The settings that :func:`describe` wrote down."""
+    kept = {f.name: manifest[f.name] for f in fields(CollectConfig) if f.name in manifest}
+    size = kept.get("map_size")
+    return CollectConfig(**kept | {"map_size": tuple(size) if size else None})
+
+
 def _corners(pair: Pair) -> list[float] | None:
     return None if pair.window is None else [round(v, 3) for v in pair.window.box.as_tuple()]
 
@@ -177,26 +236,43 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 def make_part(lvlm: LVLM, job: Job, number: int, step: Callable[[str], None] = lambda problem: None) -> Part:
     """Asks about the pairs of part ``number``. ``step`` is called after each with what was wrong, "" if nothing was."""
-    stacks: list[_Distinct] = []
-    rows: list[np.ndarray] = []
-    answers: list[dict[str, Any]] = []
-    asked: list[int] = []
+    return make_parts(lvlm, [job], number, step)[0]
+
+
+def make_parts(
+    lvlm: LVLM, jobs: Sequence[Job], number: int, step: Callable[[str], None] = lambda problem: None
+) -> list[Part]:
+    """Part ``number`` of each of ``jobs``, which ask about the same pairs: each picture is read once for all of them,
+    and responses that differ in nothing but the ``step`` whose attention is kept are drawn once."""
+    asked: dict[int, tuple[np.ndarray, Reading]] = {}
     skipped: dict[int, str] = {}
-    for i in job.pairs_of(number):
-        pair, problem = job.pairs[i], ""
+    for i in jobs[0].pairs_of(number):
+        pair = jobs[0].pairs[i]
         try:
             image = pair.read()
-            candidates, responses, evidence, samples = ask(lvlm, image, pair.category, job.config, job.config.seed + i)
+            asked[i] = image, read(lvlm, [lvlm.prepare(image, pair.category)])
         except (DataError, ImageError, PhraseError) as error:
-            skipped[i] = problem = str(error)
-        else:
-            asked.append(i)
+            skipped[i] = str(error)
+            step(str(error))
+    drawn: dict[CollectConfig, tuple[Samples, ...]] = {}
+    parts = []
+    for job in jobs:
+        settings = replace(job.config, step="emitting", map_size=None)
+        if settings not in drawn:
+            drawn[settings] = _draw(lvlm, [reading for _, reading in asked.values()], settings, [*asked])
+        stacks: list[_Distinct] = []
+        rows: list[np.ndarray] = []
+        answers: list[dict[str, Any]] = []
+        for (i, (image, _)), samples in zip(asked.items(), drawn[settings], strict=True):
+            candidates, responses, evidence = _look(lvlm, samples, job.config)
             if candidates:
                 stacks.append(_distinct(candidates, evidence, samples, job.config.step))
-                rows.append(_rows(i, pair, candidates, evidence, (image.shape[1], image.shape[0])))
+                rows.append(_rows(i, job.pairs[i], candidates, evidence, (image.shape[1], image.shape[0])))
             answers += _answers(i, responses, samples)
-        step(problem)
-    return Part(*_joined(stacks), _stacked(rows), tuple(asked), skipped, tuple(answers))
+        parts.append(Part(*_joined(stacks), _stacked(rows), tuple(asked), skipped, tuple(answers)))
+    for _ in asked:
+        step("")
+    return parts
 
 
 def with_map_size(config: CollectConfig, lvlm: LVLM) -> CollectConfig:
@@ -208,17 +284,28 @@ def ask(
     lvlm: LVLM, image: np.ndarray, phrase: str, config: CollectConfig, seed: int
 ) -> tuple[tuple[Candidate, ...], tuple[Response, ...], Evidence, Samples]:
     """One question: candidates, responses, all attention of the candidates, and the samples behind them."""
-    prompt = lvlm.prepare(image, phrase)
-    if config.greedy:
-        samples = greedy(lvlm, prompt, config.max_new_tokens, token_entropy=True)
-    else:
-        sampling = SamplingConfig(
-            config.samples, config.temperature, config.top_p, config.top_k, config.max_new_tokens, seed
-        )
-        samples = sample(lvlm, prompt, sampling, token_entropy=True)
+    (samples,) = _draw(lvlm, [read(lvlm, [lvlm.prepare(image, phrase)])], config, [seed - config.seed])
+    return (*_look(lvlm, samples, config), samples)
+
+
+def _draw(
+    lvlm: LVLM, readings: Sequence[Reading], config: CollectConfig, numbers: Sequence[int]
+) -> tuple[Samples, ...]:
+    """The responses to the pairs of these numbers."""
+    if not readings:
+        return ()
+    sampling = SamplingConfig(config.samples, config.temperature, config.top_p, config.top_k, config.max_new_tokens)
+    seeds = [config.seed + i for i in numbers]
+    return answer_each(lvlm, readings, None if config.greedy else sampling, seeds, config.max_new_tokens, True)
+
+
+def _look(
+    lvlm: LVLM, samples: Samples, config: CollectConfig
+) -> tuple[tuple[Candidate, ...], tuple[Response, ...], Evidence]:
+    (prompt,) = samples.reading.prompts
     candidates, responses = find_candidates(lvlm, prompt, samples)
     needs = AttentionNeeds(heads=None, maps=True, map_size=config.map_size, all_entropies=True, step=config.step)
-    return candidates, responses, capture(lvlm, prompt, samples, candidates, needs), samples
+    return candidates, responses, capture(lvlm, prompt, samples, candidates, needs)
 
 
 _Distinct = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # codes, scale, place, entropy

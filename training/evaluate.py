@@ -14,14 +14,14 @@ import torch
 
 from acs_core.attention import Step
 from acs_core.errors import HeadFileError, RegressorError
-from acs_core.identity import weights_fingerprint
+from acs_core.identity import ModelIdentity, weights_fingerprint
 from acs_core.judging import Judge, judge_for
 from acs_core.lvlm.base import LVLM
 from acs_core.selection import selector_names
 from acs_eval.records import EntropyProfile, Evaluation, Group, Question, Regression, Run
 from acs_eval.storage import EvaluationError, load, save
 from training.coco import CocoData
-from training.collect import CollectConfig, Job, collect, describe, with_map_size
+from training.collect import CollectConfig, Job, collect_together, describe, with_map_size
 from training.errors import DataError
 from training.evaluate_cache import Place, Shelf, answers_name
 from training.evaluate_runs import Material, Predicted, entropy_profiles, greedy_runs, sampled_runs
@@ -167,10 +167,10 @@ def evaluate(
         DataError: a collection is damaged, or being made by another run; or no question could be asked.
     """
     weights = weights or weights_fingerprint(lvlm)
-    for w in wanted:
-        if not w.place.complete:
-            progress = partial(move, w.title)
-            collect(lvlm, w.job.pairs, w.place.folder, w.job.config, progress, weights, source)
+    for name in dict.fromkeys(w.group for w in wanted):
+        missing = {w.place.folder: w.job for w in wanted if w.group == name and not w.place.complete}
+        if missing:
+            collect_together(lvlm, missing, partial(move, name), weights, source)
     groups: list[Group] = []
     regressions: list[Regression] = []
     entropy: tuple[EntropyProfile, ...] = ()  # of the first group at its highest temperature, where boxes differ most
@@ -257,7 +257,7 @@ def _facts(lvlm: LVLM, judges: Sequence[Judge], config: EvaluateConfig, source: 
     missing = [name for name in selector_names() if name not in {j.selector.name for j in judges}]
     gpu = torch.cuda.get_device_name(lvlm.device) if lvlm.device.type == "cuda" else ""
     facts = {
-        "model": lvlm.name,
+        "model": ModelIdentity.of(lvlm).model,
         "revision": lvlm.revision or "",
         "weights": weights,
         "dtype": str(lvlm.hf_model.dtype).removeprefix("torch."),

@@ -87,8 +87,8 @@ def _code() -> str:
 
 def _content(part: object) -> bytes:
     if isinstance(part, Judge):
-        curve = json.dumps(part.calibration.to_dict()) if part.calibration else ""
-        return _content(part.selector) + curve.encode()
+        curves = [curve and curve.to_dict() for curve in (part.calibration, part.second_look)]
+        return _content(part.selector) + json.dumps(curves).encode()
     written = io.BytesIO()
     _ByValue(written, protocol=5).dump(part)
     return written.getvalue()

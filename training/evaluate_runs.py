@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from acs_core.attention import Evidence
-from acs_core.choice import Choice
+from acs_core.choice import Choice, Overlapping
 from acs_core.clusters import overlaps
 from acs_core.geometry import Box
 from acs_core.judging import Judge, why_no_candidates
@@ -109,9 +109,10 @@ def sampled_runs(
             selector.begin(call)
         for count in counts:
             part = call.first(count)
+            overlapping = Overlapping.of(part.candidates)
             for judge in judges:
-                choice = _choose(judge, part, material.objects)
-                notes.note(judge.selector.name, count, _answer(choice, judge))
+                choice = _choose(judge, part, material.objects, overlapping)
+                notes.note(judge.selector.name, count, _answer(choice, judge, part))
                 if count == main and judge.selector.score_kind is ScoreKind.PREDICTED_IOU:
                     notes.predicted += [c.quality for c in choice.candidates]
                     notes.truth += material.data.iou[part.index].tolist()
@@ -149,7 +150,7 @@ def greedy_runs(material: Material, judge: Judge) -> tuple[Run, ...]:
 
 def answer_to(call: Call, judge: Judge, objects: str) -> Answer:
     """What ``judge`` answers; ``objects`` as in :class:`acs_eval.records.Group`."""
-    return _answer(_choose(judge, call, objects), judge)
+    return _answer(_choose(judge, call, objects), judge, call)
 
 
 def suppressed(boxes: Sequence[Box], iou: float) -> tuple[Box, ...]:
@@ -185,14 +186,22 @@ def kind_of(method: str) -> str:
     return "baseline" if method in BASELINES else "ours"
 
 
-def _choose(judge: Judge, call: Call, objects: str) -> Choice:
+def _choose(judge: Judge, call: Call, objects: str, overlapping: Overlapping | None = None) -> Choice:
     size = call.image_size or (1, 1)  # without candidates nothing looks at it
-    return judge.choose(call.candidates, call.responses, call.evidence, size, multiple=objects == "several")
+    return judge.choose(
+        call.candidates,
+        call.responses,
+        call.evidence,
+        size,
+        multiple=objects == "several",
+        looked_again=call.looked_again,
+        overlapping=overlapping,
+    )
 
 
-def _answer(choice: Choice, judge: Judge) -> Answer:
+def _answer(choice: Choice, judge: Judge, call: Call) -> Answer:
     found = choice.detections
-    stated = judge.score_kind is ScoreKind.CALIBRATED
+    stated = judge.kind_of(call.looked_again) is ScoreKind.CALIBRATED
     return Answer(
         boxes=tuple(d.box for d in found),
         scores=tuple(d.score for d in found) if stated else (),

@@ -35,8 +35,9 @@ class Choices:
 @dataclass(frozen=True)
 class Call:
     """What a grounding call about one pair had before it chose. ``pair`` indexes the manifest's pairs, ``index`` (C,)
-    the collection; ``image_size`` (width, height) is None where there is no candidate. ``responses`` are empty where
-    the collection's were not given."""
+    the collection, -1 for what a second look saw, which is of another one; ``image_size`` (width, height) is None where
+    there is no candidate. ``responses`` are empty where the collection's were not given. ``looked_again``: there was a
+    second look."""
 
     pair: int
     index: np.ndarray
@@ -44,6 +45,7 @@ class Call:
     evidence: Evidence
     image_size: tuple[int, int] | None
     responses: tuple[Response, ...] = ()
+    looked_again: bool = False
 
     def first(self, count: int) -> Call:
         """The same call with the first ``count`` responses alone."""
@@ -63,31 +65,45 @@ def choose_offline(selector: Selector, data: Collection, drawn: np.ndarray | Non
     Raises:
         DataError: the selector makes boxes of its own, and the collection does not hold the true ones.
     """
-    count = len(data.pairs)
-    iou, confidence, oracle, sizes = np.zeros(count), np.full(count, np.nan), np.zeros(count), np.zeros(count, int)
-    images = np.full(count, -1)
-    for row, whole in enumerate(calls(data, selector.needs.maps)):
-        call = whole if drawn is None else whole.first(int(drawn[row]))
-        index, candidates, evidence = call.index, call.candidates, call.evidence
-        sizes[row] = len(index)
-        if call.image_size is None:
-            continue
-        qualities = selector.qualities(candidates, evidence, call.image_size)
-        box_of = None
-        if isinstance(selector, MakesBoxes):
-            box_of = partial(selector.box_of, candidates=candidates, qualities=qualities)
-        drawn_here = 1 + int(data.response[index].max())
-        choice = choose(candidates, qualities, np.ones(len(index)), num_responses=drawn_here, box_of=box_of)
-        if not choice.detections:
-            continue
-        found, best = choice.detections[0].box, choice.detections[0].candidate
-        confidences = selector.confidences(candidates, evidence, qualities)
-        # a made box is none of those whose IoU was measured when they were collected
-        iou[row] = best_iou(found, data.truth(call.pair)) if box_of else data.iou[index[best]]
-        oracle[row] = data.iou[index].max()
-        images[row] = data.image[index[0]]
-        confidence[row] = np.nan if confidences is None else confidences[best]
-    return Choices(iou, confidence, oracle, sizes, images)
+    found: Iterable[Call] = calls(data, selector.needs.maps)
+    if drawn is not None:
+        found = (call.first(int(count)) for call, count in zip(found, drawn, strict=True))
+    return choices_of(selector, found, data)
+
+
+def choices_of(selector: Selector, found: Iterable[Call], data: Collection) -> Choices:
+    """What ``selector`` picks for each of P calls about pairs of ``data``, which may have looked twice.
+
+    Raises:
+        DataError: the collection does not hold the true boxes, and they are needed for boxes that are not in it.
+    """
+    rows = np.array([_chosen(selector, call, data) for call in found], float).reshape(-1, 5)
+    iou, confidence, oracle, sizes, images = rows.T
+    return Choices(iou, confidence, oracle, sizes.astype(int), images.astype(int))
+
+
+def _chosen(selector: Selector, call: Call, data: Collection) -> tuple[float, float, float, int, int]:
+    """One row of :class:`Choices`."""
+    candidates, evidence = call.candidates, call.evidence
+    if call.image_size is None:
+        return 0.0, np.nan, 0.0, len(candidates), -1
+    qualities = selector.qualities(candidates, evidence, call.image_size)
+    box_of = None
+    if isinstance(selector, MakesBoxes):
+        box_of = partial(selector.box_of, candidates=candidates, qualities=qualities)
+    drawn = 1 + max(c.response for c in candidates)
+    choice = choose(candidates, qualities, np.ones(len(candidates)), num_responses=drawn, box_of=box_of)
+    if not choice.detections:
+        return 0.0, np.nan, 0.0, len(candidates), -1
+    box, best = choice.detections[0].box, choice.detections[0].candidate
+    confidences = selector.confidences(candidates, evidence, qualities)
+    known = data.iou[call.index].astype(float)  # of those that are in the collection
+    for i in np.flatnonzero(call.index < 0):
+        known[i] = best_iou(candidates[i].box, data.truth(call.pair))
+    # a made box is none of those whose IoU was measured when they were collected
+    iou = best_iou(box, data.truth(call.pair)) if box_of else known[best]
+    image = int(data.image[call.index[0]])
+    return iou, np.nan if confidences is None else confidences[best], known.max(), len(candidates), image
 
 
 def drawn_by_auto(data: Collection, answers: Iterable[Mapping[str, Any]], most: int) -> np.ndarray:

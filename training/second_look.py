@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from acs_core.judging import Judge
+from acs_core.lvlm.base import LVLM
 from acs_core.second_look import SecondLook, Seen, Window, second_seed, window_of
-from training.collect import CollectConfig, Job
-from training.offline_choice import Call
+from acs_core.selection import Selector
+from training.collect import CollectConfig, Job, collect, config_of
+from training.errors import DataError
+from training.offline_choice import Call, calls
 from training.pairs import Pair
+from training.store import read_responses, read_store
 
 
 def windows_of(calls: Iterable[Call], judge: Judge, look: SecondLook) -> dict[int, Window]:
@@ -36,8 +41,7 @@ def second_job(pairs: Sequence[Pair], windows: Mapping[int, Window], first: Coll
 
 def joined_calls(first: Iterable[Call], second: Iterable[Call], windows: Mapping[int, Window]) -> Iterator[Call]:
     """The calls of ``first``, with what the second look saw where there was one. ``second`` are the calls about the
-    pairs of :func:`second_job`; both know their responses. The ``index`` of what the second look saw is -1: it is not
-    of the first one's collection."""
+    pairs of :func:`second_job`; both know their responses."""
     pairs = sorted(windows)
     again = {pairs[call.pair]: call for call in second}
     for call in first:
@@ -55,4 +59,40 @@ def joined_calls(first: Iterable[Call], second: Iterable[Call], windows: Mapping
             evidence=both.evidence,
             image_size=call.image_size,
             responses=both.responses,
+            looked_again=True,
         )
+
+
+def look_again(
+    lvlm: LVLM,
+    selector: Selector,
+    store: Path,
+    pairs: Mapping[str, Pair],
+    folder: Path,
+    look: SecondLook | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Call]:
+    """The calls of the collection ``store`` that come with a second look where ``selector`` chose. What the second look
+    sees is collected into ``folder``, or gone on with there. ``pairs`` are those of the annotation file by their keys.
+
+    Raises:
+        DataError: ``pairs`` lack one of the collection, or it has other boxes there; or as in
+            :func:`training.collect.collect`.
+    """
+    look = look or SecondLook()
+    data, answers = read_store(store), read_responses(store)
+    asked = [pairs.get(key) for key in data.manifest["pairs"]]
+    for number, (key, pair) in enumerate(zip(data.manifest["pairs"], asked, strict=True)):
+        if pair is None or pair.truth != data.truth(number):
+            raise DataError(f"{store} was collected from other annotations: {key} is not in them, or has other boxes")
+
+    def first() -> Iterator[Call]:
+        return calls(data, selector.needs.maps, answers)
+
+    windows = windows_of(first(), Judge(selector, None), look)
+    if not windows:
+        return []
+    job = second_job([pair for pair in asked if pair], windows, config_of(data.manifest), look)
+    collect(lvlm, job.pairs, folder, job.config, progress, data=str(data.manifest.get("data", "")))
+    second = calls(read_store(folder, may_be_empty=True), selector.needs.maps, read_responses(folder))
+    return [call for call in joined_calls(first(), second, windows) if call.looked_again]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from acs_core.assets import calibration_file
 from acs_core.geometry import Box
 from acs_core.heads import HeadFile
 from acs_core.identity import ModelIdentity
@@ -24,6 +25,7 @@ from training.errors import DataError
 from training.fit import FitConfig, FitResult, Progress, fit, predict
 from training.fit_joint import JointConfig, Prepared, fit_joint, judged
 from training.metrics import agreement
+from training.offline_choice import Call
 from training.pairs import Pair
 from training.store import Collection
 
@@ -171,22 +173,34 @@ def analyze_step(
 
 
 def calibrate_step(
-    data: Collection, selectors: Sequence[Selector], out: Path, made_by: str, say: Say = print
+    data: Collection,
+    selectors: Sequence[Selector],
+    out: Path,
+    made_by: str,
+    say: Say = print,
+    looked_again: Mapping[str, Sequence[Call]] | None = None,
 ) -> dict[str, Reliability]:
-    """Writes a calibration for each selector, ``calibration.json`` and the reliability diagrams into ``out``.
+    """Writes a calibration for each selector, ``calibration.json`` and the reliability diagrams into ``out``; where
+    ``looked_again`` has a selector's answers with a second look, also one for those.
 
     Raises:
         DataError: see :func:`training.calibrate.calibrate`.
     """
     identity, told, content = identity_of(data), {}, {}
+    again = looked_again or {}
     out.mkdir(parents=True, exist_ok=True)
-    for selector in selectors:
-        curve, held = calibrate(selector, data, identity, made_by)
-        curve.save(out / f"calibration-{selector.name}.json")
-        title = f"{selector.name}, tau = {data.manifest.get('temperature')}"
-        figures.reliability_diagram(held, title, out / "figures" / f"reliability-{selector.name}.png")
-        told[selector.name] = held
-        content[selector.name] = {
+    for selector, found in [(s, None) for s in selectors] + [(s, again[s.name]) for s in selectors if s.name in again]:
+        second = found is not None
+        name = selector.name + (", second look" if second else "")
+        origin = made_by + (", with a second look" if second else "")
+        curve, held = calibrate(selector, data, identity, origin, looked_again=found)
+        file = calibration_file(selector.name, second)
+        curve.save(out / file)
+        title = f"{name}, tau = {data.manifest.get('temperature')}"
+        figure = file.replace("calibration", "reliability", 1).replace(".json", ".png")
+        figures.reliability_diagram(held, title, out / "figures" / figure)
+        told[name] = held
+        content[name] = {
             "answered": len(held.hit),
             "unanswered": held.unanswered,
             "right": round(float(held.hit.mean()), 4),
@@ -195,7 +209,7 @@ def calibrate_step(
             "working_points": [asdict(p) for p in curve.working_points],
         }
         say(
-            f"calibration of {selector.name} from {curve.num_samples} answers: expected calibration error "
+            f"calibration of {name} from {curve.num_samples} answers: expected calibration error "
             f"{held.error:.3f} on images it was not fitted on"
         )
         for p in curve.working_points:

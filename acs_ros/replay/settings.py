@@ -87,9 +87,9 @@ def identity(settings: Settings, grounder: GrounderLike) -> dict[str, Any]:
     names = [spec.name for spec in (*MODEL, *ASKING) if spec.name not in (*_ELSEWHERE, *_FILES)]
     found: dict[str, Any] = {name: getattr(settings, name) for name in names}
     found |= {name: _digest(getattr(settings, name)) for name in _FILES}
-    lvlm, calibration = getattr(grounder, "lvlm", None), getattr(grounder, "calibration", None)
+    lvlm, *curves = (getattr(grounder, name, None) for name in ("lvlm", "calibration", "second_look"))
     if lvlm is not None:  # a real Grounder; checked so, as importing its class takes seconds
-        found |= {"weights": weights_fingerprint(lvlm), "calibrated": repr(calibration)}
+        found |= {"weights": weights_fingerprint(lvlm), "calibrated": repr(curves)}
     return found
 
 

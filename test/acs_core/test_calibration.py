@@ -72,6 +72,7 @@ def test_round_trip(tmp_path):
         ({"x": list(range(20000))}, '"x" must be a list of at most'),
         ({"selector": 3}, '"selector" must be a string'),
         ({"num_samples": -1}, '"num_samples"'),
+        ({"second_look": "yes"}, '"second_look" must be true or false'),
         ({"num_layers": "4"}, '"num_layers"'),
         ({"schema_version": 99}, '"schema_version" is 99'),
         ({"schema_version": True}, '"schema_version" is True'),
@@ -100,6 +101,22 @@ def test_made_for_something_else(model, selector, feature, says):
 
 def test_made_for_this():
     assert CURVE.check(FakeModel(), "acs-free", "attention_concentration") is None
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted", "says"),
+    [(False, True, "of one look, not of a second"), (True, False, "second look, not of one")],
+)
+def test_made_for_another_number_of_looks(tmp_path, made, wanted, says):
+    replace(CURVE, second_look=made).save(tmp_path / "c.json")
+    curve = Calibration.load(tmp_path / "c.json")
+    curve.check(FakeModel(), "acs-free", "attention_concentration", made)
+    with pytest.raises(CalibrationError, match=says):
+        curve.check(FakeModel(), "acs-free", "attention_concentration", wanted)
+
+
+def test_a_curve_of_one_look_is_written_as_before():
+    assert "second_look" not in CURVE.to_dict()
 
 
 POINTS = (WorkingPoint(0.6, 0.2, 0.61, 0.9), WorkingPoint(0.8, 0.5, 0.83, 0.4))

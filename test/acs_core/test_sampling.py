@@ -9,10 +9,12 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from acs_core.attention import AttentionNeeds, capture
 from acs_core.errors import Cancelled
-from acs_core.reading import read
-from acs_core.sampling import draw_more, greedy, sample
-from acs_core.types import SamplingConfig
+from acs_core.geometry import Box
+from acs_core.reading import read, side_by_side
+from acs_core.sampling import answer_each, draw_more, greedy, sample
+from acs_core.types import Candidate, SamplingConfig
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,37 @@ def test_phrases_about_one_picture_are_answered_as_if_alone(lvlm, picture):
     for seed, phrase, ours in zip((1, 2, 3), phrases, together, strict=True):
         alone = sample(lvlm, lvlm.prepare(picture, phrase), replace(config, seed=seed))
         assert (ours.response_ids, ours.finished, ours.seed) == (alone.response_ids, alone.finished, seed)
+
+
+@pytest.mark.parametrize("drawn", [True, False], ids=["samples", "greedy"])
+def test_questions_about_different_pictures_are_answered_as_if_alone(lvlm, picture, drawn):
+    pictures, phrases = [picture, np.flip(picture, 0).copy(), picture[:, :90].copy()], ["key", "dog", "a small key"]
+    prompts = [lvlm.prepare(image, phrase) for image, phrase in zip(pictures, phrases, strict=True)]
+    config = SamplingConfig(num_samples=4, temperature=1.2, max_new_tokens=14) if drawn else None
+    together = answer_each(
+        lvlm, [read(lvlm, [prompt]) for prompt in prompts], config, [5, 6, 7], 14, token_entropy=True
+    )
+    for seed, image, phrase, ours in zip((5, 6, 7), pictures, phrases, together, strict=True):
+        prompt = lvlm.prepare(image, phrase)
+        own = replace(config, seed=seed) if config else None
+        alone = sample(lvlm, prompt, own, token_entropy=True) if own else greedy(lvlm, prompt, 14, token_entropy=True)
+        assert (ours.response_ids, ours.finished, ours.seed) == (alone.response_ids, alone.finished, alone.seed)
+        for a, b in zip(ours.token_entropy, alone.token_entropy, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
+        candidates = [Candidate(Box(0, 0, 1, 1), "", r, 0, (0, 1, 2, 3)) for r in range(ours.num_samples)]
+        needs = AttentionNeeds(maps=True, all_entropies=True)
+        mine, theirs = (
+            capture(lvlm, p, s, candidates, needs) for p, s in ((ours.reading.prompts[0], ours), (prompt, alone))
+        )
+        np.testing.assert_allclose(mine.maps, theirs.maps, atol=1e-5)
+        np.testing.assert_allclose(mine.entropy, theirs.entropy, atol=1e-4)
+
+
+def test_only_readings_of_one_prompt_stand_side_by_side(lvlm, picture):
+    two = read(lvlm, lvlm.prepare_many(picture, ["key", "dog"]))
+    for readings in ([], [two]):
+        with pytest.raises(ValueError, match="one prompt each"):
+            side_by_side(readings)
 
 
 def test_cut_responses_stay_as_they_are(lvlm, prompt):

@@ -64,4 +64,6 @@ def test_the_command_prints_and_writes_the_table(collection_folder, critical, tm
     found = CliRunner().invoke(app, [*given, "--json", str(file)])
     assert found.exit_code == 0, found.output
     assert "acs-fusion" in found.output
-    assert [r["heads"] for r in json.loads(file.read_text())[0]["rows"]] == [0, 1, 1]
+    ablation, follows = json.loads(file.read_text())
+    assert [r["heads"] for r in ablation["rows"]] == [0, 1, 1]
+    assert next(r["low entropy with"] for r in follows["rows"]) == "IoU" and len(follows["rows"]) == 5

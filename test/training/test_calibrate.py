@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,7 @@ from acs_core.heads import Head, HeadFile
 from acs_core.selection import AcsFree, make_selector
 from training.calibrate import calibrate, calibration_error, working_points
 from training.errors import DataError
-from training.offline_choice import choose_offline
+from training.offline_choice import calls, choose_offline
 
 
 @pytest.fixture
@@ -31,6 +33,16 @@ def test_reliability_is_told_by_images_that_the_curve_did_not_see(collection, se
     curve, _ = calibrate(selector, collection, identity, "")
     assert (told.stated != curve.apply(choices.confidence)).any()
     assert told.error == pytest.approx(calibration_error(told.stated, choices.iou >= 0.5))
+
+
+def test_answers_with_a_second_look_have_a_curve_of_their_own(collection, selector, identity):
+    again = [replace(call, looked_again=True) for call in calls(collection, False) if call.pair < 55]
+    curve, told = calibrate(selector, collection, identity, "test", looked_again=again)
+    assert curve.second_look and curve.num_samples == len(told.hit) == 55
+    assert not calibrate(selector, collection, identity, "test")[0].second_look
+    for few in ([], again[:49]):
+        with pytest.raises(DataError, match=f"{len(few)} answers with a second look are too few"):
+            calibrate(selector, collection, identity, "test", looked_again=few)
 
 
 def test_what_cannot_be_calibrated_is_said(collection, identity):

@@ -13,8 +13,17 @@ from tiny_parts import some_pairs
 from acs_core.assets import resolve_model
 from acs_core.geometry import Box, best_iou
 from acs_core.lvlm import load_lvlm
+from acs_core.reading import read
 from training import collect as collecting
-from training.collect import PAIRS_PER_PART, CollectConfig, Job, collect, make_part, with_map_size
+from training.collect import (
+    PAIRS_PER_PART,
+    CollectConfig,
+    Job,
+    collect,
+    collect_together,
+    make_part,
+    with_map_size,
+)
 from training.errors import DataError
 from training.store import part_files, read_manifest, read_responses, read_skipped, read_store
 
@@ -79,6 +88,29 @@ def test_the_stored_maps_are_those_of_the_model(lvlm, pairs, store):
     largest = np.sqrt(evidence.maps.max(axis=(-2, -1), keepdims=True))
     assert (np.abs(error) <= largest * 0.034).all(), "half a step of fifteen"
     assert [tuple(t) for t in data.tokens[here].tolist()] == [c.coordinate_tokens for c in candidates]
+
+
+def test_jobs_about_the_same_pairs_are_collected_together_as_if_apart(lvlm, pairs, tmp_path, monkeypatch):
+    some = tuple(pairs[:12])
+    settings = {"warm": FEW, "late": replace(FEW, step="consuming"), "greedy": replace(FEW, greedy=True)}
+    reads = []
+    monkeypatch.setattr(collecting, "read", lambda *a: reads.append(1) or read(*a))
+    collect_together(lvlm, {tmp_path / name: Job(some, config) for name, config in settings.items()})
+    assert len(reads) == len(some)
+    for name, config in settings.items():
+        collect(lvlm, some, tmp_path / f"{name} alone", config)
+        together, alone = read_store(tmp_path / name), read_store(tmp_path / f"{name} alone")
+        assert together.manifest == alone.manifest
+        assert read_responses(tmp_path / name) == read_responses(tmp_path / f"{name} alone")
+        np.testing.assert_array_equal(together.box, alone.box)
+        np.testing.assert_allclose(together.entropy, alone.entropy, atol=1e-4)
+    # what is there is not made again, and one job does not wait for another's parts
+    part_files(tmp_path / "late")[0].rename(tmp_path / "aside")
+    before = len(reads)
+    collect_together(lvlm, {tmp_path / name: Job(some, settings[name]) for name in ("warm", "late")})
+    assert len(reads) - before == PAIRS_PER_PART and len(part_files(tmp_path / "late")) == 2
+    with pytest.raises(ValueError, match="same pairs"):
+        collect_together(lvlm, {tmp_path / "a": Job(some, FEW), tmp_path / "b": Job(some[:3], FEW)})
 
 
 def test_answers_are_kept_with_an_entropy_for_each_token(lvlm, store):

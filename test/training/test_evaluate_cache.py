@@ -94,7 +94,9 @@ def test_runs_are_named_after_all_that_they_follow_from(identity):
     assert answers_name("a", *judges(identity)[:2]) != name
     curve = Calibration(identity, "acs-free", "attention_concentration", (0.0, 1.0), (0.25, 0.75))
     learned, free, vote = judges(identity)
-    assert answers_name("a", learned, replace(free, calibration=curve), vote) != name
+    calibrated = answers_name("a", learned, replace(free, calibration=curve), vote)
+    twice = answers_name("a", learned, replace(free, second_look=replace(curve, second_look=True)), vote)
+    assert len({name, calibrated, twice}) == 3
 
 
 def test_the_name_is_the_same_in_another_process():

@@ -1,22 +1,27 @@
 """Second looks offline, with an embedded model: the same answers as at run time."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from tiny_parts import some_pairs
+from typer.testing import CliRunner
 
-from acs_core.assets import resolve_model
+from acs_core.assets import ASSETS, resolve_model
+from acs_core.geometry import Box, best_iou
 from acs_core.grounder import Grounder
 from acs_core.judging import judge_for
 from acs_core.lvlm import load_lvlm
 from acs_core.second_look import SecondLook
 from acs_core.types import SamplingConfig
-from training.collect import CollectConfig, collect
+from training import calibrate as calibrating
+from training import cli
+from training.collect import CollectConfig, collect, config_of
 from training.errors import DataError
 from training.evaluate_cache import collection_name
-from training.offline_choice import calls
-from training.second_look import joined_calls, second_job, windows_of
+from training.offline_choice import calls, choices_of
+from training.second_look import joined_calls, look_again, second_job, windows_of
 from training.store import read_manifest, read_responses, read_store
 
 FIRST = CollectConfig(samples=4, temperature=0.5, max_new_tokens=64, seed=11)
@@ -108,6 +113,69 @@ def test_the_calls_of_both_looks(first, windows, folder):
         assert not one.candidates or len(two.evidence.maps) == len(two.candidates)
         added = len(two.index) - len(one.index)
         assert two.index.tolist() == [*one.index.tolist(), *[-1] * added] and (one.pair in windows or not added)
+
+
+def test_where_to_look_again_follows_from_the_first_collection(lvlm, judge, pairs, windows, tmp_path):
+    collect(lvlm, pairs, tmp_path / "first", FIRST)
+    by_key = {pair.key: pair for pair in pairs}
+    again = look_again(lvlm, judge.selector, tmp_path / "first", by_key, tmp_path / "second", LOOK)
+    assert [call.pair for call in again] == sorted(windows) and all(call.looked_again for call in again)
+    assert {len(call.responses) for call in again} == {6}
+    assert read_manifest(tmp_path / "second")["samples"] == 2
+
+    data = read_store(tmp_path / "first")
+    choices = choices_of(judge.selector, again, data)
+    for call, iou, best, image in zip(again, choices.iou, choices.oracle, choices.image, strict=True):
+        chosen = judge.choose(call.candidates, call.responses, call.evidence, call.image_size)
+        truth = data.truth(call.pair)
+        assert iou == pytest.approx(best_iou(chosen.detections[0].box, truth))
+        assert best == pytest.approx(max(best_iou(c.box, truth) for c in call.candidates), abs=1e-6)
+        assert image == pairs[call.pair].image_id
+
+    other = by_key | {pairs[0].key: replace(pairs[0], truth=(Box(0, 0, 9, 9),))}
+    for wrong in ({}, other):
+        with pytest.raises(DataError, match="other annotations"):
+            look_again(lvlm, judge.selector, tmp_path / "first", wrong, tmp_path / "second", LOOK)
+
+
+@pytest.fixture(scope="module")
+def to_calibrate(lvlm, pairs, tmp_path_factory):
+    """A folder with a collection, a head file, and the arguments of the command."""
+    folder = tmp_path_factory.mktemp("calibrate")
+    collect(lvlm, pairs, folder / "work" / "val", FIRST)
+    (folder / "files").mkdir()
+    shutil.copy(ASSETS / "tiny-internvl" / "heads.json", folder / "files")
+    arguments = ["calibrate", "--store", str(folder / "work" / "val"), "--out", str(folder / "files")]
+    model = ["--model", "tiny-internvl", "--data", str(pairs[0].file.parent.parent / "instances.json")]
+    return folder, arguments, [*model, "--device", "cpu"]
+
+
+def test_the_command_calibrates_both_and_the_files_are_used(lvlm, to_calibrate, windows, monkeypatch):
+    folder, arguments, model = to_calibrate
+    monkeypatch.setattr(calibrating, "MIN_CHOICES", 2)  # of few pairs
+    done = CliRunner().invoke(cli.app, [*arguments, "--second-look", "acs-fusion", *model])
+    assert done.exit_code == 0, done.output
+    assert "calibration-acs-fusion-second-look.json" in "".join(done.output.split())
+    assert len(read_manifest(folder / "work" / "val-second-look-acs-fusion")["windows"]) == len(windows)
+    made = judge_for(lvlm, "acs-fusion", built=folder / "files")
+    assert made.second_look.second_look and made.second_look.made_by.endswith(", with a second look")
+    assert made.second_look.num_samples == len(windows) and not made.calibration.second_look
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--second-look", "acs-fusion"], "needs --model and --data"),
+        (["--second-look", "greedy", "--model", "m", "--data", "d"], "greedy: choose of those with files"),
+    ],
+)
+def test_what_the_command_lacks_is_said(to_calibrate, more, words):
+    done = CliRunner().invoke(cli.app, [*to_calibrate[1], *more])
+    assert done.exit_code == 2 and words in " ".join(done.output.replace("│", " ").split())
+
+
+def test_settings_are_read_back_from_the_manifest(job, folder):
+    assert config_of(read_manifest(folder)) == job.config
 
 
 def test_a_collection_of_windows_says_so_and_is_resumed(lvlm, job, folder):

@@ -1,14 +1,18 @@
 """The steps as their commands run them: from files to files."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from acs_core.assets import calibration_file
+from acs_core.calibration import Calibration
 from acs_core.heads import HeadFile
 from acs_core.identity import ModelIdentity
 from training.analyze import AnalysisConfig
 from training.errors import DataError
 from training.fit import FitConfig
+from training.offline_choice import calls
 from training.steps import (
     analyze_step,
     calibrate_step,
@@ -71,11 +75,18 @@ def test_heads_and_calibrations_follow_from_the_files(collection, fresh_collecti
     told = calibrate_step(fresh_collection, selectors, out, "test", said.append)
     assert set(told) == {"acs-learned", "acs-free", "acs-fusion", "acs-joint"}
 
+    again = {"acs-fusion": [replace(call, looked_again=True) for call in calls(fresh_collection, False)]}
+    told = calibrate_step(fresh_collection, selectors, out, "test", said.append, again)
+    assert set(told) == {"acs-learned", "acs-free", "acs-fusion", "acs-joint", "acs-fusion, second look"}
+    assert set(json.loads((out / "calibration.json").read_text())) == set(told)
+    one, second = (Calibration.load(out / calibration_file("acs-fusion", looks)) for looks in (False, True))
+    assert second.second_look and second.made_by == "test, with a second look"
+    assert replace(second, second_look=False, made_by="test") == one, "the same answers"
+    assert (out / "figures" / "reliability-acs-fusion-second-look.png").is_file()
+
 
 def test_a_collection_of_another_model_is_refused(collection, files, tmp_path):
     other = ModelIdentity("other", "internvl", 3, 2).to_dict()
-    from dataclasses import replace
-
     strange = replace(collection, manifest=collection.manifest | {"model": other})
     for use in (
         lambda: read_regressor(files[0], strange),
