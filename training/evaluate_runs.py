@@ -113,7 +113,7 @@ def sampled_runs(
             for judge in judges:
                 choice = _choose(judge, part, material.objects, overlapping)
                 notes.note(judge.selector.name, count, _answer(choice, judge, part))
-                if count == main and judge.selector.score_kind is ScoreKind.PREDICTED_IOU:
+                if count == main and isinstance(judge.selector, AcsLearned):  # table 3 is about the paper's regressor
                     notes.predicted += [c.quality for c in choice.candidates]
                     notes.truth += material.data.iou[part.index].tolist()
             if material.objects == "single":
