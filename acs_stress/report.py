@@ -65,7 +65,8 @@ class Summary:
     minutes: float
     finished: bool
     machine: dict[str, Any]
-    args: list[str]
+    params: str
+    model: str
     answers: int
     episodes: tuple[Episode, ...]
     quarters: tuple[Quarter, ...]
@@ -125,7 +126,8 @@ def summarise(notes: list[dict[str, Any]]) -> Summary:
         minutes=notes[-1]["minute"],
         finished=end is not None,
         machine=notes[0]["machine"],
-        args=notes[0]["args"],
+        params=notes[0]["params"],
+        model=notes[0]["model"],
         answers=end["answers_checked"] if end else 0,
         episodes=tuple(_episodes(courses)),
         quarters=quarters,

@@ -93,7 +93,8 @@ def soak(plan: Plan, machine: dict[str, Any], say: Say) -> None:
     domain, frames = own_domain(), list(read_bag(DEMO_BAG))
     os.environ["ROS_DOMAIN_ID"] = str(domain)  # for the listeners, which are processes of their own
     with Journal(plan.out / JOURNAL) as journal:
-        journal.note("begin", machine=machine, seed=plan.seed, wanted=plan.minutes, args=plan.ros_args())
+        asked = {"seed": plan.seed, "wanted": plan.minutes, "params": plan.params.name, "model": plan.model or ""}
+        journal.note("begin", machine=machine, **asked)
         box = FaultBox(plan.out)
         with (
             _node(plan, NODE_LOG) as process,

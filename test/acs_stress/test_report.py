@@ -12,7 +12,8 @@ ROUNDS = 8
 
 def journal(mb=lambda k: 600.0, fds=lambda k: 20, ms=lambda k: 50.0, cpu=lambda k: 0.5, problems=(), end=True):
     """Notes of a soak of ROUNDS rounds; the functions give what round k saw."""
-    notes = [{"kind": "begin", "minute": 0.0, "machine": {"cores": 2}, "args": [], "seed": 0, "wanted": 8}]
+    asked = {"params": "tiny.yaml", "model": "", "seed": 0, "wanted": 8}
+    notes = [{"kind": "begin", "minute": 0.0, "machine": {"cores": 2}, **asked}]
     for k in range(ROUNDS):
         seen = {"rss_mb": mb(k), "fds": fds(k), "threads": 10, "cpu_s": k, "load": 1.0, "minute": float(k)}
         course = {"kind": "course", "minute": float(k), "cycle": k + 1, "counts": {"frames": 10}}
