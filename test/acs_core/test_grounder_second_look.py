@@ -135,10 +135,10 @@ def test_each_phrase_has_its_own_window(internvl, told):
 def test_auto_samples_stop_in_both_looks(internvl, told):
     told(SMALL, FINER)
     result = internvl.ground(IMAGE, "key", sampling=replace(SAMPLING, num_samples=20, auto=True), second_look=True)
-    assert len(result.responses) == 8
+    assert len(result.responses) == 10
     assert result.skipped == (
-        "16 of 20 responses were not needed: the first 4 agree",
-        "second look: 6 of 10 responses were not needed: the first 4 agree",
+        "15 of 20 responses were not needed: the first 5 agree",
+        "second look: 5 of 10 responses were not needed: the first 5 agree",
     )
 
 
