@@ -48,7 +48,8 @@ def test_the_policy_allows_exactly_what_the_node_does(full_rig, policy):
     assert policy["topics", "subscribe"] - compressed - time - {"/parameter_events"} == subscribed - {
         "/parameter_events"
     }
-    assert policy["topics", "publish"] == in_graph(full_rig, "publisher")
+    # rclpy shares the publisher of /rosout among nodes of one name in a process: one before this may hold it.
+    assert policy["topics", "publish"] == in_graph(full_rig, "publisher") | {"/rosout"}
     assert policy["services", "reply"] == in_graph(full_rig, "service")
     actions = {name for name, _ in get_action_names_and_types(full_rig.node)}
     assert policy["actions", "execute"] == actions

@@ -26,7 +26,7 @@ def test_score_kinds():
 
 def test_every_field_of_a_candidate_has_its_own():
     # Which look a box is from stays in the library: the responses of a second look come after those of the first.
-    fields = {field.name for field in dataclasses.fields(Candidate)} - {"box", "look"} | {"bbox"}
+    fields = {field.name for field in dataclasses.fields(Candidate)} - {"box", "look", "in_window"} | {"bbox"}
     assert set(CandidateMsg.get_fields_and_field_types()) == fields
 
 
