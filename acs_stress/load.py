@@ -142,9 +142,10 @@ class Stage:
         """
         robot, patience = self.robot, self.plan.seconds + GRACE_S
         robot.ask_for((PHRASE,), SERVICE_S)
-        before, answered = self.at_rest(), len(robot.answered)
         with MemoryWatch(self.pid) as memory:
             with crowd([*flooders, *dying], CONNECT_S):
+                # Once all have met the node: callers do so by calls, which it counts.
+                before, answered = self.at_rest(), len(robot.answered)
                 began = _clocks(self.pid)
                 flood([*flooders, *dying])
                 meanwhile()
