@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 
 from acs_core.asked import GroundOptions
 from acs_core.types import GroundingResult
+from acs_ros.memory import trim_heap
 from acs_ros.parameters import Settings
 
 
@@ -66,7 +66,4 @@ def free_memory() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
-    # glibc keeps freed memory for itself until it is told to give it back to the system.
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    trim_heap()

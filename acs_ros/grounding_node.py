@@ -28,7 +28,7 @@ from acs_ros.goals import GroundServer
 from acs_ros.grounder_source import GrounderLoader, load_grounder
 from acs_ros.ledger import Ledger
 from acs_ros.loading import ModelLoader
-from acs_ros.memory import resident_bytes
+from acs_ros.memory import TRIM_PERIOD_S, resident_bytes, trim_heap
 from acs_ros.parameters import change_problem, declare_parameters, read_settings, widen_integers
 from acs_ros.qos import OVERRIDABLE, reliable
 from acs_ros.queries import show_queries, split_text
@@ -85,6 +85,7 @@ class GroundingNode(LifecycleNodeMixin, Node):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         period, group = self.settings.diagnostics_period, MutuallyExclusiveCallbackGroup()
         self.create_timer(period, self.reporter.publish, callback_group=group, clock=steady)
+        self.create_timer(TRIM_PERIOD_S, trim_heap, callback_group=MutuallyExclusiveCallbackGroup(), clock=steady)
         if self.settings.autostart:
             self._start_timer = self.create_timer(0.05, self._start, callback_group=self._transitions, clock=steady)
 

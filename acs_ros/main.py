@@ -15,6 +15,9 @@ from acs_ros.grounding_node import STOP_TIMEOUT_S, GroundingNode
 from acs_ros.memory import steady_heap
 from acs_ros.spinning import spin
 
+# Python's default is 5 ms. The model's thread computes for as long as it may, and every small step of a service or of a
+# frame waits that long for its turn; the model waits as long for the frames of a fast camera.
+SWITCH_S = 0.0003
 THREADS = 6  # one may wait for a goal's answer and one load a model, the others keep the node responsive
 
 
@@ -22,6 +25,7 @@ def main(args: list[str] | None = None, load: GrounderLoader = load_grounder) ->
     """Run the node on the model that ``load`` gives. Exit code 2 for unusable parameters."""
     apply_profile()
     steady_heap()
+    sys.setswitchinterval(SWITCH_S)
     try:
         rclpy.init(args=args)
     except RuntimeError as error:

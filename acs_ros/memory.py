@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GB = 1e9
-# glibc's malloc.h. By default, a freed frame moves the threshold from which on memory comes straight from the system up
-# to the frame's size; from then on frames lie among small things in the heap of whichever thread took them, and the
-# heaps of two dozen threads grow for hours.
-M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
-OWN_PAGES_BYTES = 1 << 20
-ARENAS = 2
+# glibc's malloc.h. Two dozen threads take and free frames. Left alone, each thread's heap grows for hours, since frames
+# lie among small things there; and a heap whose end is free shrinks at once, so that the next frame's pages come from
+# the system again, which costs many times what copying the frame costs.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+KEPT_BYTES = 512 << 20  # free memory at the end of a heap that waits for the next trim
+OWN_PAGES_BYTES = 32 << 20  # the most that glibc takes: larger pieces than a 4K frame come from the system each time
+ARENAS = 1  # a trim leaves the free end of every heap but the first as it is
+TRIM_PERIOD_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,18 @@ def resident_bytes() -> int:
 
 
 def steady_heap() -> bool:
-    """Make memory that is freed go back to the system: what is larger than OWN_PAGES_BYTES (a frame) gets pages of its
-    own, and threads share ARENAS heaps. To be called before threads start; False where the C library has no such
-    settings (it is glibc that has)."""
+    """Give all threads one heap and keep what is freed for the next frames, until :func:`trim_heap`. To be
+    called before threads start; False where the C library has no such settings (it is glibc that has)."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, OWN_PAGES_BYTES)) and bool(mallopt(M_ARENA_MAX, ARENAS))
+    settings = ((M_MMAP_THRESHOLD, OWN_PAGES_BYTES), (M_TRIM_THRESHOLD, KEPT_BYTES), (M_ARENA_MAX, ARENAS))
+    return all(bool(mallopt(name, value)) for name, value in settings)
+
+
+def trim_heap() -> None:
+    """Give all free memory back to the system; called every TRIM_PERIOD_S, it keeps the process as small as what it
+    holds. Nothing happens where the C library cannot (it is glibc that can)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

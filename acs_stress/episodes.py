@@ -248,6 +248,7 @@ def faults(stage: Stage, course: Course) -> None:
     robot = stage.robot
     for fault in stage.chance.sample(sorted(FAULTS), len(FAULTS)):
         robot.ask_for(stage.phrases(1), SERVICE_S)
+        robot.wait_for_answer(robot.show(stage.picture()), ANSWER_S)  # no earlier frame is left to take the fault
         stage.box.put(fault)
         broken = robot.show(stage.picture())
         robot.wait(lambda: not stage.box.waits, ANSWER_S, "the node to take the frame that fails")

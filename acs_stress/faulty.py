@@ -17,12 +17,12 @@ from acs_ros.grounder_source import load_grounder
 from acs_ros.parameters import Settings
 
 SLOW_S = 3.0  # how long "hang" keeps the model from looking up
-FIRST = 3  # forward of the language model's head, counted from 1, that fails first
+FIRST = 2  # forward of the language model's head, counted from 1, that fails first: even "it is not there" takes two
 BOX_VARIABLE = "ACS_STRESS_FAULTS"
 FAULTS = {
     "out of memory, once": "the device has no room in the middle of sampling; fewer responses have",
     "out of memory, always": "the device has no room for even one response",
-    "NaN logits": "every logit is NaN from the third step on",
+    "NaN logits": "every logit is NaN from the second step on",
     "hang": f"one step takes {SLOW_S:g} s and looks at nothing",
     "error": "a RuntimeError in the middle of sampling",
     "endless": "the model writes the same digit until it may write no more",

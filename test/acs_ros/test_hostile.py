@@ -26,11 +26,16 @@ ROSOUT = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE, durabili
 
 
 @pytest.fixture
-def log(rig):
-    """The lines that the node writes from now on."""
+def log(rig, until):
+    """The lines that the node writes, with the last ones from before: they show that its lines arrive."""
     lines: list[Log] = []
     rig.peer.create_subscription(Log, "/rosout", lines.append, ROSOUT)
-    return lambda part="": [line.msg for line in lines if line.name == "grounding" and part in line.msg]
+
+    def found(part: str = "") -> list[str]:
+        return [line.msg for line in lines if line.name == "grounding" and part in line.msg]
+
+    until(found, "the node's earlier lines")
+    return found
 
 
 def still_answers(rig, until, image, phrase="key"):
@@ -99,6 +104,7 @@ def test_ten_megabytes_of_query_are_refused_in_words(rig, log, image, until):
         until(lambda n=number: rig.node.ledger.facts().rejected_queries == n, "the refusal")
         assert "characters" in rig.node.ledger.facts().last_query_problem
     assert rig.node.asker.queries == ("mug",)
+    until(lambda: log("query rejected"), "the line about it")
     assert max(map(len, log())) < 1000
     still_answers(rig, until, image)
 

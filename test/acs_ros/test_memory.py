@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from acs_ros import grounding_node
 from acs_ros.memory import Memory, measure_memory, resident_bytes
 
 
@@ -36,11 +37,11 @@ def test_a_gpu_is_asked_only_where_torch_uses_one(monkeypatch, cuda, gpu):
     assert (found.gpu_gb, found.gpu_share) == gpu and isinstance(found, Memory)
 
 
-def test_freed_frames_go_back_to_the_system_whatever_thread_had_them():
+def test_freed_frames_wait_for_the_next_ones_and_go_back_to_the_system_at_a_trim():
     """In a process of its own: the settings stay for good. Frames of many sizes, freed in another order."""
     code = """
-import sys, threading
-from acs_ros.memory import resident_bytes, steady_heap
+import resource, sys, threading
+from acs_ros.memory import resident_bytes, steady_heap, trim_heap
 
 if not steady_heap():
     sys.exit(77)
@@ -50,15 +51,33 @@ def work(seed):
     small = [[bytearray(5000) for _ in range(100)] for frame in kept]
     del kept[::2], small
 
+def frame_faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(6_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+bytearray(6_000_000)
+print(frame_faults())
 before = resident_bytes()
 for turn in range(30):
     threads = [threading.Thread(target=work, args=(turn * k,)) for k in range(4)]
     [t.start() for t in threads]
     [t.join() for t in threads]
+trim_heap()
 print((resident_bytes() - before) / 1e6)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     if done.returncode == 77:
         pytest.skip("no glibc")
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 10  # MB; without the settings it is 27
+    faults, grown_mb = map(float, done.stdout.split())
+    assert faults < 100, "a frame takes 1465 pages; those of the one before should serve it"
+    assert grown_mb < 10
+
+
+def test_a_running_node_trims_its_heap(monkeypatch, make_rig, grounder, until):
+    trims = []
+    monkeypatch.setattr(grounding_node, "TRIM_PERIOD_S", 0.02)
+    monkeypatch.setattr(grounding_node, "trim_heap", lambda: trims.append(1))
+    make_rig(lambda settings: grounder)
+    until(lambda: len(trims) > 2, "the heap to be trimmed")
