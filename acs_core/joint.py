@@ -7,14 +7,12 @@ Fitted by :mod:`training.fit_joint`; here trees are plain arrays in a safetensor
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from acs_core.attention import Evidence
@@ -22,13 +20,18 @@ from acs_core.errors import JointError
 from acs_core.identity import ModelIdentity, ModelLike
 from acs_core.joint_features import feature_names, features
 from acs_core.jsonfile import shorten
+from acs_core.tensorfile import Origin, TensorFile
 from acs_core.trees import Trees
 from acs_core.types import Candidate
 
-SCHEMA_VERSION = 1
-MAX_FILE_BYTES = 64 * 2**20
 STORED = {"feature": "I32", "threshold": "F64", "child": "I32", "value": "F64", "base": "F64"}
-ADVICE = "Fit one with `acs-train build`, or pass another with regressor=..."
+FILE = TensorFile(
+    what="joint quality",
+    key="acs_joint",
+    max_bytes=64 * 2**20,
+    error=JointError,
+    advice="Fit one with `acs-train build`, or pass another with regressor=...",
+)
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,9 @@ def save_joint(path: str | Path, quality: JointQuality) -> None:
         "value": trees.value.astype(np.float64),
         "base": np.array([trees.base], np.float64),
     }
-    meta = {"schema_version": SCHEMA_VERSION, **quality.identity.to_dict(), "map_size": list(quality.map_size)}
-    meta |= {"features": _fingerprint(quality.identity.num_layers), "made_by": quality.made_by}
-    # safetensors metadata holds strings only, hence one JSON text under one key
-    save_file(tensors, str(path), metadata={"acs_joint": json.dumps(meta)})
+    origin = Origin(quality.identity, quality.map_size, quality.made_by)
+    more = {"features": _fingerprint(quality.identity.num_layers)}
+    save_file(tensors, str(path), metadata=FILE.metadata(origin, **more))
 
 
 def load_joint(path: str | Path, lvlm: ModelLike | None = None) -> JointQuality:
@@ -108,24 +110,7 @@ def load_joint(path: str | Path, lvlm: ModelLike | None = None) -> JointQuality:
     Raises:
         JointError: unreadable, damaged, without our metadata, not made of trees, or made for another model.
     """
-    path = Path(path)
-    try:
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no file")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(f"it is larger than {MAX_FILE_BYTES >> 20} MiB, which no joint quality needs")
-        with safe_open(str(path), framework="np") as file:
-            meta = _meta((file.metadata() or {}).get("acs_joint"))
-            arrays = _arrays(file)
-        quality = _quality(meta, arrays)
-    except OSError as error:
-        raise JointError(f"joint quality {path} cannot be read: {error.strerror or error}. {ADVICE}") from error
-    except SafetensorError as error:
-        raise JointError(
-            f"joint quality {path} is damaged or no safetensors file ({str(error)[:200]}). {ADVICE}"
-        ) from error
-    except ValueError as error:
-        raise JointError(f"joint quality {path}: {error}. {ADVICE}") from error
+    quality = FILE.read(path, "np", _quality)
     if lvlm is not None:
         quality.check(lvlm)
     return quality
@@ -145,40 +130,19 @@ def _arrays(file: Any) -> dict[str, np.ndarray]:
     return {name: file.get_tensor(name) for name in STORED}
 
 
-def _meta(text: str | None) -> dict[str, Any]:
-    if text is None:
-        raise ValueError("it has no acs_joint metadata, so it is not one of ours")
-    try:
-        data: Any = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("its metadata are nested too deeply") from error
-    if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
-        raise ValueError(f"its metadata are not of schema version {SCHEMA_VERSION}")
-    return data
-
-
-def _quality(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> JointQuality:
-    identity = ModelIdentity.from_dict(meta)
-    size = meta.get("map_size")
-    if (
-        not isinstance(size, list)
-        or len(size) != 2
-        or not all(isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= 256 for v in size)
-    ):
-        raise ValueError(f'field "map_size" must be two whole numbers from 1 to 256, got {shorten(size)}')
-    if meta.get("features") != _fingerprint(identity.num_layers):
+def _quality(origin: Origin, fields: Mapping[str, Any], file: Any) -> JointQuality:
+    num_layers = origin.identity.num_layers
+    if fields.get("features") != _fingerprint(num_layers):
         raise ValueError(
-            f'field "features" is {shorten(meta.get("features"))}: it was fitted to other features than this version '
+            f'field "features" is {shorten(fields.get("features"))}: it was fitted to other features than this version '
             "of acs computes"
         )
-    made_by = meta.get("made_by", "")
-    if not isinstance(made_by, str):
-        raise ValueError('field "made_by" must be a string')
+    arrays = _arrays(file)
     base = arrays.pop("base")
     if base.shape != (1,):
         raise ValueError(f"base has shape {base.shape}, not (1,)")
-    trees = Trees(**arrays, base=float(base[0]), width=len(feature_names(identity.num_layers)))
-    return JointQuality(trees, identity, (size[0], size[1]), made_by)
+    trees = Trees(**arrays, base=float(base[0]), width=len(feature_names(num_layers)))
+    return JointQuality(trees, origin.identity, origin.map_size, origin.made_by)
 
 
 def _fingerprint(num_layers: int) -> str:

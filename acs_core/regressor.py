@@ -8,22 +8,27 @@ fuller table 9 is taken.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from acs_core.errors import RegressorError
 from acs_core.identity import ModelIdentity, ModelLike
 from acs_core.jsonfile import shorten
+from acs_core.tensorfile import Origin, TensorFile
 
-SCHEMA_VERSION = 1
-MAX_FILE_BYTES = 256 * 2**20
+FILE = TensorFile(
+    what="regressor",
+    key="acs_regressor",
+    max_bytes=256 * 2**20,
+    error=RegressorError,
+    advice="Train one with `acs-train build`, or pass another with regressor=...",
+)
 STORED_TYPES = ("F16", "BF16", "F32", "F64", "I64")  # I64: how many batches a normalisation has seen
 INPUT_TRANSFORMS = ("raw", "cells", "log_cells")
 
@@ -157,7 +162,6 @@ def save_regressor(
             f"the regressor reads {model.num_layers} x {model.num_heads} heads, {identity.model} has "
             f"{identity.num_layers} x {identity.num_heads}"
         )
-    info = RegressorInfo(identity, map_size, model.input_transform, made_by)
     tensors = {}
     for name, value in model.state_dict().items():
         stored = value.detach().cpu().contiguous()
@@ -166,10 +170,8 @@ def save_regressor(
         if not torch.isfinite(stored).all():
             raise RegressorError(f"the weight {name} is not finite: the training diverged, nothing was written")
         tensors[name] = stored
-    meta = {"schema_version": SCHEMA_VERSION, **identity.to_dict(), "map_size": list(map_size)}
-    meta |= {"input_transform": info.input_transform, "made_by": made_by}
-    # safetensors metadata holds strings only, hence one JSON text under one key.
-    save_file(tensors, str(path), metadata={"acs_regressor": json.dumps(meta)})
+    metadata = FILE.metadata(Origin(identity, map_size, made_by), input_transform=model.input_transform)
+    save_file(tensors, str(path), metadata=metadata)
 
 
 def load_regressor(
@@ -180,36 +182,27 @@ def load_regressor(
     Raises:
         RegressorError: unreadable, damaged, without our metadata, of other shapes, or made for another model.
     """
-    path = Path(path)
-    advice = "Train one with `acs-train build`, or pass another with regressor=..."
-    try:
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no file")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(f"it is larger than {MAX_FILE_BYTES >> 20} MiB, which no regressor needs")
-        with safe_open(str(path), framework="pt", device="cpu") as file:
-            info = _info((file.metadata() or {}).get("acs_regressor"))
-            tensors = {name: _weight(file, name) for name in file.keys()}  # noqa: SIM118
-    except OSError as error:
-        raise RegressorError(f"regressor {path} cannot be read: {error.strerror or error}. {advice}") from error
-    except SafetensorError as error:
-        raise RegressorError(
-            f"regressor {path} is damaged or no safetensors file ({str(error)[:200]}). {advice}"
-        ) from error
-    except ValueError as error:
-        raise RegressorError(f"regressor {path}: {error}. {advice}") from error
+    model, info = FILE.read(path, "pt", _regressor)
     if lvlm is not None:
         info.check(lvlm)
-    identity = info.identity
+    return model.to(device).eval(), info
+
+
+def _regressor(origin: Origin, fields: Mapping[str, Any], file: Any) -> tuple[AttentionIoURegressor, RegressorInfo]:
+    transform = fields.get("input_transform")
+    if transform not in INPUT_TRANSFORMS:
+        raise ValueError(f'field "input_transform" must be one of {INPUT_TRANSFORMS}, got {shorten(transform)}')
+    info = RegressorInfo(origin.identity, origin.map_size, transform, origin.made_by)
+    tensors = {name: _weight(file, name) for name in file.keys()}  # noqa: SIM118
     # On the meta device nothing is allocated or drawn from the random generator before the shapes are known to fit.
     with torch.device("meta"):
-        model = AttentionIoURegressor(identity.num_layers, identity.num_heads, input_transform=info.input_transform)
-    _check_tensors(path, tensors, model.state_dict())
+        model = AttentionIoURegressor(info.identity.num_layers, info.identity.num_heads, input_transform=transform)
+    _check_tensors(tensors, model.state_dict())
     for name in tensors:
         if name.endswith("num_batches_tracked"):
             tensors[name] = tensors[name].to(torch.int64)
     model.load_state_dict(tensors, assign=True)
-    return model.to(device).eval(), info
+    return model, info
 
 
 def _weight(file: Any, name: str) -> torch.Tensor:
@@ -219,43 +212,15 @@ def _weight(file: Any, name: str) -> torch.Tensor:
     return file.get_tensor(name).to(torch.float32)
 
 
-def _check_tensors(path: Path, found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+def _check_tensors(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
     for name, value in wanted.items():
         if name not in found:
-            raise RegressorError(f"regressor {path}: the weight {name} is missing")
+            raise ValueError(f"the weight {name} is missing")
         if found[name].shape != value.shape:
-            raise RegressorError(
-                f"regressor {path}: the weight {name} has shape {tuple(found[name].shape)}, its metadata ask for "
-                f"{tuple(value.shape)}"
-            )
+            shape, asked = tuple(found[name].shape), tuple(value.shape)
+            raise ValueError(f"the weight {name} has shape {shape}, its metadata ask for {asked}")
         if not torch.isfinite(found[name]).all():
-            raise RegressorError(f"regressor {path}: the weight {name} holds values that are not finite")
+            raise ValueError(f"the weight {name} holds values that are not finite")
     extra = sorted(set(found) - set(wanted))
     if extra:
-        raise RegressorError(f"regressor {path}: unknown weight {shorten(extra[0])}")
-
-
-def _info(text: str | None) -> RegressorInfo:
-    if text is None:
-        raise ValueError("it has no acs_regressor metadata, so it is not one of ours")
-    try:
-        data: Any = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("its metadata are nested too deeply") from error
-    if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
-        raise ValueError(f"its metadata are not of schema version {SCHEMA_VERSION}")
-    identity = ModelIdentity.from_dict(data)
-    size = data.get("map_size")
-    if (
-        not isinstance(size, list)
-        or len(size) != 2
-        or not all(isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= 256 for v in size)
-    ):
-        raise ValueError(f'field "map_size" must be two whole numbers from 1 to 256, got {shorten(size)}')
-    transform = data.get("input_transform")
-    if transform not in INPUT_TRANSFORMS:
-        raise ValueError(f'field "input_transform" must be one of {INPUT_TRANSFORMS}, got {shorten(transform)}')
-    made_by = data.get("made_by", "")
-    if not isinstance(made_by, str):
-        raise ValueError('field "made_by" must be a string')
-    return RegressorInfo(identity, (size[0], size[1]), transform, made_by)
+        raise ValueError(f"unknown weight {shorten(extra[0])}")

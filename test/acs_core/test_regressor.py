@@ -1,35 +1,11 @@
-import json
-import os
-
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from tensor_parts import IDENTITY, FakeModel, maps, rewrite, trained
 
 from acs_core.errors import RegressorError
 from acs_core.identity import ModelIdentity
 from acs_core.regressor import AttentionIoURegressor, load_regressor, save_regressor
-
-IDENTITY = ModelIdentity("some/model", "internvl", 2, 3, "abc")
-
-
-class FakeModel:
-    name, family, revision, num_layers, num_heads = "some/model", "internvl", None, 2, 3
-
-
-def maps(batch=2, layers=2, heads=3, h=8, w=8, seed=0):
-    rows = torch.rand(batch, 4, layers, heads, h * w, generator=torch.Generator().manual_seed(seed))
-    return (rows / rows.sum(-1, keepdim=True)).reshape(batch, 4, layers, heads, h, w)
-
-
-def trained(transform="cells"):
-    """A regressor whose normalisation statistics are not the initial ones."""
-    torch.manual_seed(0)
-    model = AttentionIoURegressor(2, 3, input_transform=transform)
-    model.train()
-    for seed in range(3):
-        model(maps(4, seed=seed))
-    return model.eval()
 
 
 @pytest.fixture
@@ -37,18 +13,6 @@ def path(tmp_path):
     target = tmp_path / "regressor.safetensors"
     save_regressor(target, trained(), IDENTITY, (8, 8), "by a test")
     return target
-
-
-def rewrite(path, change=None, edit=None):
-    """Writes the file again with changed metadata fields or tensors."""
-    from safetensors import safe_open
-
-    with safe_open(str(path), framework="pt") as file:
-        meta = json.loads(file.metadata()["acs_regressor"])
-    tensors = load_file(str(path))
-    if edit:
-        edit(tensors)
-    save_file(tensors, str(path), metadata={"acs_regressor": json.dumps(meta | (change or {}))})
 
 
 @pytest.mark.parametrize(
@@ -177,14 +141,9 @@ def test_saving_refuses_what_does_not_fit_or_diverged(tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"schema_version": 7}, "schema version 1"),
         ({"num_layers": 3}, "has shape"),
-        ({"num_layers": "2"}, '"num_layers"'),
-        ({"map_size": [8]}, '"map_size"'),
-        ({"map_size": [0, 8]}, '"map_size"'),
         ({"input_transform": "sqrt"}, '"input_transform"'),
-        ({"made_by": 5}, '"made_by"'),
-        ({"family": None}, '"family"'),
+        ({"input_transform": ["cells"]}, '"input_transform"'),
     ],
 )
 def test_wrong_metadata_is_named(path, change, says):
@@ -198,14 +157,14 @@ def test_wrong_metadata_is_named(path, change, says):
     ("edit", "says"),
     [
         (lambda t: t.pop("fusion.0.weight"), "fusion.0.weight is missing"),
-        (lambda t: t.update(more=torch.zeros(1)), "unknown weight 'more'"),
-        (lambda t: t["fusion.0.bias"].fill_(float("inf")), "fusion.0.bias holds values that are not finite"),
+        (lambda t: t.update(more=np.zeros(1)), "unknown weight 'more'"),
+        (lambda t: t["fusion.0.bias"].fill(np.inf), "fusion.0.bias holds values that are not finite"),
         (
-            lambda t: t["branches.0.0.weight"].fill_(float("nan")),
+            lambda t: t["branches.0.0.weight"].fill(np.nan),
             "branches.0.0.weight holds values that are not finite",
         ),
-        (lambda t: t.update({"fusion.0.bias": t["fusion.0.bias"].to(torch.complex64)}), "is of type C64, not one of"),
-        (lambda t: t.update({"k" * 10**5: torch.zeros(1)}), "unknown weight 'kkk"),
+        (lambda t: t.update({"fusion.0.bias": t["fusion.0.bias"].astype(np.complex64)}), "is of type C64, not one of"),
+        (lambda t: t.update({"k" * 10**5: np.zeros(1)}), "unknown weight 'kkk"),
     ],
 )
 def test_wrong_weights_are_named(path, edit, says):
@@ -213,38 +172,3 @@ def test_wrong_weights_are_named(path, edit, says):
     with pytest.raises(RegressorError, match=says) as caught:
         load_regressor(path)
     assert len(str(caught.value)) < 1000
-
-
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(RegressorError, match="it is no file"):
-        load_regressor(tmp_path / "pipe")
-
-
-def test_damaged_foreign_and_missing_files(tmp_path, path):
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RegressorError, match="damaged"):
-        load_regressor(path)
-    path.write_bytes(b"")
-    with pytest.raises(RegressorError, match="damaged"):
-        load_regressor(path)
-    save_file({"x": torch.zeros(1)}, str(path))
-    with pytest.raises(RegressorError, match="not one of ours"):
-        load_regressor(path)
-    with pytest.raises(RegressorError, match="cannot be read: No such file"):
-        load_regressor(tmp_path / "none.safetensors")
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "says"),
-    [
-        ("num_layers", 4, r"2 layers x 3 heads, the loaded model some/model has 4 x 3"),
-        ("family", "qwen2_5_vl", "family internvl"),
-        ("name", "some/other", "the loaded model is some/other"),
-    ],
-)
-def test_the_wrong_model_is_refused(path, name, value, says):
-    other = type("Other", (FakeModel,), {name: value})()
-    with pytest.raises(RegressorError, match=says):
-        load_regressor(path, lvlm=other)
