@@ -56,15 +56,13 @@ class Grounder:
         model_name: str | None = None,
         second_look: Calibration | None = None,
     ) -> None:
-        for curve, second in ((calibration, False), (second_look, True)):
-            if curve is not None:
-                curve.check(lvlm, selector.name, selector.feature, second)
+        self._judge = Judge(selector, calibration, second_look)
+        self._judge.check(lvlm)
         self.lvlm = lvlm
         self.selector = selector
         self.calibration = calibration
         self.second_look = second_look
         self._model_name = model_name or lvlm.name
-        self._judge = Judge(selector, calibration, second_look)
         self._pace = Pace()
 
     @classmethod

@@ -17,6 +17,7 @@ from acs_core.calibration import Calibration
 from acs_core.choice import Choice, Overlapping, choose
 from acs_core.geometry import Box
 from acs_core.heads import HeadFile
+from acs_core.identity import ModelLike
 from acs_core.selection import HasDevice, MakesBoxes, Selector, make_selector, regressor_file
 from acs_core.types import Candidate, Outcome, Response, ScoreKind
 
@@ -39,6 +40,16 @@ class Judge:
     def kind_of(self, looked_again: bool) -> ScoreKind:
         """What the scores of an answer mean that came with a second look, or without one."""
         return ScoreKind.CALIBRATED if self._curve(looked_again) is not None else self.selector.score_kind
+
+    def check(self, lvlm: ModelLike) -> None:
+        """Makes sure that the calibrations were made for ``lvlm``, the selector, and as many looks as they serve.
+
+        Raises:
+            CalibrationError: one was not; the message says what differs.
+        """
+        for curve, second in ((self.calibration, False), (self.second_look, True)):
+            if curve is not None:
+                curve.check(lvlm, self.selector.name, self.selector.feature, second)
 
     @cached_property
     def _box_of(self) -> Callable[..., Box] | None:
@@ -147,10 +158,9 @@ def judge_for(
     chosen = make_selector(selector, lvlm, heads=heads, regressor=regressor)
     curve = Calibration.load(calibration) if isinstance(calibration, str | Path) else calibration or None
     again = Calibration.load(second_look) if second_look else None
-    for made, second in ((curve, False), (again, True)):
-        if made is not None:
-            made.check(lvlm, chosen.name, chosen.feature, second)
-    return Judge(chosen, curve, again)
+    judge = Judge(chosen, curve, again)
+    judge.check(lvlm)
+    return judge
 
 
 def why_no_candidates(responses: Sequence[Response]) -> str:

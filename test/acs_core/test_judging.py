@@ -1,5 +1,7 @@
 """Which calibration gives an answer its score."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -75,3 +77,19 @@ def test_one_file_in_the_place_of_the_other_is_refused(folder):
     ONE.save(folder / "calibration-acs-fusion-second-look.json")
     with pytest.raises(CalibrationError, match="of one look, not of a second look"):
         judge_for(Model(), "acs-fusion", built=folder)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "second", "says"),
+    [
+        (SECOND, None, "of a second look, not of one look"),
+        (None, ONE, "of one look, not of a second look"),
+        (replace(ONE, selector="acs-free"), None, "made for the selector acs-free, not acs-fusion"),
+        (ONE, replace(SECOND, feature="votes"), "maps 'votes', but acs-fusion gives"),
+        (ONE, replace(SECOND, identity=ModelIdentity("m", "qwen2_5_vl", 1, 1)), "the family qwen2_5_vl"),
+    ],
+)
+def test_calibrations_that_do_not_fit_are_named(calibration, second, says):
+    Judge(SELECTOR, ONE, SECOND).check(Model())
+    with pytest.raises(CalibrationError, match=says):
+        Judge(SELECTOR, calibration, second).check(Model())
