@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from acs_ros.dds import apply_profile
+from acs_ros.child import start_child
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOP_PATIENCE_S = 15.0
 
 
@@ -26,22 +22,21 @@ class NodeProcess:
     def __init__(
         self, ros_args: Sequence[str], log: Path, env: Mapping[str, str] | None = None, module: str = "acs_ros.main"
     ) -> None:
-        self._command = [sys.executable, "-m", module, "--ros-args", *ros_args]
-        self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
-        apply_profile(self._env)
+        self._module, self._arguments = module, ["--ros-args", *ros_args]
+        self._env = {"PYTHONUNBUFFERED": "1", **(env or {})}
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> NodeProcess:
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                env=self._env,
+            self._process = start_child(
+                self._module,
+                self._arguments,
+                self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the starter, which then stops the node in its own time
-                preexec_fn=die_with_starter,
             )
         return self
 
@@ -82,10 +77,3 @@ class NodeProcess:
     def last_lines(self, count: int = 25) -> str:
         """The end of what it printed."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
-
-
-def die_with_starter() -> None:
-    """In the child: end when the starter dies, even by SIGKILL (Linux only; elsewhere nothing happens)."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

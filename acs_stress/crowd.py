@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -15,9 +13,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
-from acs_ros.dds import apply_profile
+from acs_ros.child import start_child
 from acs_ros.node_client import NodeTrouble
-from acs_ros.node_process import die_with_starter
 from acs_stress.flooder import GO, LAST
 
 STOP_S = 5.0
@@ -35,19 +32,17 @@ class Flooder:
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Flooder:
-        env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        apply_profile(env)
         self._errors = tempfile.TemporaryFile("w+")  # a pipe that nobody reads would hold it up
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "acs_stress.flooder", self.role, json.dumps(self._options)],
-            env=env,
+        self._process = start_child(
+            "acs_stress.flooder",
+            [self.role, json.dumps(self._options)],
+            {"OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
             # No session of its own, unlike the node: Linux shares out processors by session, and all who load the
             # node together are one. Ctrl-C therefore reaches them too, and is left to the starter.
-            preexec_fn=die_with_starter,
         )
         threading.Thread(target=self._read, name=f"hear-{self.role}", daemon=True).start()
         return self

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from action_msgs.msg import GoalStatus
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
+from acs_ros.child import start_child
 from acs_ros.image_conversion import fill_image
 from acs_ros.node_client import NodeTrouble
 from acs_stress.faulty import FAULTS, SLOW_S, FaultBox
@@ -282,7 +282,7 @@ def peers(stage: Stage, course: Course) -> None:
     stage.robot.ask_for(stage.phrases(1), SERVICE_S)
     with stage.filming(5):
         for _ in range(2):
-            other = subprocess.Popen([sys.executable, "-m", "acs_stress.listener"], stdout=subprocess.PIPE)
+            other = start_child("acs_stress.listener", stdout=subprocess.PIPE)
             try:
                 if other.stdout is not None:
                     other.stdout.readline()  # it hears
