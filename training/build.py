@@ -15,7 +15,8 @@ from acs_core.selection import AcsFree, AcsFusion, AcsJoint, AcsLearned, Selecto
 from training.analyze import Analysis, AnalysisConfig
 from training.calibrate import Reliability
 from training.card import write_card
-from training.collect import CollectConfig, PartRunner, collect
+from training.collect import PartRunner, collect
+from training.collect_job import CollectConfig
 from training.errors import DataError
 from training.fit import FitConfig, FitResult
 from training.pairs import Pair

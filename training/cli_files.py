@@ -73,10 +73,11 @@ def collect(
 ) -> None:
     """Sample answers and keep every box with its attention and IoU (appendix A). Resumes where it was stopped."""
     from training import collect as job
+    from training.collect_job import CollectConfig
 
     pairs = pairs_of(data, images, size, objects, limit, seed)
     lvlm, run = models_of(model, revision, device, ray, actors)
-    config = job.CollectConfig(
+    config = CollectConfig(
         samples=samples, temperature=temperature, seed=seed, map_size=square(map_side), step=step.value
     )
     with bar() as move:
@@ -246,7 +247,7 @@ def build(
     """Make regressor, joint quality, head file and calibrations for an LVLM: collect, fit, analyse, calibrate."""
     from training import build as job
     from training.analyze import AnalysisConfig
-    from training.collect import CollectConfig
+    from training.collect_job import CollectConfig
     from training.fit import FitConfig
 
     (train, train_images), (calibration, calibration_images) = sources_of(

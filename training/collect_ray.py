@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from acs_core.lvlm.base import LVLM
-from training.collect import Job, PartRunner, make_part
+from training.collect import PartRunner
+from training.collect_job import Job
+from training.collect_part import make_part
 from training.ray_pool import RayConfig, run_on_ray
 from training.store import Part
 

@@ -21,7 +21,8 @@ from acs_core.selection import selector_names
 from acs_eval.records import EntropyProfile, Evaluation, Group, Question, Regression, Run
 from acs_eval.storage import EvaluationError, load, save
 from training.coco import CocoData
-from training.collect import CollectConfig, Job, collect_together, describe, with_map_size
+from training.collect import collect_together
+from training.collect_job import CollectConfig, Job, describe, with_map_size
 from training.errors import DataError
 from training.evaluate_cache import Place, Shelf, answers_name
 from training.evaluate_runs import Material, Predicted, entropy_profiles, greedy_runs, sampled_runs
@@ -47,7 +48,7 @@ class EvaluateConfig:
     """``limits``: how many questions of each group (keys of ``SIZES``) at most, 0 for none; if there are more, so many
     are drawn with ``seed``. Each is answered with ``samples`` responses at each of ``temperatures``; small objects, at
     those of ``curve_temperatures``, with as many as ``curve`` goes up to. ``map_size`` and ``step`` as in
-    :class:`training.collect.CollectConfig`."""
+    :class:`training.collect_job.CollectConfig`."""
 
     limits: dict[str, int] = field(default_factory=lambda: dict(PAPER))
     temperatures: tuple[float, ...] = (0.5, 0.7, 1.0)

@@ -17,7 +17,7 @@ import torch
 
 import acs_core
 from acs_core.judging import Judge
-from training.collect import Job
+from training.collect_job import Job
 from training.errors import DataError
 from training.manifest import fingerprint, read_manifest
 

@@ -14,7 +14,8 @@ from acs_core.selection import FirstInOrder
 from acs_core.types import ScoreKind
 from acs_eval.records import Evaluation, Group, Run
 from acs_eval.storage import EvaluationError, load, save
-from training.collect import collect, describe
+from training.collect import collect
+from training.collect_job import describe
 from training.evaluate import EvaluateConfig, Move, Say, Wanted
 from training.evaluate_cache import Shelf, answers_name
 from training.evaluate_runs import answer_to, kind_of

@@ -12,7 +12,8 @@ from acs_core.judging import Judge
 from acs_core.lvlm.base import LVLM
 from acs_core.second_look import SecondLook, Seen, Window, second_seed, window_of
 from acs_core.selection import Selector
-from training.collect import CollectConfig, Job, collect, config_of
+from training.collect import collect
+from training.collect_job import CollectConfig, Job, config_of
 from training.errors import DataError
 from training.offline_choice import Call, calls
 from training.pairs import Pair

@@ -14,7 +14,7 @@ from acs_core.lvlm import load_lvlm
 from acs_core.selection import make_selector
 from training.analyze import AnalysisConfig
 from training.build import BuildConfig, build, describe, find_coco, name_model
-from training.collect import CollectConfig
+from training.collect_job import CollectConfig
 from training.errors import DataError
 from training.fit import FitConfig
 

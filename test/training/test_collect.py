@@ -14,16 +14,10 @@ from acs_core.assets import resolve_model
 from acs_core.geometry import Box, best_iou
 from acs_core.lvlm import load_lvlm
 from acs_core.reading import read
-from training import collect as collecting
-from training.collect import (
-    PAIRS_PER_PART,
-    CollectConfig,
-    Job,
-    collect,
-    collect_together,
-    make_part,
-    with_map_size,
-)
+from training import collect_part
+from training.collect import ask, collect, collect_together
+from training.collect_job import PAIRS_PER_PART, CollectConfig, Job, with_map_size
+from training.collect_part import make_part
 from training.errors import DataError
 from training.store import part_files, read_manifest, read_responses, read_skipped, read_store
 
@@ -58,7 +52,7 @@ def test_the_step_is_recorded_only_where_it_is_not_the_usual_one(lvlm, pairs, st
     assert (later.box == usual.box[:count]).all() and not np.allclose(later.entropy, usual.entropy[:count])
     # the maps are kept once for what has been read up to and with the token, and are those of the candidate
     config = replace(with_map_size(FEW, lvlm), step="consuming")
-    _, _, evidence, _ = collecting.ask(lvlm, pairs[1].read(), pairs[1].category, config, config.seed + 1)
+    _, _, evidence, _ = ask(lvlm, pairs[1].read(), pairs[1].category, config, config.seed + 1)
     here = np.flatnonzero(later.pair == 1)
     assert np.abs(later.maps[here] - evidence.maps).max() < 0.1 * evidence.maps.max()
     with pytest.raises(DataError, match="step"):
@@ -80,7 +74,7 @@ def test_every_candidate_has_its_iou_and_attention(lvlm, pairs, store):
 def test_the_stored_maps_are_those_of_the_model(lvlm, pairs, store):
     data = read_store(store)
     config = with_map_size(FEW, lvlm)
-    candidates, _, evidence, _ = collecting.ask(lvlm, pairs[3].read(), pairs[3].category, config, config.seed + 3)
+    candidates, _, evidence, _ = ask(lvlm, pairs[3].read(), pairs[3].category, config, config.seed + 3)
     here = np.flatnonzero(data.pair == 3)
     assert len(here) == len(candidates) > 0
     np.testing.assert_allclose(data.entropy[here], evidence.entropy, atol=1e-4)
@@ -94,7 +88,7 @@ def test_jobs_about_the_same_pairs_are_collected_together_as_if_apart(lvlm, pair
     some = tuple(pairs[:12])
     settings = {"warm": FEW, "late": replace(FEW, step="consuming"), "greedy": replace(FEW, greedy=True)}
     reads = []
-    monkeypatch.setattr(collecting, "read", lambda *a: reads.append(1) or read(*a))
+    monkeypatch.setattr(collect_part, "read", lambda *a: reads.append(1) or read(*a))
     collect_together(lvlm, {tmp_path / name: Job(some, config) for name, config in settings.items()})
     assert len(reads) == len(some)
     for name, config in settings.items():
@@ -203,23 +197,6 @@ def test_parts_may_be_made_elsewhere_and_arrive_in_any_order(lvlm, pairs, store,
     assert report.collected == 12 and seen == [0, 2, 12]
     one, other = read_store(tmp_path / "store"), read_store(store)
     np.testing.assert_array_equal(one.box, other.box[other.pair < 12])
-
-
-def test_greedy_collects_one_response(lvlm, pairs, tmp_path):
-    collect(lvlm, pairs[:5], tmp_path, CollectConfig(greedy=True, max_new_tokens=64))
-    assert set(read_store(tmp_path).response.tolist()) == {0}
-
-
-@pytest.mark.parametrize(
-    ("family", "asked", "size"),
-    [("qwen2_5_vl", None, (24, 24)), ("qwen2_5_vl", (8, 8), (8, 8)), ("internvl", None, None)],
-)
-def test_maps_of_changing_shape_get_one_size(family, asked, size):
-    class Loaded:
-        pass
-
-    Loaded.family = family
-    assert with_map_size(CollectConfig(map_size=asked), Loaded()).map_size == size
 
 
 def test_other_weights_under_the_same_name_do_not_mix(lvlm, pairs, store, monkeypatch):

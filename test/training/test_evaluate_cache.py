@@ -11,7 +11,7 @@ from acs_core.heads import Head, HeadFile
 from acs_core.judging import Judge
 from acs_core.regressor import AttentionIoURegressor
 from acs_core.selection import AcsFree, AcsLearned, MajorityVote
-from training.collect import CollectConfig, Job
+from training.collect_job import CollectConfig, Job
 from training.errors import DataError
 from training.evaluate_cache import Place, Shelf, answers_name, collection_name
 from training.manifest import fingerprint

@@ -6,10 +6,9 @@ import pytest
 from acs_core.attention import AttentionNeeds
 from acs_core.calibration import Calibration
 from acs_core.candidates import ABSENT
-from acs_core.geometry import Box
+from acs_core.geometry import Box, best_iou
 from acs_core.judging import Judge
 from acs_core.selection import AcsLearned, FirstInOrder, MajorityVote, MeanBox, Smallest, TokenEntropy
-from training.collect import best_iou
 from training.errors import DataError
 from training.evaluate_runs import Material, entropy_profiles, greedy_runs, kind_of, sampled_runs, suppressed
 from training.maps import StoredMaps

@@ -17,7 +17,8 @@ from acs_core.second_look import SecondLook
 from acs_core.types import SamplingConfig
 from training import calibrate as calibrating
 from training import cli
-from training.collect import CollectConfig, collect, config_of
+from training.collect import collect
+from training.collect_job import CollectConfig, config_of
 from training.errors import DataError
 from training.evaluate_cache import collection_name
 from training.offline_choice import calls, choices_of

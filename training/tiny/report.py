@@ -24,7 +24,8 @@ from acs_core.sampling import greedy
 from acs_core.selection import Selector
 from acs_core.types import ScoreKind
 from training.calibrate import calibration_error
-from training.collect import CollectConfig, collect
+from training.collect import collect
+from training.collect_job import CollectConfig
 from training.errors import DataError
 from training.offline_choice import choose_offline, drawn_by_auto
 from training.pairs import Pair
