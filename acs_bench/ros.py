@@ -12,12 +12,8 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import rclpy
 from builtin_interfaces.msg import Time
 from lifecycle_msgs.msg import Transition
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -29,7 +25,7 @@ from acs_ros.dds import apply_profile
 from acs_ros.image_conversion import fill_image
 from acs_ros.node_client import NodeClient, NodeTrouble
 from acs_ros.node_process import NodeProcess
-from acs_ros.spinning import spin
+from acs_ros.peer import Peer
 
 NODE = "/grounding"
 PATIENCE_S, ANSWER_S = 60.0, 5.0
@@ -86,21 +82,16 @@ class _Stopwatch:
     """Publishes frames and notes when their detections arrive, in the callback itself."""
 
     def __init__(self) -> None:
-        self._context = Context()
-        rclpy.init(context=self._context)
-        self._node = Node("stopwatch", context=self._context, use_global_arguments=False)
+        self._peer = Peer("stopwatch")
+        self._node = self._peer.node
         qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
         self._images = self._node.create_publisher(Image, f"{NODE}/image", qos)
         self._node.create_subscription(Detection2DArray, f"{NODE}/detections", self._on_detections, qos)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=lambda: spin(self._executor, self._done.is_set), daemon=True)
         self._arrived = threading.Event()
         self._waiting_for, self._at = Time(), 0.0
 
     def __enter__(self) -> _Stopwatch:
-        self._thread.start()
+        self._peer.start()
         until = time.monotonic() + PATIENCE_S
         while not (self._images.get_subscription_count() and self._node.count_publishers(f"{NODE}/detections")):
             if time.monotonic() > until:
@@ -111,11 +102,7 @@ class _Stopwatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._done.set()
-        self._thread.join(5)
-        self._executor.shutdown(timeout_sec=1)
-        self._node.destroy_node()
-        rclpy.try_shutdown(context=self._context)
+        self._peer.close()
 
     def measure(self, width: int, height: int, frames: int, awake: bool) -> RosRow:
         """One frame after the other, each when the one before has been answered."""

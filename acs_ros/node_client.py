@@ -11,15 +11,11 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
-import rclpy
 from acs_msgs.msg import CandidateArray
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -29,7 +25,7 @@ from vision_msgs.msg import Detection2DArray
 from acs_core.phrase import clean_phrase
 from acs_ros.bags import stamp_ns
 from acs_ros.image_conversion import fill_image
-from acs_ros.spinning import spin
+from acs_ros.peer import Peer
 
 T = TypeVar("T")
 POLL_S = 0.002
@@ -70,9 +66,8 @@ class NodeClient:
         self, target: str = "/grounding", domain_id: int | None = None, alive: Callable[[], None] = lambda: None
     ) -> None:
         self._alive, self._target = alive, target
-        self._context = Context()
-        rclpy.init(context=self._context, domain_id=domain_id)
-        self._node = Node("grounding_client", context=self._context, use_global_arguments=False)
+        self._peer = Peer("grounding_client", domain_id)
+        self._node = self._peer.node
         reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         self._lock = threading.Lock()
         self._detections: dict[int, Detection2DArray] = {}
@@ -89,11 +84,7 @@ class NodeClient:
         self._change: Any = self._node.create_client(ChangeState, f"{target}/change_state")
         self._set: Any = self._node.create_client(SetParameters, f"{target}/set_parameters")
         self._get: Any = self._node.create_client(GetState, f"{target}/get_state")
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name="grounding-client", daemon=True)
-        self._thread.start()
+        self._peer.start()
 
     def __enter__(self) -> NodeClient:
         return self
@@ -101,11 +92,7 @@ class NodeClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._done.set()
-        self._thread.join(5)
-        self._executor.shutdown(timeout_sec=1)
-        self._node.destroy_node()
-        rclpy.try_shutdown(context=self._context)
+        self._peer.close()
 
     @property
     def status(self) -> str:
@@ -213,9 +200,6 @@ class NodeClient:
 
     def _hears_the_node(self) -> bool:
         return self._status is not None and all(self._node.count_publishers(t) > 0 for t in self._outputs)
-
-    def _spin(self) -> None:
-        spin(self._executor, self._done.is_set)
 
     def _on_detections(self, msg: Detection2DArray) -> None:
         with self._lock:

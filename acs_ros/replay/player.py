@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-import rclpy
 from acs_msgs.msg import CandidateArray
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from acs_ros.node_client import NodeTrouble
+from acs_ros.peer import Peer
 from acs_ros.replay.contents import NS, FrameAt
 from acs_ros.replay.matching import Heard, Sent
-from acs_ros.spinning import spin
 
 POLL_S = 0.002
 SETTLE_S = 1.0  # a node that hears best effort may still miss what is sent in the moment it is found
@@ -31,9 +26,8 @@ class Player:
     own; a context manager."""
 
     def __init__(self, node: str, image_topic: str, compressed: bool, domain_id: int | None = None) -> None:
-        self._context = Context()
-        rclpy.init(context=self._context, domain_id=domain_id)
-        self._node = Node("acs_replay", context=self._context, use_global_arguments=False)
+        self._peer = Peer("acs_replay", domain_id)
+        self._node = self._peer.node
         kind = CompressedImage if compressed else Image
         self.image_topic = image_topic
         frames = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -44,11 +38,7 @@ class Player:
         self._outputs = (f"{node}/detections", f"{node}/candidates")
         self._node.create_subscription(Detection2DArray, self._outputs[0], self._on_detections, answers)
         self._node.create_subscription(CandidateArray, self._outputs[1], self.candidates.append, answers)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=lambda: spin(self._executor, self._done.is_set), daemon=True)
-        self._thread.start()
+        self._peer.start()
 
     def __enter__(self) -> Player:
         return self
@@ -56,11 +46,7 @@ class Player:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._done.set()
-        self._thread.join(5)
-        self._executor.shutdown(timeout_sec=1)
-        self._node.destroy_node()
-        rclpy.try_shutdown(context=self._context)
+        self._peer.close()
 
     def wait_for_node(self, timeout: float, alive: Callable[[], None] = lambda: None) -> None:
         """Wait until somebody hears the frames, and somebody sends detections.
