@@ -8,7 +8,6 @@ import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,37 +15,18 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-import torch.nn.functional as F
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, PearsonCorrCoef
 
 from acs_core.regressor import AttentionIoURegressor
 from training.batches import Batch, loader
 from training.errors import DataError
 from training.metrics import Agreement, agreement
 from training.quantise import decode_on_device
+from training.regression import BestInMemory, FitConfig, Notes, Progress, Regression
 from training.store import Collection
 
-Progress = Callable[[int, float, float], None]
 MIN_CANDIDATES, MIN_IMAGES = 100, 5
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """Appendix A.2; ``validation_share`` is ours: the share of images, not of candidates, that are held out.
-    ``input_transform`` as in :class:`acs_core.regressor.AttentionIoURegressor`."""
-
-    learning_rate: float = 3e-4
-    weight_decay: float = 1e-4
-    batch: int = 64
-    epochs: int = 100
-    patience: int = 15
-    min_improvement: float = 0.001
-    dropout: float = 0.3
-    validation_share: float = 0.2
-    input_transform: str = "log_cells"
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +79,7 @@ def fit(
     folder = _open(work, data, config) if work else None
     lightning.seed_everything(config.seed, verbose=False)
     model = Regression(data.maps.shape[2:4], config)
-    notes = _Notes(progress, [])
+    notes = Notes(progress, [])
     # an epoch's numbers are complete only at its end, hence there
     kept: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     checkpoints = [ModelCheckpoint(folder, "best", monitor="val_mse", **kept), ModelCheckpoint(folder, "last", **kept)]
@@ -113,7 +93,7 @@ def fit(
             max_epochs=config.epochs,
             accelerator="auto" if device == "auto" else {"cuda": "gpu"}.get(device.split(":")[0], device),
             devices="auto" if ":" not in device else [int(device.split(":")[1])],
-            callbacks=[stop, notes, *(checkpoints if folder else [_BestInMemory(model)])],
+            callbacks=[stop, notes, *(checkpoints if folder else [BestInMemory(model)])],
             logger=False,
             enable_checkpointing=folder is not None,
             enable_progress_bar=False,
@@ -177,83 +157,10 @@ def predict(regressor: AttentionIoURegressor, data: Collection, index: np.ndarra
     return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
 
 
-class Regression(lightning.LightningModule):
-    """Appendix A.2 around the regressor: mean squared error, Adam, cosine schedule over the epochs."""
-
-    def __init__(self, shape: tuple[int, ...], config: FitConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.regressor = AttentionIoURegressor(*shape, input_transform=config.input_transform, dropout=config.dropout)
-        self.measures = torch.nn.ModuleDict(
-            {"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r": PearsonCorrCoef()}
-        )
-
-    def on_train_epoch_start(self) -> None:
-        """Dropout draws as it would have in an unbroken run."""
-        torch.manual_seed(self.config.seed * 100_003 + self.current_epoch)
-
-    def training_step(self, batch: Batch, number: int) -> torch.Tensor:
-        """The loss of equation 1."""
-        codes, scale, iou = batch
-        loss = F.mse_loss(self.regressor(decode_on_device(codes, scale)), iou)
-        self.log("train_mse", loss, on_step=False, on_epoch=True, batch_size=len(iou), sync_dist=True)
-        return loss
-
-    def validation_step(self, batch: Batch, number: int) -> None:
-        """Counts one batch of held-out candidates in."""
-        codes, scale, iou = batch
-        predicted = self.regressor(decode_on_device(codes, scale))
-        for name, measure in self.measures.items():
-            measure.update(predicted, iou)  # type: ignore[operator]
-            self.log(f"val_{name}", measure, on_step=False, on_epoch=True, batch_size=len(iou))  # type: ignore[arg-type]
-
-    def configure_optimizers(self) -> Any:
-        """Adam and a cosine schedule that ends with the last epoch."""
-        optimiser = torch.optim.Adam(
-            self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.config.epochs)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
-
-
 def _catch_up(batches: DataLoader[Batch], checkpoint: str) -> None:
     """Tells the sampler where a resumed run begins: the trainer does so only after the first order was drawn."""
     loops = torch.load(checkpoint, map_location="cpu", weights_only=False)["loops"]
     batches.sampler.set_epoch(loops["fit_loop"]["epoch_progress"]["current"]["processed"])  # type: ignore[attr-defined]
-
-
-class _Notes(Callback):
-    """Keeps a row of numbers for each epoch, over a resume too."""
-
-    def __init__(self, progress: Progress, rows: list[dict[str, float]]) -> None:
-        self.progress, self.rows = progress, rows
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        names = ("train_mse", "val_mse", "val_mae", "val_r")
-        row = {"epoch": float(trainer.current_epoch + 1), **{n: float(trainer.callback_metrics[n]) for n in names}}
-        self.rows.append(row)
-        self.progress(len(self.rows), row["train_mse"], row["val_mse"])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": list(self.rows)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows[:] = state_dict["rows"]
-
-
-class _BestInMemory(Callback):
-    """What a checkpoint of the best epoch does, without a folder."""
-
-    def __init__(self, model: Regression) -> None:
-        self.best, self.state = float("inf"), model.state_dict()
-
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        held = float(trainer.callback_metrics["val_mse"])
-        if held < self.best:
-            self.best, self.state = held, {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
-
-    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        pl_module.load_state_dict(self.state)
 
 
 def _open(folder: Path, data: Collection, config: FitConfig) -> Path:

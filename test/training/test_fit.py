@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training import fit as fitting
 from training.errors import DataError
 from training.fit import FitConfig, fit, predict, split, split_by_image
 
@@ -13,19 +12,6 @@ def test_no_image_is_on_both_sides():
     train, validation = split_by_image(images, 0.2, seed=3)
     assert len(train) + len(validation) == len(images)
     assert not set(images[train]) & set(images[validation]) and len(set(images[validation])) == 10
-
-
-def test_appendix_a_is_the_default():
-    model = fitting.Regression((28, 28), FitConfig())
-    chosen = model.configure_optimizers()
-    optimiser, schedule = chosen["optimizer"], chosen["lr_scheduler"]["scheduler"]
-    assert type(optimiser).__name__ == "Adam" and type(schedule).__name__ == "CosineAnnealingLR"
-    assert (optimiser.defaults["lr"], optimiser.defaults["weight_decay"]) == (3e-4, 1e-4)
-    assert schedule.T_max == 100
-    assert sum(p.numel() for p in model.regressor.parameters()) == 3_582_721  # table 8
-    assert {m.p for m in model.modules() if "Dropout" in type(m).__name__} == {0.3}
-    config = FitConfig()
-    assert (config.batch, config.patience, config.min_improvement) == (64, 15, 0.001)
 
 
 def test_the_regressor_learns_what_attention_shows(fitted, fresh_collection):
