@@ -19,8 +19,9 @@ from training.collect import PartRunner, collect
 from training.collect_job import CollectConfig
 from training.errors import DataError
 from training.fit import FitConfig, FitResult
+from training.made_files import read_joint
 from training.pairs import Pair
-from training.steps import analyze_step, calibrate_step, fit_step, read_joint
+from training.steps import analyze_step, calibrate_step, fit_step
 from training.store import Collection, read_store
 
 COCO_LAYOUTS = (  # annotations and pictures of the two sides, below the folder of --coco

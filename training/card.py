@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.steps import ANALYSIS, CALIBRATION, FIT
+from training.made_files import ANALYSIS, CALIBRATION, FIT
 
 
 def write_card(out: Path, model: str, made_by: str, command: str, manifest: dict[str, Any]) -> Path:

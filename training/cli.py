@@ -11,8 +11,9 @@ import typer
 from acs_core.errors import AcsError
 from acs_core.oserrors import os_problem
 from training.cli_ablate import ablate
+from training.cli_build import build
 from training.cli_evaluate import evaluate
-from training.cli_files import analyze, build, calibrate, check_store, collect, fit
+from training.cli_files import analyze, calibrate, check_store, collect, fit
 from training.cli_report import report
 from training.cli_tiny import tiny, tiny_eval
 from training.console import bar, err

@@ -1,10 +1,8 @@
-"""The commands of ``acs-train`` that make the files for an LVLM."""
+"""The commands of ``acs-train`` that make the files for an LVLM, one at a time."""
 
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -43,7 +41,6 @@ from training.cli_options import (
     origin,
     pairs_of,
     say,
-    sources_of,
     square,
 )
 from training.console import bar, err
@@ -104,7 +101,8 @@ def fit(
 ) -> None:
     """Fit the attention-IoU regressor (appendix A.2) and the joint quality. Resumes where it was stopped."""
     from training.fit import FitConfig
-    from training.steps import JOINT, REGRESSOR, fit_step
+    from training.made_files import JOINT, REGRESSOR
+    from training.steps import fit_step
     from training.store import read_store
 
     data = read_store(store)
@@ -134,8 +132,9 @@ def analyze(
     """Find the layers and heads that matter (section 4.3), and write a head file and figures."""
     from training.analyze import AnalysisConfig
     from training.coco import read_coco
+    from training.made_files import HEADS, held_candidates, read_regressor
     from training.pairs import choose_pairs
-    from training.steps import HEADS, analyze_step, held_candidates, read_regressor
+    from training.steps import analyze_step
     from training.store import read_store
 
     collection = read_store(store)
@@ -163,7 +162,8 @@ def calibrate(
     device: Device = "auto",
 ) -> None:
     """Turn confidences into probabilities and expected IoU (isotonic regression)."""
-    from training.steps import calibrate_step, made_selectors
+    from training.made_files import made_selectors
+    from training.steps import calibrate_step
     from training.store import read_store
 
     collection = read_store(store)
@@ -196,9 +196,9 @@ def _look_again(
     """The answers with a second look of each of ``selectors``; what it sees is collected beside ``store``."""
     from acs_core.identity import ModelIdentity
     from training.coco import read_coco
+    from training.made_files import check_same_model
     from training.pairs import choose_pairs
     from training.second_look import look_again
-    from training.steps import check_same_model
     from training.store import read_store
 
     lvlm, _ = models_of(model, revision, device, None, None)
@@ -211,62 +211,6 @@ def _look_again(
             progress = partial(move, f"second look of {selector.name}")
             found[selector.name] = look_again(lvlm, selector, store, pairs, folder, progress=progress)
     return found
-
-
-def build(
-    model: Model,
-    out: Annotated[Path, typer.Option(help="Folder for the files; a model folder makes them its defaults.")],
-    coco: Annotated[
-        Path | None,
-        typer.Option(help="Folder of COCO 2017, of Objects365, or with train/ and val/ of acs-train synth."),
-    ] = None,
-    train: Annotated[Path | None, typer.Option(help="instances.json to collect, fit and analyse on.")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="instances.json of other images, to calibrate on.")] = None,
-    train_images: Images = None,
-    calibration_images: Images = None,
-    work: Annotated[Path, typer.Option(help="Folder for the collections; kept, so that a stopped run resumes.")] = Path(
-        "work"
-    ),
-    size: Sizes = [Size.SMALL],  # noqa: B006
-    objects: Count = Objects.SINGLE,
-    limit: Annotated[int, typer.Option(help="At most so many training pairs.", min=1)] = 5000,
-    calibration_limit: Annotated[int, typer.Option(help="At most so many calibration pairs.", min=50)] = 1000,
-    epochs: Epochs = 100,
-    input_transform: Input = Transform.LOG,
-    heads: Heads = 3,
-    high_iou: HighIou = 0.7,
-    low_iou: LowIou = 0.3,
-    layers: Layers = None,
-    all_layers: AllLayers = False,
-    map_side: MapSide = None,
-    ray: Ray = None,
-    actors: Actors = None,
-    revision: Revision = None,
-    device: Device = "auto",
-) -> None:
-    """Make regressor, joint quality, head file and calibrations for an LVLM: collect, fit, analyse, calibrate."""
-    from training import build as job
-    from training.analyze import AnalysisConfig
-    from training.collect_job import CollectConfig
-    from training.fit import FitConfig
-
-    (train, train_images), (calibration, calibration_images) = sources_of(
-        coco, (train, train_images), (calibration, calibration_images)
-    )
-    pairs = pairs_of(train, train_images, size, objects, limit, 0)
-    fresh = pairs_of(calibration, calibration_images, size, objects, calibration_limit, 0)
-    lvlm, run = models_of(model, revision, device, ray, actors)
-    names = data_name(train), data_name(calibration)
-    config = job.BuildConfig(
-        CollectConfig(map_size=square(map_side)),
-        FitConfig(epochs=epochs, input_transform=str(input_transform)),
-        AnalysisConfig(heads, high_iou, low_iou, layers, not all_layers),
-    )
-    made_by = job.describe(config, f"{len(pairs)} pairs of {names[0]}", f"{len(fresh)} pairs of {names[1]}")
-    command = f"acs-train {shlex.join(sys.argv[1:])}"
-    with bar() as move:
-        job.build(lvlm, pairs, fresh, work, out, made_by, config, say, move, model, command, names, run, device)
-    typer.echo(f"wrote regressor, joint quality, head file, calibrations and a model card into {out}")
 
 
 def check_store(

@@ -1,11 +1,14 @@
 """A made-up collection whose attention knows the IoU: head (1, 0) is the more concentrated, the better the box."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from acs_core.identity import ModelIdentity
 from training.fit import FitConfig, fit
 from training.quantise import encode
+from training.steps import fit_step
 from training.store import Part, open_store, read_store, write_part
 
 LAYERS, HEADS, SIDE, TELLING = 3, 2, 4, (1, 0)
@@ -74,3 +77,18 @@ def telling_head():
 @pytest.fixture(scope="session")
 def fitted(collection):
     return fit(collection, FitConfig(epochs=10))
+
+
+@pytest.fixture(scope="session")
+def files(collection, fresh_collection, tmp_path_factory):
+    """The folder of a fit, with regressor and joint quality, and its result."""
+    out = tmp_path_factory.mktemp("files")
+    fitted = fit_step(collection, out, FitConfig(epochs=3), "test", {"fresh": fresh_collection}, say=lambda text: None)
+    return out, fitted
+
+
+@pytest.fixture(scope="session")
+def strange(collection):
+    """The collection, as if of another model."""
+    other = ModelIdentity("other", "internvl", LAYERS, HEADS).to_dict()
+    return replace(collection, manifest=collection.manifest | {"model": other})

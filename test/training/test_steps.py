@@ -1,6 +1,7 @@
 """The steps as their commands run them: from files to files."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,27 +9,12 @@ import pytest
 from acs_core.assets import calibration_file
 from acs_core.calibration import Calibration
 from acs_core.heads import HeadFile
-from acs_core.identity import ModelIdentity
 from training.analyze import AnalysisConfig
 from training.errors import DataError
 from training.fit import FitConfig
+from training.made_files import made_selectors, read_joint, read_regressor
 from training.offline_choice import calls
-from training.steps import (
-    analyze_step,
-    calibrate_step,
-    fit_step,
-    held_candidates,
-    made_selectors,
-    read_joint,
-    read_regressor,
-)
-
-
-@pytest.fixture(scope="module")
-def files(collection, fresh_collection, tmp_path_factory):
-    out = tmp_path_factory.mktemp("files")
-    fitted = fit_step(collection, out, FitConfig(epochs=3), "test", {"fresh": fresh_collection}, say=lambda text: None)
-    return out, fitted
+from training.steps import analyze_step, calibrate_step, fit_step
 
 
 def test_each_kind_and_temperature_is_judged(files):
@@ -54,15 +40,9 @@ def test_images_that_were_trained_on_judge_nothing(collection, files, tmp_path):
     assert held.split(":")[1] == again.split(":")[1], "only the held-out images are left of the same collection"
 
 
-def test_the_held_out_images_are_found_again(collection, fresh_collection, files, tmp_path):
-    out, fitted = files
-    assert held_candidates(out, collection).tolist() == fitted.validation.tolist()
-    with pytest.raises(DataError, match="acs-train fit"):
-        held_candidates(tmp_path, collection)
-
-
-def test_heads_and_calibrations_follow_from_the_files(collection, fresh_collection, files):
-    out, fitted = files
+def test_heads_and_calibrations_follow_from_the_files(collection, fresh_collection, files, tmp_path):
+    fitted = files[1]
+    out = shutil.copytree(files[0], tmp_path / "files")
     regressor, _ = read_regressor(out, collection)
     said = []
     analyze_step(
@@ -85,19 +65,6 @@ def test_heads_and_calibrations_follow_from_the_files(collection, fresh_collecti
     assert (out / "figures" / "reliability-acs-fusion-second-look.png").is_file()
 
 
-def test_a_collection_of_another_model_is_refused(collection, files, tmp_path):
-    other = ModelIdentity("other", "internvl", 3, 2).to_dict()
-    strange = replace(collection, manifest=collection.manifest | {"model": other})
-    for use in (
-        lambda: read_regressor(files[0], strange),
-        lambda: read_joint(files[0], strange),
-        lambda: made_selectors(files[0], strange),
-        lambda: fit_step(collection, tmp_path, FitConfig(epochs=1), "", {"x": strange}, say=lambda text: None),
-    ):
-        with pytest.raises(DataError, match="both must be of one model"):
-            use()
-
-
-def test_nothing_to_calibrate_is_said(collection, tmp_path):
-    with pytest.raises(DataError, match="run `acs-train fit`"):
-        made_selectors(tmp_path, collection)
+def test_another_models_collection_judges_nothing(collection, strange, tmp_path):
+    with pytest.raises(DataError, match="both must be of one model"):
+        fit_step(collection, tmp_path, FitConfig(epochs=1), "", {"x": strange}, say=lambda text: None)
