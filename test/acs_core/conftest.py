@@ -34,3 +34,35 @@ def lvlm(request, model_folders):
 def picture():
     """A random RGB picture, 150 wide and 90 high."""
     return np.random.default_rng(0).integers(0, 256, (90, 150, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A model folder with everything a selector may want."""
+    import grounder_parts
+
+    return grounder_parts.save_complete(tmp_path_factory.mktemp("models") / "random-internvl")
+
+
+@pytest.fixture(scope="session")
+def grounders(folder):
+    """Makes a Grounder of that folder, each kind once."""
+    from acs_core.grounder import Grounder
+
+    cache = {}
+
+    def get(selector="acs-free", **options):
+        key = (selector, tuple(options.items()))
+        if key not in cache:
+            cache[key] = Grounder.from_pretrained(folder, selector=selector, device="cpu", **options)
+        return cache[key]
+
+    return get
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Makes models answer the given texts, token by token, instead of drawing."""
+    import grounder_parts
+
+    return lambda *texts: grounder_parts.force(monkeypatch, texts)

@@ -1,11 +1,12 @@
 """A Grounder within limits: several phrases, little time, little memory, and callers who change their mind."""
 
 import gc
+import threading
 import weakref
 
-import numpy as np
 import pytest
 import torch
+from grounder_parts import ANSWERS, IMAGE
 
 import acs_core.stages as module
 from acs_core.branches import Branches
@@ -13,7 +14,6 @@ from acs_core.errors import Cancelled, DeviceMemoryError
 from acs_core.grounder import Grounder
 from acs_core.types import STAGES, SamplingConfig
 
-IMAGE = np.random.default_rng(0).integers(0, 255, (84, 126, 3), dtype=np.uint8)
 SAMPLING = SamplingConfig(num_samples=6, max_new_tokens=12, temperature=1.0, seed=3)
 
 
@@ -110,3 +110,48 @@ def test_a_stop_ends_the_call_within_a_step_and_gives_its_memory_back(grounder, 
     assert len(alive) == 3 and all(ref() is None for ref in alive)
     monkeypatch.undo()
     assert texts(grounder.ground(IMAGE, "key", sampling=SAMPLING)) == before
+
+
+@pytest.mark.parametrize("calls", [0, 2])
+def test_stops_when_asked(grounders, answers, calls):
+    answers(*ANSWERS)
+    asked = iter(range(10_000))
+    with pytest.raises(Cancelled):
+        grounders().ground(IMAGE, "key", should_stop=lambda: next(asked) >= calls)
+    assert grounders().ground(IMAGE, "key").detections
+
+
+def test_a_call_that_waits_for_another_can_be_stopped(grounders):
+    grounder = grounders()
+    held, release = threading.Event(), threading.Event()
+
+    def hold():
+        with grounder.lvlm.lock:
+            held.set()
+            release.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(30)
+    try:
+        with pytest.raises(Cancelled, match="waiting"):
+            grounder.ground(IMAGE, "key", should_stop=lambda: True)
+    finally:
+        release.set()
+        thread.join()
+
+
+def test_threads_share_one_grounder(grounders, answers):
+    answers(*ANSWERS)
+    grounder, results = grounders(), []
+
+    def call(seed):
+        results.append(grounder.ground(IMAGE, "key", sampling=SamplingConfig(seed=seed)))
+
+    threads = [threading.Thread(target=call, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(r.seed for r in results) == [0, 1, 2]
+    assert len({tuple(c.quality for c in r.candidates) for r in results}) == 1

@@ -11,7 +11,7 @@ from acs_core.errors import CalibrationError
 from acs_core.geometry import Box
 from acs_core.heads import Head, HeadFile
 from acs_core.identity import ModelIdentity
-from acs_core.judging import Judge, judge_for
+from acs_core.judging import Judge, judge_for, why_no_candidates
 from acs_core.selection import AcsFusion
 from acs_core.types import Candidate, Response, ScoreKind
 
@@ -93,3 +93,16 @@ def test_calibrations_that_do_not_fit_are_named(calibration, second, says):
     Judge(SELECTOR, ONE, SECOND).check(Model())
     with pytest.raises(CalibrationError, match=says):
         Judge(SELECTOR, calibration, second).check(Model())
+
+
+@pytest.mark.parametrize(
+    ("problems", "said"),
+    [
+        (["a"], "no box in the response: a"),
+        (["a", "a"], "no box in all 2 responses: a"),
+        (["a", "b", "b"], "no box in any of 3 responses: 2 x b, 1 x a"),
+        ([""], "no box in the response: no usable box"),
+    ],
+)
+def test_reasons(problems, said):
+    assert why_no_candidates([Response("", 0, True, p) for p in problems]) == said
