@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from ray_parts import Squares
 
+from training import ray_pool
 from training.errors import DataError
 from training.ray_pool import RayConfig, run_on_ray
 
-pytest.importorskip("ray", reason="ray is not installed")
+ray = pytest.importorskip("ray", reason="ray is not installed")
 
 
 def kill_one_that_works(folder, killed):
@@ -45,5 +46,16 @@ def test_no_cluster_is_said():
         run_on_ray(Squares("."), [0], lambda n, square: None, RayConfig(address="127.0.0.1:1"))
 
 
-def test_nothing_to_do_starts_nothing():
-    run_on_ray(Squares("."), [], lambda n, square: None, RayConfig(address="127.0.0.1:1"))
+def test_nothing_to_do_starts_nothing(tmp_path, monkeypatch):
+    class Started(Exception):
+        pass
+
+    def connect(config):
+        raise Started
+
+    monkeypatch.setattr(ray_pool, "_connect", connect)
+    taken = []
+    run_on_ray(Squares(tmp_path), [], lambda n, square: taken.append(n), RayConfig())
+    assert not ray.is_initialized() and not taken and not list(tmp_path.iterdir())
+    with pytest.raises(Started):  # which is where the next one would start a cluster
+        run_on_ray(Squares(tmp_path), [0], lambda n, square: taken.append(n), RayConfig())
