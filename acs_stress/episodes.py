@@ -2,86 +2,21 @@
 
 from __future__ import annotations
 
-import random
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-import cv2
-import numpy as np
 from acs_msgs.action import Ground
 from action_msgs.msg import GoalStatus
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
-from acs_ros.child import start_child
 from acs_ros.image_conversion import fill_image
 from acs_ros.node_client import NodeTrouble
-from acs_stress.faulty import FAULTS, SLOW_S, FaultBox
-from acs_stress.robot import Robot
+from acs_stress.disturbances import deactivation, faults, jump, pausing, peers, reload, silence
+from acs_stress.stage import ANSWER_S, SERVICE_S, Course, Stage, last_answered
 
-SERVICE_S = 20.0  # patience; how fast services are is measured by acs-load
-ANSWER_S = 60.0
-LOAD_S = 300.0
 GOALS = 12  # at once; more than max_goals takes
 PROBES = 10
-HOUR_NS = 3600 * 1_000_000_000
-
-
-@dataclass
-class Course:
-    """One run of an episode. ``problems``: promises that were broken, in words. ``latencies_ms``: from publishing a
-    single frame to its detections."""
-
-    name: str
-    problems: list[str] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    latencies_ms: list[float] = field(default_factory=list)
-
-    def count(self, what: str, by: int = 1) -> None:
-        """Add to a number of the report."""
-        self.counts[what] = self.counts.get(what, 0) + by
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What every episode works with. ``pictures`` are (H, W, 3) uint8 RGB; ``words`` name what is in them."""
-
-    robot: Robot
-    box: FaultBox
-    pictures: Sequence[np.ndarray]
-    words: Sequence[str]
-    chance: random.Random
-
-    def picture(self) -> np.ndarray:
-        """Any of them."""
-        return self.chance.choice(self.pictures)
-
-    def phrases(self, count: int) -> list[str]:
-        """Different ones."""
-        return self.chance.sample(sorted(set(self.words)), count)
-
-    @contextmanager
-    def filming(self, hz: float, size: tuple[int, int] | None = None) -> Iterator[list[int]]:
-        """The camera runs meanwhile, with pictures of ``size`` (width, height); the stamps that it has sent."""
-        pictures = self.pictures if size is None else [cv2.resize(p, size) for p in self.pictures[:4]]
-        stamps: list[int] = []
-        done = threading.Event()
-
-        def film() -> None:
-            while not done.wait(1 / hz):
-                stamps.append(self.robot.show(pictures[len(stamps) % len(pictures)]))
-
-        thread = threading.Thread(target=film, name="camera", daemon=True)
-        thread.start()
-        try:
-            yield stamps
-        finally:
-            done.set()
-            thread.join()
 
 
 def probe(stage: Stage, course: Course) -> None:
@@ -119,12 +54,6 @@ def flood(stage: Stage, course: Course) -> None:
         time.sleep(6.0)
     course.count("frames", len(stamps))
     last_answered(stage)
-
-
-def last_answered(stage: Stage) -> None:
-    """The camera shows one more frame and stops: that one is the newest, and is answered."""
-    time.sleep(0.2)  # what floods leave in DDS's buffers must not push out the frame that counts
-    stage.robot.wait_for_answer(stage.robot.show(stage.picture()), ANSWER_S)
 
 
 def goals(stage: Stage, course: Course) -> None:
@@ -197,101 +126,6 @@ def nonsense(stage: Stage, course: Course) -> None:
     last_answered(stage)
     if robot.list_queries(SERVICE_S) != tuple(kept):
         course.problems.append(f"the node asks {robot.list_queries(SERVICE_S)} after nonsense, not {kept}")
-
-
-def deactivation(stage: Stage, course: Course) -> None:
-    """Deactivated and activated in the middle of work, at any moment of it."""
-    robot = stage.robot
-    robot.ask_for(stage.phrases(1), SERVICE_S)
-    with stage.filming(20):
-        for _ in range(5):
-            time.sleep(stage.chance.uniform(0.0, 0.5))
-            robot.change("deactivate", SERVICE_S)
-            time.sleep(stage.chance.uniform(0.0, 0.2))
-            robot.change("activate", SERVICE_S)
-            course.count("deactivations")
-    robot.connected(SERVICE_S)
-    last_answered(stage)
-
-
-def reload(stage: Stage, course: Course) -> None:
-    """The model is freed and loaded again while frames come."""
-    robot = stage.robot
-    with stage.filming(10):
-        robot.change("deactivate", SERVICE_S)
-        robot.change("cleanup", SERVICE_S)
-        robot.change("configure", LOAD_S)
-        robot.change("activate", SERVICE_S)
-    course.count("models loaded")
-    robot.ask_for(stage.phrases(1), SERVICE_S)
-    robot.connected(SERVICE_S)
-    last_answered(stage)
-
-
-def pausing(stage: Stage, course: Course) -> None:
-    """Held by ~/pause in the middle of work, and let go."""
-    robot = stage.robot
-    robot.ask_for(stage.phrases(1), SERVICE_S)
-    with stage.filming(10):
-        for _ in range(3):
-            time.sleep(stage.chance.uniform(0.0, 0.5))
-            robot.pause(True, SERVICE_S)
-            time.sleep(0.2)
-            robot.pause(False, SERVICE_S)
-            course.count("pauses")
-    robot.connected(SERVICE_S)
-    last_answered(stage)
-
-
-def faults(stage: Stage, course: Course) -> None:
-    """Each fault of the model once, in a call; the frame after it is answered."""
-    robot = stage.robot
-    for fault in stage.chance.sample(sorted(FAULTS), len(FAULTS)):
-        robot.ask_for(stage.phrases(1), SERVICE_S)
-        robot.wait_for_answer(robot.show(stage.picture()), ANSWER_S)  # no earlier frame is left to take the fault
-        stage.box.put(fault)
-        broken = robot.show(stage.picture())
-        robot.wait(lambda: not stage.box.waits, ANSWER_S, "the node to take the frame that fails")
-        stamp = robot.show(stage.picture())
-        robot.wait_for_answer(stamp, ANSWER_S + SLOW_S)
-        course.count(f"{fault}: {'answered' if broken in robot.answered else 'told'}")
-
-
-def silence(stage: Stage, course: Course) -> None:
-    """The camera stops until the node says so, and returns with pictures of another size."""
-    robot = stage.robot
-    robot.ask_for(stage.phrases(1), SERVICE_S)
-    robot.show(stage.picture())
-    robot.wait(lambda: "no images" in robot.status, ANSWER_S, "the node to miss its camera")
-    robot.wait_for_answer(robot.show(cv2.resize(stage.picture(), (640, 480))), ANSWER_S)
-    robot.wait(lambda: "no images" not in robot.status, SERVICE_S, "the node to see its camera again")
-    course.count("silences")
-
-
-def jump(stage: Stage, course: Course) -> None:
-    """The camera's clock jumps back by an hour, and forth again: answers carry the stamps of their frames."""
-    stage.robot.ask_for(stage.phrases(1), SERVICE_S)
-    for offset in (-HOUR_NS, 0, HOUR_NS, 0):
-        stamp = stage.robot.show(stage.picture(), time.time_ns() + offset)
-        stage.robot.wait_for_answer(stamp, ANSWER_S)
-        course.count("jumps")
-
-
-def peers(stage: Stage, course: Course) -> None:
-    """Somebody else hears the answers and dies without a word, in the middle of them."""
-    stage.robot.ask_for(stage.phrases(1), SERVICE_S)
-    with stage.filming(5):
-        for _ in range(2):
-            other = start_child("acs_stress.listener", stdout=subprocess.PIPE)
-            try:
-                if other.stdout is not None:
-                    other.stdout.readline()  # it hears
-                time.sleep(stage.chance.uniform(0.5, 1.5))
-            finally:
-                other.kill()
-                other.wait()
-            course.count("peers killed")
-    last_answered(stage)
 
 
 EPISODES: dict[str, Callable[[Stage, Course], None]] = {

@@ -21,9 +21,11 @@ from acs_ros.bags import DEMO_BAG, read_bag
 from acs_ros.dds import apply_profile
 from acs_ros.node_client import NodeTrouble, own_domain
 from acs_ros.node_process import NodeProcess
-from acs_stress.episodes import EPISODES, LOAD_S, SERVICE_S, Course, Stage, probe, run_episode
+from acs_stress.disturbances import LOAD_S
+from acs_stress.episodes import EPISODES, probe, run_episode
 from acs_stress.faulty import BOX_VARIABLE, FaultBox
 from acs_stress.robot import NODE, Robot
+from acs_stress.stage import SERVICE_S, Course, Stage
 from acs_stress.watch import look_at
 
 APPEAR_S = 60.0
