@@ -1,52 +1,7 @@
 from __future__ import annotations
 
-import threading
-
 import pytest
-
-from acs_core.errors import Cancelled
-from acs_ros.worker import NewestJobWorker
-
-
-class Bench:
-    """A worker whose jobs wait for ``gate``, with everything that comes out of it."""
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-        self.delivered: list[tuple[str, str]] = []
-        self.failures: list[tuple[str, str]] = []
-        self.dropped: list[str] = []
-        self.gate = threading.Event()
-        self.obedient = True
-        self.deliver_error: Exception | None = None
-        self.report_error: Exception | None = None
-        self.interval, self.looks = 0.0, 0
-        self.worker: NewestJobWorker[str, str] = NewestJobWorker(
-            self._work, self._deliver, self._failed, self._interval, self.dropped.append
-        )
-
-    def _work(self, job, should_stop):
-        self.started.append(job)
-        while not self.gate.wait(0.001):
-            if self.obedient and should_stop():
-                raise Cancelled("stopped")
-        if job.startswith("bad"):
-            raise ValueError(f"cannot do {job}")
-        return job.upper()
-
-    def _interval(self):
-        self.looks += 1
-        return self.interval
-
-    def _deliver(self, job, answer):
-        if self.deliver_error is not None:
-            raise self.deliver_error
-        self.delivered.append((job, answer))
-
-    def _failed(self, job, error):
-        if self.report_error is not None:
-            raise self.report_error
-        self.failures.append((job, str(error)))
+from worker_parts import Bench
 
 
 @pytest.fixture
@@ -233,78 +188,6 @@ def test_close_tells_whether_the_job_stopped(bench, until):
     bench.gate.set()
     assert bench.worker.close(10) is True
     assert not bench.delivered
-
-
-class Errand:
-    """A task that waits for ``gate``, and writes down what becomes of it."""
-
-    def __init__(self, bench, name):
-        self.bench, self.name, self.ended = bench, name, ""
-
-    def run(self, should_stop):
-        self.bench.started.append(self.name)
-        while not self.bench.gate.wait(0.001):
-            if should_stop():
-                self.ended = "stopped"
-                return
-        self.ended = "done"
-
-    def abandon(self, reason):
-        self.ended = reason
-
-
-def test_tasks_come_before_jobs_and_in_order(bench, until):
-    bench.worker.submit("a")
-    until(lambda: bench.started, "the first job")
-    bench.worker.submit("b")
-    errands = [Errand(bench, n) for n in ("one", "two")]
-    for errand in errands:
-        bench.worker.enqueue(errand)
-    bench.gate.set()
-    until(lambda: len(bench.delivered) == 2, "both jobs")
-    assert bench.started == ["a", "one", "two", "b"]
-    assert [e.ended for e in errands] == ["done", "done"]
-
-
-def test_a_task_does_not_wait_for_the_pause(bench, until):
-    bench.gate.set()
-    bench.interval = 1000.0
-    bench.worker.submit("a")
-    until(lambda: bench.delivered, "the first answer")
-    errand = Errand(bench, "one")
-    bench.worker.enqueue(errand)
-    until(lambda: errand.ended, "the task")
-    assert errand.ended == "done"
-
-
-def test_withdrawn_tasks_are_not_begun_or_stop(bench, until):
-    running, waiting = Errand(bench, "one"), Errand(bench, "two")
-    bench.worker.enqueue(running)
-    until(lambda: bench.started, "the task")
-    bench.worker.enqueue(waiting)
-    assert bench.worker.withdraw(waiting) is True
-    assert bench.worker.withdraw(running) is False
-    until(lambda: running.ended, "the end")
-    until(lambda: not bench.worker.busy, "rest")
-    assert (running.ended, waiting.ended, bench.started) == ("stopped", "", ["one"])
-
-
-def test_dropping_jobs_leaves_tasks_and_the_other_way_round(bench, until):
-    errand = Errand(bench, "one")
-    bench.worker.enqueue(errand)
-    until(lambda: bench.started, "the task")
-    late = Errand(bench, "late")
-    bench.worker.enqueue(late)
-    bench.worker.submit("a")
-    bench.worker.drop()
-    assert errand.ended == "" and bench.worker.busy
-    bench.worker.submit("b")
-    bench.worker.drop_tasks("no time")
-    assert late.ended == "no time"
-    until(lambda: errand.ended, "the end of the one that runs")
-    bench.gate.set()
-    until(lambda: bench.delivered, "the job")
-    assert bench.started == ["one", "b"] and errand.ended == "stopped"
 
 
 def test_streams_keep_their_own_newest_and_take_turns(bench, until):
