@@ -10,7 +10,7 @@ from acs_core.assets import resolve_model
 from acs_core.lvlm import load_lvlm
 from acs_core.selection import selector_names
 from acs_eval.storage import load
-from training import cli, collect, evaluate_latency, evaluate_second
+from training import cli, collect_part, evaluate_latency, evaluate_second
 from training import evaluate as module
 from training.coco import read_coco
 from training.errors import DataError
@@ -83,7 +83,7 @@ def test_a_second_run_asks_nothing_and_says_the_same(first, monkeypatch):
     def refuse(*_):
         raise AssertionError("asked again")
 
-    monkeypatch.setattr(collect, "answer_each", refuse)
+    monkeypatch.setattr(collect_part, "answer_each", refuse)
     monkeypatch.setattr(module, "sampled_runs", refuse)
     monkeypatch.setattr(module, "greedy_runs", refuse)
     done = runner.invoke(cli.app, [*arguments, "--out", str(folder / "again")])
@@ -93,7 +93,7 @@ def test_a_second_run_asks_nothing_and_says_the_same(first, monkeypatch):
 
 def test_fewer_samples_come_from_the_larger_collection(first, monkeypatch):
     arguments, _, folder = first
-    monkeypatch.setattr(collect, "answer_each", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(collect_part, "answer_each", lambda *_: pytest.fail("asked again"))
     less = ["--temperature", "1.0", "--several", "0", "--large", "0"]
     rest = arguments[: arguments.index("--temperature")]
     done = runner.invoke(cli.app, [*rest, *less, "--curve", "0.3", "--out", str(folder / "fewer")])
@@ -140,7 +140,7 @@ def test_second_looks_add_a_run_for_small_objects_and_are_kept(first, monkeypatc
     }
     assert rest == others and len(small.runs) == len(before.runs) + 2
     assert list((folder / "work" / "collections").glob("*second-look*"))
-    monkeypatch.setattr(collect, "answer_each", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(collect_part, "answer_each", lambda *_: pytest.fail("asked again"))
     monkeypatch.setattr(evaluate_second, "joined_calls", lambda *_: pytest.fail("judged again"))
     done = runner.invoke(cli.app, [*twice, "--out", str(folder / "twice again")])
     assert done.exit_code == 0, done.output
