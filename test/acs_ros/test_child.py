@@ -4,9 +4,9 @@ import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
+from process_parts import gone
 
 from acs_ros.child import start_child
 from acs_ros.dds import PROFILE_VARIABLE, profile_path
@@ -45,13 +45,6 @@ def test_the_shipped_profile_is_used_where_none_is_named(monkeypatch, named):
     monkeypatch.delenv(PROFILE_VARIABLE)
     _, said = told(env={PROFILE_VARIABLE: named} if named else None)
     assert said["environment"][PROFILE_VARIABLE] == (named or str(profile_path()))
-
-
-def gone(pid):
-    try:
-        return "zombie" in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell a child of its starter's death")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
+from process_parts import gone
 from rosbags.rosbag2 import Reader
 from std_msgs.msg import Header
 
@@ -119,13 +120,6 @@ def test_a_signal_ends_the_process_while_the_model_loads(tmp_path, until, sign):
         node.wait()
     said = (tmp_path / "log").read_text()
     assert "grounding: stopping" in said and "Traceback" not in said
-
-
-def gone(pid: int | str) -> bool:
-    try:
-        return "zombie" in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def test_the_node_does_not_outlive_a_starter_that_is_killed(tmp_path, until):
