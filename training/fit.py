@@ -171,8 +171,8 @@ def predict(regressor: AttentionIoURegressor, data: Collection, index: np.ndarra
     chunks = []
     with torch.inference_mode():
         for start in range(0, len(index), batch):
-            codes, scale = data.maps.coded(index[start : start + batch])
-            maps = decode_on_device(torch.from_numpy(codes).to(device), torch.from_numpy(scale).to(device))
+            codes, unit = data.maps.coded(index[start : start + batch])
+            maps = decode_on_device(torch.from_numpy(codes).to(device), torch.from_numpy(unit).to(device))
             chunks.append(regressor(maps).cpu().numpy())
     return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
 
@@ -194,15 +194,15 @@ class Regression(lightning.LightningModule):
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
         """The loss of equation 1."""
-        codes, scale, iou = batch
-        loss = F.mse_loss(self.regressor(decode_on_device(codes, scale)), iou)
+        codes, unit, iou = batch
+        loss = F.mse_loss(self.regressor(decode_on_device(codes, unit)), iou)
         self.log("train_mse", loss, on_step=False, on_epoch=True, batch_size=len(iou), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, number: int) -> None:
         """Counts one batch of held-out candidates in."""
-        codes, scale, iou = batch
-        predicted = self.regressor(decode_on_device(codes, scale))
+        codes, unit, iou = batch
+        predicted = self.regressor(decode_on_device(codes, unit))
         for name, measure in self.measures.items():
             measure.update(predicted, iou)  # type: ignore[operator]
             self.log(f"val_{name}", measure, on_step=False, on_epoch=True, batch_size=len(iou))  # type: ignore[arg-type]
