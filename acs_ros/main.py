@@ -10,6 +10,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 
 from acs_ros.dds import apply_profile
+from acs_ros.freeze_watch import FreezeWatch
 from acs_ros.grounder_source import GrounderLoader, load_grounder
 from acs_ros.grounding_node import STOP_TIMEOUT_S, GroundingNode
 from acs_ros.memory import steady_heap
@@ -38,9 +39,20 @@ def main(args: list[str] | None = None, load: GrounderLoader = load_grounder) ->
         print(f"grounding: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
+    with FreezeWatch(node.settings.freeze_timeout):
+        stopped = _run(node)
+    if not stopped:
+        # Python would tear torch down under the thread that is in the middle of it, which can crash or hang.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    return 0
+
+
+def _run(node: GroundingNode) -> bool:
+    """Until somebody ends it. False: a thread still loads or asks a model."""
     executor = MultiThreadedExecutor(num_threads=THREADS)
     executor.add_node(node)
-    stopped = True
     try:
         with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):  # how it is meant to end
             spin(executor)
@@ -50,12 +62,7 @@ def main(args: list[str] | None = None, load: GrounderLoader = load_grounder) ->
         executor.shutdown(timeout_sec=STOP_TIMEOUT_S)
         node.destroy_node()
         rclpy.try_shutdown()
-    if not stopped:
-        # Python would tear torch down under the thread that is in the middle of it, which can crash or hang.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-    return 0
+    return stopped
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from acs_ros.child import start_child
+from acs_ros.freeze_watch import LAST_WORDS
 
 STOP_PATIENCE_S = 15.0
 
@@ -64,6 +65,11 @@ class NodeProcess:
     def exit_code(self) -> int | None:
         """How it ended; None while it runs."""
         return self._process.poll() if self._process else None
+
+    @property
+    def froze(self) -> bool:
+        """Whether it ended because nothing ran in it any more (:mod:`acs_ros.freeze_watch`)."""
+        return self.exit_code == 1 and LAST_WORDS in self.log.read_text(errors="replace")
 
     def wait(self, timeout: float) -> None:
         """Wait until it ends by itself.

@@ -118,6 +118,15 @@ DIAGNOSTICS = (
     Spec("image_timeout", 5.0, "Seconds without an image after which the node warns, and goals abort.", 0.1, 3600.0),
     Spec("stale_after", 5.0, "Age of an image, in seconds, from which its stamp is called stale; 0: any.", 0.0, 1e6),
     Spec("hang_after", 60.0, "Seconds of work on one frame after which it is called an error.", 0.1, 36000.0),
+    Spec(
+        "freeze_timeout",
+        30.0,
+        "Seconds in which nothing at all runs in the process after which it ends with exit code 1, so that what "
+        "started it can start it again; 0: never, as under a debugger.",
+        0.0,
+        3600.0,
+        live=False,
+    ),
     Spec("warn_input_rate", 0.0, "Warn when fewer images come per second; 0: never.", 0.0, 1000.0),
     Spec("warn_answer_rate", 0.0, "Warn when fewer answers leave per second; 0: never.", 0.0, 1000.0),
     Spec(

@@ -67,6 +67,7 @@ class Settings:
     image_timeout: float
     stale_after: float
     hang_after: float
+    freeze_timeout: float
     warn_input_rate: float
     warn_answer_rate: float
     warn_latency: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ FAULTS = {
     "error": "a RuntimeError in the middle of sampling",
     "endless": "the model writes the same digit until it may write no more",
 }
+FREEZE = "freeze"  # no fault of a call, whose end somebody waits for: nothing runs in the process any more
 
 
 class FaultBox:
@@ -41,8 +43,9 @@ class FaultBox:
         Raises:
             ValueError: there is no such fault.
         """
-        if fault not in FAULTS:
-            raise ValueError(f"there is no fault {fault!r}: use one of {', '.join(FAULTS)}")
+        known = (*FAULTS, FREEZE)
+        if fault not in known:
+            raise ValueError(f"there is no fault {fault!r}: use one of {', '.join(known)}")
         new = self._file.with_suffix(".new")
         new.write_text(fault, encoding="utf-8")
         new.replace(self._file)
@@ -114,6 +117,8 @@ def _breaker(lvlm: Any, fault: str) -> Callable[[int, Any], Any]:
             raise RuntimeError("injected: the model broke")
         if fault == "hang" and step == FIRST:
             time.sleep(SLOW_S)
+        if fault == FREEZE:
+            ctypes.PyDLL(None).pause()  # as in DDS, which rclpy publishes to without letting other threads run
         if fault == "NaN logits":
             return torch.full_like(logits, float("nan"))
         if fault == "endless":

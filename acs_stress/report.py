@@ -59,7 +59,8 @@ class Quarter:
 
 @dataclass(frozen=True)
 class Summary:
-    """A journal in numbers. ``finished``: it came to its planned end. ``series``: minute, MB and file descriptors of
+    """A journal in numbers. ``finished``: it came to its planned end. ``freezes``: how often a node stood still and
+    another took its place. ``series``: minute, MB and file descriptors of
     every look, and minute and latency of every single frame."""
 
     minutes: float
@@ -68,6 +69,7 @@ class Summary:
     params: str
     model: str
     answers: int
+    freezes: int
     episodes: tuple[Episode, ...]
     quarters: tuple[Quarter, ...]
     problems: tuple[str, ...]
@@ -129,11 +131,12 @@ def summarise(notes: list[dict[str, Any]]) -> Summary:
         params=notes[0]["params"],
         model=notes[0]["model"],
         answers=end["answers_checked"] if end else 0,
+        freezes=(freezes := sum(n["kind"] == "froze" for n in notes)),
         episodes=tuple(_episodes(courses)),
         quarters=quarters,
         problems=tuple(problems),
         peak_mb=max(s["rss_mb"] for s in samples),
-        verdicts=tuple(_verdicts(quarters, problems, end is not None)),
+        verdicts=tuple(_verdicts(quarters, problems, end is not None, freezes)),
         series={
             "memory": [(s["minute"], s["rss_mb"], s["fds"]) for s in samples],
             "latency": [(c["minute"], ms) for c in courses for ms in c["latencies_ms"]],
@@ -172,9 +175,11 @@ def _episodes(courses: list[dict[str, Any]]) -> Iterator[Episode]:
         yield Episode(name, len(mine), sum(len(c["problems"]) for c in mine), dict(counts))
 
 
-def _verdicts(quarters: tuple[Quarter, ...], problems: list[str], finished: bool) -> Iterator[Verdict]:
+def _verdicts(quarters: tuple[Quarter, ...], problems: list[str], finished: bool, freezes: int) -> Iterator[Verdict]:
     yield Verdict(finished, "came to its planned end" if finished else "did not come to its planned end")
     yield Verdict(not problems, f"{len(problems)} broken promises")
+    if freezes:
+        yield Verdict(True, f"stood still in the middleware {freezes} times, ended itself and was started again")
     if len(quarters) < 2:
         yield Verdict(True, "one round: too short to say whether anything grows")
         return

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,13 +25,14 @@ from acs_ros.node_client import NodeTrouble, own_domain
 from acs_ros.node_process import NodeProcess
 from acs_stress.disturbances import LOAD_S
 from acs_stress.episodes import EPISODES, probe, run_episode
-from acs_stress.faulty import BOX_VARIABLE, FaultBox
+from acs_stress.faulty import BOX_VARIABLE, FREEZE, FaultBox
 from acs_stress.robot import NODE, Robot
 from acs_stress.stage import SERVICE_S, Course, Stage
 from acs_stress.watch import look_at
 
 APPEAR_S = 60.0
 SAMPLE_S = 5.0
+FREEZE_S = 10.0  # shorter than anybody waits for the node
 GONE_S = 30.0  # after which DDS has noticed that a node is dead
 REST_S = 2.0  # after which a node without frames holds what it holds for good
 JOURNAL, NODE_LOG = "soak.jsonl", "node.log"
@@ -48,8 +51,8 @@ class Plan:
     episodes: tuple[str, ...] = tuple(EPISODES)
 
     def ros_args(self) -> list[str]:
-        """The node's arguments. A short image_timeout, so that a silent camera is noticed soon."""
-        given = ["--params-file", str(self.params), "-p", "image_timeout:=3.0"]
+        """The node's arguments: it notices soon that its camera is silent, and that nothing runs in it."""
+        given = ["--params-file", str(self.params), "-p", "image_timeout:=3.0", "-p", f"freeze_timeout:={FREEZE_S}"]
         return [*given, "-p", f"model:={self.model}"] if self.model else given
 
 
@@ -98,24 +101,70 @@ def soak(plan: Plan, machine: dict[str, Any], say: Say) -> None:
         asked = {"seed": plan.seed, "wanted": plan.minutes, "params": plan.params.name, "model": plan.model or ""}
         journal.note("begin", machine=machine, **asked)
         box = FaultBox(plan.out)
-        with (
-            _node(plan, NODE_LOG) as process,
-            Robot(domain, lambda: _check(process)) as robot,
-            _watching(process.pid, journal),
-        ):
+        running = _Running()
+        with Robot(domain, running.check) as robot:
             words = [phrase for frame in frames for phrase, _ in frame.truth]
             stage = Stage(robot, box, [f.image for f in frames], words, random.Random(plan.seed))
-            try:
-                _bring_up(robot)
-                _cycles(plan, stage, process.pid, journal, say)
-                os.kill(process.pid, signal.SIGKILL)
-                process.wait(SERVICE_S)
-            except NodeTrouble as error:
-                journal.note("died", problem=str(error), last_lines=process.last_lines())
-                raise
-            with _node(plan, "respawned.log") as process:
-                journal.note("course", **asdict(_respawned(stage)))
+            for number in itertools.count(1):
+                log = NODE_LOG if number == 1 else f"node-{number}.log"
+                with _node(plan, log) as running.process, _watching(running.process.pid, journal):
+                    if _asked(plan, stage, running.process, journal, say, number > 1):
+                        os.kill(running.process.pid, signal.SIGKILL)
+                        running.process.wait(SERVICE_S)
+                        break
+            with _node(plan, "killed.log") as running.process:
+                journal.note("course", **asdict(_respawned(stage, "killed and respawned")))
+                problem = _freeze(stage, running.process)
+            with _node(plan, "froze.log") as running.process:
+                course = _respawned(stage, "froze and respawned")
+                course.problems += problem
+                journal.note("course", **asdict(course))
         journal.note("end", answers_checked=robot.promises.checked)
+
+
+class _Running:
+    """The node that is asked at present."""
+
+    process: NodeProcess
+
+    def check(self) -> None:
+        """Raises NodeTrouble when it is gone."""
+        if self.process.exit_code is not None:
+            raise NodeTrouble(
+                f"the node's process ended with exit code {self.process.exit_code}; see {self.process.log}"
+            )
+
+
+def _asked(plan: Plan, stage: Stage, process: NodeProcess, journal: Journal, say: Say, again: bool) -> bool:
+    """All that is to be asked of a node until the planned end; ``again``: it takes the place of one that froze. False:
+    it froze too and is gone, as the middleware may at any time (:mod:`acs_ros.freeze_watch`).
+
+    Raises:
+        NodeTrouble: it did not come up, or ended otherwise.
+    """
+    try:
+        if again:
+            journal.note("course", **asdict(_respawned(stage, "froze and respawned")))
+        else:
+            _bring_up(stage.robot)
+        _cycles(plan, stage, process.pid, journal, say)
+    except NodeTrouble as error:
+        if not process.froze:
+            journal.note("died", problem=str(error), last_lines=process.last_lines())
+            raise
+        journal.note("froze", last_lines=process.last_lines(100))
+        say(f"{journal.minutes:6.1f} min  the node stood still and ended itself: another one is started")
+        return False
+    return True
+
+
+def _freeze(stage: Stage, process: NodeProcess) -> list[str]:
+    """Make the node stand still and wait for its end; what was wrong with it."""
+    stage.box.put(FREEZE)
+    stage.robot.show(stage.picture())
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(FREEZE_S + SERVICE_S)
+    return [] if process.froze else [f"a node that stood still did not end itself; see {process.log}"]
 
 
 def _cycles(plan: Plan, stage: Stage, pid: int, journal: Journal, say: Say) -> None:
@@ -155,9 +204,9 @@ def _alone(robot: Robot) -> None:
         time.sleep(0.5)
 
 
-def _respawned(stage: Stage) -> Course:
-    """The node was killed and started again: those who were there before it get their answers."""
-    course = Course("killed and respawned")
+def _respawned(stage: Stage, name: str) -> Course:
+    """The node is gone and was started again: those who were there before it get their answers."""
+    course = Course(name)
     try:
         stage.robot.meet_again(APPEAR_S)
         _bring_up(stage.robot)
@@ -191,11 +240,6 @@ def _recover(robot: Robot) -> None:
 def _node(plan: Plan, log: str) -> NodeProcess:
     env = {BOX_VARIABLE: str(plan.out), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     return NodeProcess(plan.ros_args(), plan.out / log, env, module="acs_stress.faulty_node")
-
-
-def _check(process: NodeProcess) -> None:
-    if process.exit_code is not None:
-        raise NodeTrouble(f"the node's process ended with exit code {process.exit_code}; see {process.log}")
 
 
 @contextmanager

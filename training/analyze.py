@@ -114,9 +114,9 @@ def gradient_importance(
     total = np.zeros(data.maps.shape[1:4])
     for start in range(0, len(index), batch):
         part = index[start : start + batch]
-        codes, scale = (torch.from_numpy(a).to(device) for a in data.maps.coded(part))
-        maps = decode_on_device(codes, scale).requires_grad_()
-        # the sum keeps every candidate's own gradient; a mean would scale it with the batch
+        codes, unit = (torch.from_numpy(a).to(device) for a in data.maps.coded(part))
+        maps = decode_on_device(codes, unit).requires_grad_()
+        # the sum keeps every candidate's own gradient; a mean would unit it with the batch
         loss = F.mse_loss(regressor(maps), torch.from_numpy(data.iou[part]).to(device), reduction="sum")
         (gradient,) = torch.autograd.grad(loss, maps)
         total += gradient.abs().amax(dim=(-2, -1)).sum(dim=0).cpu().numpy()  # (B, 4, L, K, h, w) -> (4, L, K)

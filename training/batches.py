@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.store import Collection
 
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # codes (B, 4, L, K, h, w), scales (B, 4, L, K), IoU (B,)
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # codes (B, 4, L, K, h, w), units (B, 4, L, K), IoU (B,)
 
 
 class Candidates(Dataset[Batch]):
@@ -22,8 +22,8 @@ class Candidates(Dataset[Batch]):
 
     def __getitem__(self, index: Sequence[int]) -> Batch:
         at = np.asarray(index)
-        codes, scale = self._maps.coded(at)
-        return torch.from_numpy(codes), torch.from_numpy(scale), torch.from_numpy(self._iou[at])
+        codes, unit = self._maps.coded(at)
+        return torch.from_numpy(codes), torch.from_numpy(unit), torch.from_numpy(self._iou[at])
 
 
 class BatchIndex(Sampler[np.ndarray]):

@@ -84,7 +84,7 @@ def look(
     return candidates, responses, capture(lvlm, prompt, samples, candidates, needs)
 
 
-_Distinct = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # codes, scale, place, entropy
+_Distinct = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # codes, unit, place, entropy
 
 
 def _distinct(candidates: Sequence[Candidate], evidence: Evidence, samples: Samples, step: Step) -> _Distinct:
@@ -103,8 +103,8 @@ def _distinct(candidates: Sequence[Candidate], evidence: Evidence, samples: Samp
                 first.append((i, c))
             place[i, c] = numbers[written]
     owner, coordinate = np.array(first).T
-    codes, scale = encode(evidence.maps[owner, coordinate])
-    return codes, scale, place, evidence.entropy.astype(np.float32)
+    codes, unit = encode(evidence.maps[owner, coordinate])
+    return codes, unit, place, evidence.entropy.astype(np.float32)
 
 
 def _rows(i: int, pair: Pair, candidates: Sequence[Candidate], evidence: Evidence, size: tuple[int, int]) -> np.ndarray:
@@ -131,8 +131,8 @@ def _joined(stacks: Sequence[_Distinct]) -> _Distinct:
             np.zeros((0, 4, 1, 1), np.float32),
         )
     start = np.cumsum([0, *(len(s[0]) for s in stacks)])
-    codes, scale, entropy = (np.concatenate([s[k] for s in stacks]) for k in (0, 1, 3))
-    return codes, scale, np.concatenate([s[2] + at for s, at in zip(stacks, start, strict=False)]), entropy
+    codes, unit, entropy = (np.concatenate([s[k] for s in stacks]) for k in (0, 1, 3))
+    return codes, unit, np.concatenate([s[2] + at for s, at in zip(stacks, start, strict=False)]), entropy
 
 
 def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:

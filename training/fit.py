@@ -151,8 +151,8 @@ def predict(regressor: AttentionIoURegressor, data: Collection, index: np.ndarra
     chunks = []
     with torch.inference_mode():
         for start in range(0, len(index), batch):
-            codes, scale = data.maps.coded(index[start : start + batch])
-            maps = decode_on_device(torch.from_numpy(codes).to(device), torch.from_numpy(scale).to(device))
+            codes, unit = data.maps.coded(index[start : start + batch])
+            maps = decode_on_device(torch.from_numpy(codes).to(device), torch.from_numpy(unit).to(device))
             chunks.append(regressor(maps).cpu().numpy())
     return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
 

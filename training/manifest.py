@@ -11,7 +11,7 @@ from training.errors import DataError
 from training.quantise import LEVELS
 
 MANIFEST = "manifest.json"
-FORMAT = 2  # of a store; count up when an older one can no longer be read
+FORMAT = 3  # of a store; count up when an older one can no longer be read
 # What may differ between the runs that fill one store: it is recorded, not compared.
 NOT_COMPARED = ("versions", "workers", "truth")
 

@@ -32,7 +32,7 @@ class StoredMaps:
         for file in files:
             if tuple(_arrays(file)[0].shape[1:]) != self._map_shape:
                 raise DataError(f"{file} holds maps of another shape than {files[0]}: it belongs to another collection")
-        self._kept: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # codes, scales, first row of each part
+        self._kept: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # codes, units, first row of each part
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,7 +49,7 @@ class StoredMaps:
         return {**self.__dict__, "_kept": None}  # a process that reads along reads for itself
 
     def coded(self, index: np.ndarray | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (B, 4, L, K, h, w) uint8 and scales (B, 4, L, K) float32: see :mod:`training.quantise`.
+        """Codes (B, 4, L, K, h, w) uint8 and units (B, 4, L, K) float32: see :mod:`training.quantise`.
 
         Raises:
             DataError: a part is damaged.
@@ -59,28 +59,28 @@ class StoredMaps:
             self._kept = self._read_all()
         part, place = self._part[index], self._place[index]  # (B,), (B, 4)
         if self._kept is not None:
-            codes, scale, start = self._kept
+            codes, unit, start = self._kept
             rows = start[part][:, None] + place
-            return codes[rows], scale[rows]
+            return codes[rows], unit[rows]
         layers, heads = self._map_shape[:2]
         out = np.empty((len(index), 4, *self._map_shape), np.uint8)
-        scales = np.empty((len(index), 4, layers, heads), np.float32)
+        units = np.empty((len(index), 4, layers, heads), np.float32)
         for number in np.unique(part):
             here = part == number
             rows, back = np.unique(place[here], return_inverse=True)
-            read, scale = self._read(int(number), rows)
-            out[here], scales[here] = read[back.reshape(-1, 4)], scale[back.reshape(-1, 4)]
-        return out, scales
+            read, unit = self._read(int(number), rows)
+            out[here], units[here] = read[back.reshape(-1, 4)], unit[back.reshape(-1, 4)]
+        return out, units
 
     def distinct(self) -> int:
         """How many different coordinate maps lie behind all candidates."""
         return sum(int(_arrays(file)[0].shape[0]) for file in self._files)
 
     def _read(self, number: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        codes, scale = _arrays(self._files[number])
+        codes, unit = _arrays(self._files[number])
         try:
             runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)  # slices are read many times faster than lists
-            return np.concatenate([codes[r[0] : r[-1] + 1] for r in runs]), scale[:][rows]
+            return np.concatenate([codes[r[0] : r[-1] + 1] for r in runs]), unit[:][rows]
         except (OSError, ValueError, RuntimeError) as error:
             raise DataError(
                 f"{self._files[number]} is damaged ({error}): delete it and run `acs-train collect` again"
@@ -94,9 +94,9 @@ class StoredMaps:
 
 @lru_cache(maxsize=4096)
 def _arrays(file: Path) -> tuple[Any, Any]:
-    """The arrays of codes and scales of one part."""
+    """The arrays of codes and units of one part."""
     try:
         group = zarr.open_group(file, mode="r")
-        return group["codes"], group["scale"]
+        return group["codes"], group["unit"]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{file} is damaged ({error}): delete it and run `acs-train collect` again") from error

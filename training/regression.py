@@ -53,15 +53,15 @@ class Regression(lightning.LightningModule):
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
         """The loss of equation 1."""
-        codes, scale, iou = batch
-        loss = F.mse_loss(self.regressor(decode_on_device(codes, scale)), iou)
+        codes, unit, iou = batch
+        loss = F.mse_loss(self.regressor(decode_on_device(codes, unit)), iou)
         self.log("train_mse", loss, on_step=False, on_epoch=True, batch_size=len(iou), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, number: int) -> None:
         """Counts one batch of held-out candidates in."""
-        codes, scale, iou = batch
-        predicted = self.regressor(decode_on_device(codes, scale))
+        codes, unit, iou = batch
+        predicted = self.regressor(decode_on_device(codes, unit))
         for name, measure in self.measures.items():
             measure.update(predicted, iou)  # type: ignore[operator]
             self.log(f"val_{name}", measure, on_step=False, on_epoch=True, batch_size=len(iou))  # type: ignore[arg-type]

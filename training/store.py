@@ -35,13 +35,13 @@ SHARD_BYTES = 1 << 27
 
 @dataclass(frozen=True)
 class Part:
-    """What is written for a few pairs. M distinct ``codes`` (M, L, K, h, w) uint8 with ``scale`` (M, L, K) float32;
+    """What is written for a few pairs. M distinct ``codes`` (M, L, K, h, w) uint8 with ``unit`` (M, L, K) float32;
     ``place`` (C, 4) says which of them a candidate's coordinate has. ``entropy`` (C, 4, L, K) float32 in nats;
     ``rows`` (C, 17) the ``COLUMNS`` and ``TOKENS``. ``pairs`` are the indices of the pairs that were asked,
     ``skipped`` maps the others to the reason. ``answers``: one JSON object a response."""
 
     codes: np.ndarray
-    scale: np.ndarray
+    unit: np.ndarray
     place: np.ndarray
     entropy: np.ndarray
     rows: np.ndarray
@@ -188,7 +188,7 @@ def _write(place: Path, part: Part) -> None:
             shards=(shard, *codes.shape[1:]),
             compressors=ZstdCodec(level=6),
         )
-    for name in ("scale", "place", "entropy", "rows"):
+    for name in ("unit", "place", "entropy", "rows"):
         array = getattr(part, name)
         group.create_array(
             name, data=array, chunks=tuple(max(1, n) for n in array.shape), compressors=ZstdCodec(level=3)

@@ -32,8 +32,9 @@ def check_on_model(
     map_size: tuple[int, int] | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Numbers:
-    """Asks ``lvlm`` about ``pairs`` twice: once for maps as they are, once as a collection stores them. Regressor
-    scores are those of the model's own regressor, if it has one and reads maps of this size."""
+    """Asks ``lvlm`` about ``pairs`` twice: once for maps as they are, which are quantised and compared, and once as a
+    collection does, for its bytes (in batches, where an answer may come out otherwise). Regressor scores are those of
+    the model's own regressor, if it has one and reads maps of this size."""
     config = with_map_size(CollectConfig(map_size=map_size), lvlm)
     job = Job(tuple(pairs), config)
     raw = []
@@ -42,6 +43,7 @@ def check_on_model(
         raw.append(evidence.maps)
         progress(i + 1, 2 * len(pairs))
     maps = np.concatenate([m for m in raw if m is not None])
+    back = decode(*encode(maps))
     with tempfile.TemporaryDirectory() as name:
         folder, files, places = Path(name), [], []
         for number in range(job.parts):
@@ -53,7 +55,6 @@ def check_on_model(
             progress(len(pairs) + min(len(pairs), job.pairs_of(number).stop), 2 * len(pairs))
         stored = StoredMaps(tuple(files), tuple(places))
         size = sum(f.stat().st_size for part in files for f in (part / "codes").rglob("*") if f.is_file())
-        back = stored[np.arange(len(stored))]
     values = int(np.prod(maps.shape[1:]))
     found: Numbers = {
         "candidates": len(maps),
@@ -91,9 +92,9 @@ def check_shape(progress: Callable[[int, int], None] = lambda done, total: None,
     distinct = [_made_up(rng, layers * heads, h, w) for _ in range(1 + 3 * 4)]  # four different answers
     place = np.stack([[0, *(1 + 3 * (i % 4) + np.arange(3))] for i in range(count)]).astype(np.int32)
     alone = 4  # candidates that share nothing but x1: what is counted
-    codes, scale = encode(np.stack(distinct).reshape(-1, *SHAPE_7B))
+    codes, unit = encode(np.stack(distinct).reshape(-1, *SHAPE_7B))
     entropy = np.zeros((count, 4, layers, heads), np.float32)
-    part = Part(codes, scale, place, entropy, np.zeros((count, 17)), (0,), {}, ())
+    part = Part(codes, unit, place, entropy, np.zeros((count, 17)), (0,), {}, ())
     with tempfile.TemporaryDirectory() as name:
         write_part(Path(name), 0, part)
         file = part_folder(Path(name), 0)
@@ -111,7 +112,7 @@ def check_shape(progress: Callable[[int, int], None] = lambda done, total: None,
         "MB a candidate, raw float32": round(4 * 4 * codes[0].size / 1e6, 2),
         "MB a candidate, no map shared": round(4 * size / 1e6, 3),
         "MB a candidate, x1 shared by ten answers": round(3.1 * size / 1e6, 3),
-        **_ranks(np.stack(distinct).reshape(-1, 1, *SHAPE_7B), decode(codes, scale)[:, None], across_heads=True),
+        **_ranks(np.stack(distinct).reshape(-1, 1, *SHAPE_7B), decode(codes, unit)[:, None], across_heads=True),
         "candidates read a second, one process": round(1 / read_seconds, 1),
         f"candidates trained a second on {device.type}": round(1 / train_seconds, 1),
     }
@@ -149,7 +150,7 @@ def _made_up(rng: np.random.Generator, count: int, h: int, w: int) -> np.ndarray
     return (shown * weights / weights.sum(axis=(1, 2), keepdims=True)).astype(np.float32)
 
 
-def _step_seconds(device: torch.device, codes: torch.Tensor, scale: torch.Tensor) -> float:
+def _step_seconds(device: torch.device, codes: torch.Tensor, unit: torch.Tensor) -> float:
     """Of one training step with these candidates, the first not counted."""
     regressor = AttentionIoURegressor(*SHAPE_7B[:2]).to(device)
     optimiser = torch.optim.Adam(regressor.parameters(), lr=3e-4)
@@ -159,7 +160,7 @@ def _step_seconds(device: torch.device, codes: torch.Tensor, scale: torch.Tensor
         if step == 1:
             _wait(device)
             started = time.perf_counter()
-        loss = F.mse_loss(regressor(decode_on_device(codes.to(device), scale.to(device))), truth)
+        loss = F.mse_loss(regressor(decode_on_device(codes.to(device), unit.to(device))), truth)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

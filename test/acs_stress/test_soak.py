@@ -31,7 +31,7 @@ def test_a_short_soak_of_hard_episodes_breaks_no_promise(tmp_path, repo):
     assert report["finished"]
     assert report["problems"] == []
     assert report["answers"] > 20
-    assert {e["name"] for e in report["episodes"]} == {"probe", *chosen, "killed and respawned"}
+    assert {e["name"] for e in report["episodes"]} == {"probe", *chosen, "killed and respawned", "froze and respawned"}
     faults = next(e for e in report["episodes"] if e["name"] == "faults")
     assert all(faults["counts"].get(f"{fault}: told") == 1 for fault in ("error", "out of memory, always"))
     assert "broken promises" in done.stdout

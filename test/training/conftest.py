@@ -41,9 +41,9 @@ def made_up(folder, pairs=60, per_pair=5, seed=0, temperature=1.0):
     open_store(folder, manifest | {"versions": {"acs_ros": "0"}, "dtype": "float32"})
     for number, asked in enumerate(np.array_split(np.arange(pairs), 3)):
         here = np.flatnonzero(np.isin(pair, asked))
-        codes, scale = encode(maps[here].reshape(-1, LAYERS, HEADS, SIDE, SIDE))
+        codes, unit = encode(maps[here].reshape(-1, LAYERS, HEADS, SIDE, SIDE))
         place = np.arange(4 * len(here), dtype=np.int32).reshape(-1, 4)
-        write_part(folder, number, Part(codes, scale, place, entropy[here], rows[here], tuple(asked.tolist()), {}, ()))
+        write_part(folder, number, Part(codes, unit, place, entropy[here], rows[here], tuple(asked.tolist()), {}, ()))
     return read_store(folder)
 
 

@@ -37,6 +37,6 @@ def test_processes_share_the_batches(monkeypatch, shuffle):
 
 
 def test_a_batch_holds_what_the_collection_holds(collection):
-    codes, scale, iou = Candidates(collection)[np.array([3, 299])]
-    assert codes.shape == (2, *collection.maps.shape[1:]) and scale.shape == (2, 4, 3, 2)
+    codes, unit, iou = Candidates(collection)[np.array([3, 299])]
+    assert codes.shape == (2, *collection.maps.shape[1:]) and unit.shape == (2, 4, 3, 2)
     np.testing.assert_array_equal(iou.numpy(), collection.iou[[3, 299]])

@@ -10,7 +10,7 @@ from acs_core.lvlm import load_lvlm
 from training.collect import ask
 from training.collect_job import PAIRS_PER_PART, CollectConfig, Job, with_map_size
 from training.collect_part import make_part, make_parts
-from training.quantise import decode
+from training.quantise import LEVELS, decode
 
 FEW = CollectConfig(samples=3, max_new_tokens=64)
 
@@ -31,7 +31,7 @@ def test_a_part_holds_its_pairs_answers_and_candidates(lvlm, pairs):
     assert [(a["pair"], a["response"]) for a in part.answers] == [(p, r) for p in part.pairs for r in range(3)]
     count, shape = len(part.rows), (lvlm.num_layers, lvlm.num_heads)
     assert count > 0 and part.rows.shape == (count, 17) and part.entropy.shape == (count, 4, *shape)
-    assert part.codes.shape[1:3] == part.scale.shape[1:] == shape
+    assert part.codes.shape[1:3] == part.unit.shape[1:] == shape
     for iou, *box, pair, image in part.rows[:, :7]:
         assert pairs[int(pair)].image_id == image
         assert iou == pytest.approx(best_iou(Box(*box), pairs[int(pair)].truth))
@@ -46,10 +46,10 @@ def test_each_map_is_kept_once_and_found_by_its_place(lvlm, pairs, step):
     for pair in range(3):
         _, _, evidence, _ = ask(lvlm, pairs[pair].read(), pairs[pair].category, config, config.seed + pair)
         place = part.place[part.rows[:, 5] == pair]
-        largest = evidence.maps.max(axis=(-2, -1))
-        np.testing.assert_allclose(part.scale[place], largest, rtol=1e-3)
-        error = np.abs(np.sqrt(decode(part.codes[place], part.scale[place])) - np.sqrt(evidence.maps))
-        assert (error <= 0.034 * np.sqrt(largest)[..., None, None]).all(), "half a step of fifteen"
+        maps, largest = decode(part.codes[place], part.unit[place]), evidence.maps.max(axis=(-2, -1))
+        np.testing.assert_allclose(maps.sum(axis=(-2, -1)), evidence.maps.sum(axis=(-2, -1)), rtol=1e-3)
+        error = np.abs(np.sqrt(maps) - np.sqrt(evidence.maps))
+        assert (error <= np.sqrt(largest)[..., None, None] / LEVELS).all(), "a step"
 
 
 def test_what_cannot_be_read_is_skipped_and_told(lvlm, pairs, tmp_path):
@@ -65,7 +65,7 @@ def test_a_part_of_nothing_but_broken_pictures_is_empty(lvlm, pairs, tmp_path):
     broken = replace(pairs[0], file=tmp_path / "none.png")
     part = make_part(lvlm, Job((broken,) * 2, FEW), 0)
     assert part.pairs == () and set(part.skipped) == {0, 1} and part.answers == ()
-    assert [len(a) for a in (part.codes, part.scale, part.place, part.entropy, part.rows)] == [0] * 5
+    assert [len(a) for a in (part.codes, part.unit, part.place, part.entropy, part.rows)] == [0] * 5
     assert part.rows.shape[1] == 17 and part.place.shape[1] == 4
 
 

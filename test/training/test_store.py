@@ -26,11 +26,11 @@ SHAPE = (2, 3, 4, 4)
 def part(first, count, skipped=None):
     rng = np.random.default_rng(first)
     maps = rng.random((2 * count, *SHAPE)).astype(np.float32)
-    codes, scale = encode(maps)
+    codes, unit = encode(maps)
     place = rng.integers(0, max(1, 2 * count), (count, 4)).astype(np.int32)
     rows = np.full((count, 17), float(first))
     entropy = np.ones((count, 4, *SHAPE[:2]), np.float32)
-    return Part(codes, scale, place, entropy, rows, (first,), skipped or {}, ({"pair": first},))
+    return Part(codes, unit, place, entropy, rows, (first,), skipped or {}, ({"pair": first},))
 
 
 def test_parts_read_back_as_one_and_pairs_without_candidates_are_kept(tmp_path):
@@ -45,7 +45,7 @@ def test_parts_read_back_as_one_and_pairs_without_candidates_are_kept(tmp_path):
     assert [r["pair"] for r in read_responses(tmp_path)] == [0, 1, 2]
     assert read_skipped(tmp_path) == {7: "no picture"}
     for number, start, count in ((0, 0, 3), (2, 3, 2)):
-        expected = decode(parts[number].codes[parts[number].place], parts[number].scale[parts[number].place])
+        expected = decode(parts[number].codes[parts[number].place], parts[number].unit[parts[number].place])
         np.testing.assert_array_equal(data.maps[np.arange(start, start + count)], expected)
 
 
