@@ -16,7 +16,9 @@ from acs_core.assets import asset_for
 from acs_core.lvlm.base import LVLM
 from acs_core.regressor import AttentionIoURegressor, load_regressor
 from acs_core.selection.acs_free import DECIMALS
-from training.collect import CollectConfig, Job, ask, make_part, with_map_size
+from training.collect import ask
+from training.collect_job import CollectConfig, Job, with_map_size
+from training.collect_part import make_part
 from training.maps import StoredMaps
 from training.pairs import Pair
 from training.quantise import LEVELS, decode, decode_on_device, encode
