@@ -11,8 +11,8 @@ from contextlib import contextmanager
 # At SCHED_IDLE it runs only where nothing else wants to, so it takes time from nobody; it ends with its parent.
 _SPIN = """
 import os
-os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 os.sched_setaffinity(0, {%d})
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 while os.getppid() == %d:
     for _ in range(1_000_000):
         pass

@@ -213,8 +213,8 @@ class GroundingNode(LifecycleNodeMixin, Node):
         try:
             changed = self.asker.set_queries(split_text(wanted) if isinstance(wanted, str) else wanted)
         except PhraseError as error:
-            self.ledger.count("rejected_queries")
             self.ledger.note(last_query_problem=str(error))
+            self.ledger.count("rejected_queries")
             self.reporter.log.warning("rejected query", f"query rejected: {error}")
             raise
         else:

@@ -109,8 +109,8 @@ class Ledger:
         with self._lock:
             _recent(self._arrivals.setdefault(camera, deque()), now).append(now)
             self._last[camera] = now
-        self.count("images", *(("bad_images",) if problem else ()))
         self.note(last_image=now, last_image_problem=problem)
+        self.count("images", *(("bad_images",) if problem else ()))
 
     def last_image_of(self, camera: str) -> float | None:
         """When this camera's last image came; None: none since the activation."""
@@ -153,8 +153,8 @@ class Ledger:
 
     def failure(self, problem: str) -> None:
         """A frame could not be answered."""
+        self.note(last_failure=problem)  # first: who sees the count finds the reason
         self.count("failed")
-        self.note(last_failure=problem)
 
     def new_activation(self) -> None:
         """Forget what belonged to an earlier activation; the counters go on."""
