@@ -33,6 +33,7 @@ from acs_stress.watch import look_at
 APPEAR_S = 60.0
 SAMPLE_S = 5.0
 FREEZE_S = 10.0  # shorter than anybody waits for the node
+MOST_NODES = 10  # that may freeze before something else must be wrong
 GONE_S = 30.0  # after which DDS has noticed that a node is dead
 REST_S = 2.0  # after which a node without frames holds what it holds for good
 JOURNAL, NODE_LOG = "soak.jsonl", "node.log"
@@ -108,7 +109,7 @@ def soak(plan: Plan, machine: dict[str, Any], say: Say) -> None:
             for number in itertools.count(1):
                 log = NODE_LOG if number == 1 else f"node-{number}.log"
                 with _node(plan, log) as running.process, _watching(running.process.pid, journal):
-                    if _asked(plan, stage, running.process, journal, say, number > 1):
+                    if _asked(plan, stage, running.process, journal, say, number):
                         os.kill(running.process.pid, signal.SIGKILL)
                         running.process.wait(SERVICE_S)
                         break
@@ -135,23 +136,23 @@ class _Running:
             )
 
 
-def _asked(plan: Plan, stage: Stage, process: NodeProcess, journal: Journal, say: Say, again: bool) -> bool:
-    """All that is to be asked of a node until the planned end; ``again``: it takes the place of one that froze. False:
-    it froze too and is gone, as the middleware may at any time (:mod:`acs_ros.freeze_watch`).
+def _asked(plan: Plan, stage: Stage, process: NodeProcess, journal: Journal, say: Say, number: int) -> bool:
+    """All that is to be asked of a node until the planned end; from the second ``number`` on it takes the place of one
+    that froze. False: it froze too and is gone, as the middleware may at any time (:mod:`acs_ros.freeze_watch`).
 
     Raises:
-        NodeTrouble: it did not come up, or ended otherwise.
+        NodeTrouble: it did not come up, ended otherwise, or is the last of MOST_NODES that froze.
     """
     try:
-        if again:
+        if number > 1:
             journal.note("course", **asdict(_respawned(stage, "froze and respawned")))
         else:
             _bring_up(stage.robot)
         _cycles(plan, stage, process.pid, journal, say)
-    except NodeTrouble as error:
-        if not process.froze:
+    except (NodeTrouble, psutil.Error) as error:
+        if not process.froze or number == MOST_NODES:
             journal.note("died", problem=str(error), last_lines=process.last_lines())
-            raise
+            raise NodeTrouble(str(error)) from error
         journal.note("froze", last_lines=process.last_lines(100))
         say(f"{journal.minutes:6.1f} min  the node stood still and ended itself: another one is started")
         return False

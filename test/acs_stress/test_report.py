@@ -117,3 +117,12 @@ def test_the_report_is_written_and_drawn(tmp_path):
     with Image.open(draw(found, tmp_path)) as picture:
         assert picture.width > 500
     assert table_of(found).row_count == 2
+
+
+def test_nodes_that_froze_are_counted_and_told():
+    notes = journal()
+    assert summarise(notes).freezes == 0 and "stood still" not in str(summarise(notes).verdicts)
+    notes[5:5] = [{"kind": "froze", "minute": 1.0, "last_lines": ""}] * 2
+    found = summarise(notes)
+    assert found.freezes == 2 and bad(notes) == []
+    assert any("stood still in the middleware 2 times" in verdict.text for verdict in found.verdicts)
