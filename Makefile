@@ -53,6 +53,7 @@ bench: env ## measure this machine anew into docs/benchmarks (about 15 minutes; 
 	@$(BENCH) limits --json $(FOUND)/limits.json
 	@$(BENCH) selector --json $(FOUND)/selector.json
 	@$(BENCH) load --json $(FOUND)/load.json
+	@$(BENCH) busy --json $(FOUND)/busy.json
 	@$(BENCH) ros --json $(FOUND)/ros.json
 	@$(BENCH) quantization --image docs/sample.png --phrase key --json $(FOUND)/quantization.json
 	@$(BENCH) sweep --plot $(FOUND)/sweep.png --json $(FOUND)/sweep.json

@@ -220,6 +220,26 @@ def load(
         finish(device_of(device), {"rows": [row.to_dict() for row in rows]}, json_file)
 
 
+@app.command(epilog="Example: acs-bench busy --model tiny-internvl")
+def busy(
+    model: Annotated[str, typer.Option(help="A model's name, folder or hub id.")] = "tiny-internvl",
+    answers: Annotated[int, typer.Option(help="Answers of each case.", min=1)] = 9,
+    json_file: Json = None,
+) -> None:
+    """What an answer takes on a CPU that other programs use too, with threads that spin or sleep while they wait."""
+    from acs_bench.busy import busy_answers
+
+    with measuring(1):
+        rows = busy_answers(model, answers)
+        table = table_of("threads", "waiting", "neighbours", "median, ms", "longest, ms")
+        for row in rows:
+            waiting = row.waiting if row.threads > 1 else "-"
+            times = (f"{ms:.0f}" for ms in (row.median_ms, row.most_ms))
+            table.add_row(str(row.threads), waiting, str(row.neighbours), *times)
+        out.print(table)
+        finish(device_of("cpu"), {"rows": [row.to_dict() for row in rows]}, json_file)
+
+
 @app.command(epilog="Example: acs-bench quantization --model tiny-internvl --image docs/sample.png --phrase key")
 def quantization(
     image: Annotated[Path, typer.Option(help="Picture to look at.")],

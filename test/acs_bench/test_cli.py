@@ -84,6 +84,14 @@ def test_loading_in_fresh_processes(run):
     assert all(row["load_s"] > 0 and row["weights_mb"] > 5 for row in found["rows"])
 
 
+def test_answers_beside_a_busy_neighbour(run, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    printed, found = run("busy", "--answers", "1")
+    assert [(row["threads"], row["neighbours"]) for row in found["rows"]] == [(1, 0), (1, 1)]
+    assert all(0 < row["median_ms"] <= row["most_ms"] for row in found["rows"])
+    assert "neighbours" in printed
+
+
 def test_a_sweep_is_drawn(run, tmp_path, monkeypatch):
     import acs_bench.sweep as module
 
