@@ -42,8 +42,14 @@ class Asker:
         self._hungry: list[Goal] = []  # goals that wait for a frame
         self._worker: NewestJobWorker[Frame, Answer] | None = None
         self.grounder: GrounderLike | None = None
-        self.queries: tuple[str, ...] = ()
+        self._queries: tuple[str, ...] = ()
         self.held = False  # by ~/pause
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """The phrases in force. Who reads new ones gets no more answers for the old ones."""
+        with self._lock:  # set_queries has stopped the model by the time that it lets go
+            return self._queries
 
     def adopt(self, grounder: GrounderLike) -> bool:
         """Take a loaded model; its thread starts, nothing is asked before :meth:`listen`. False after :meth:`close`:
@@ -69,13 +75,13 @@ class Asker:
             PhraseError: a phrase cannot be asked.
         """
         if text.strip() and not self._heard:
-            self.queries = clean_queries(split_text(text), self._settings())
+            self._queries = clean_queries(split_text(text), self._settings())
 
     def listen(self) -> None:
         """Take frames and goals from now on."""
         with self._lock:
             self._listening = True
-            self._due = set(self._settings().camera_names) if self.queries else set()
+            self._due = set(self._settings().camera_names) if self._queries else set()
         self._outlet.demand_changed()
 
     def pause(self, reason: str) -> None:
@@ -90,7 +96,7 @@ class Asker:
             self.held = on
             if on:
                 self._stop("the node is paused")
-            elif self.queries:
+            elif self._queries:
                 self._due = set(self._settings().camera_names)
         self._outlet.demand_changed()
 
@@ -132,7 +138,7 @@ class Asker:
         with self._lock:
             self._heard = True
             self._due = set(self._settings().camera_names) if cleaned else set()
-            changed, self.queries = cleaned != self.queries, cleaned
+            changed, self._queries = cleaned != self._queries, cleaned
             if changed:
                 self._ledger.note(last_failure="", last_abstention="")
                 if self._worker is not None and not cleaned:
@@ -201,7 +207,7 @@ class Asker:
                 self._worker.enqueue(goal)
             due = settings.mode != ON_DEMAND or frame.camera in self._due
             self._due.discard(frame.camera)
-            if not self.queries:
+            if not self._queries:
                 self._ledger.count("images_without_query")
             elif not due:
                 self._ledger.count("images_unasked")

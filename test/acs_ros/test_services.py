@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import pytest
 from acs_msgs.srv import ListQueries, SetQueries
@@ -40,6 +41,37 @@ def test_each_phrase_has_its_own_results(rig, grounder, image, until):
     (answer,) = rig.detections
     assert [d.results[0].hypothesis.class_id for d in answer.detections] == ["key", "mug", "cup"]
     assert rig.node.ledger.facts().answered == 3
+
+
+def test_who_reads_new_queries_gets_no_more_answers_for_the_old_ones(rig, grounder, image, until, monkeypatch):
+    """The old answer goes out while the new queries are taken: nobody may be told of them before it has."""
+    rig.ask("key")
+    grounder.gate.clear()
+    rig.images.publish(image())
+    until(lambda: grounder.running, "the model at work")
+    taken, go_on = threading.Event(), threading.Event()
+    note = rig.node.ledger.note
+
+    def slow_note(**changes):
+        if "last_abstention" in changes and not taken.is_set():  # set_queries, before it stops the model
+            taken.set()
+            go_on.wait(5)
+        note(**changes)
+
+    monkeypatch.setattr(rig.node.ledger, "note", slow_note)
+    rig.queries.publish(String(data="mug"))
+    until(taken.is_set, "the new query to be taken")
+    told = []
+    reader = threading.Thread(target=lambda: told.append(rig.node.asker.queries))
+    reader.start()
+    reader.join(0.2)
+    assert not told
+    go_on.set()
+    reader.join(5)
+    assert told == [("mug",)]
+    grounder.gate.set()
+    until(lambda: rig.detections, "an answer")
+    assert rig.detections[0].detections[0].results[0].hypothesis.class_id == "mug"
 
 
 @pytest.mark.parametrize(
