@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from acs_stress.soak import JOURNAL
+from acs_stress.journal import JOURNAL
 
 SUMMARY, PICTURE = "soak.json", "soak.png"
 # The bars. The node's memory is looked at when it rests after a round; the first quarter still fills caches.

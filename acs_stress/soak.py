@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import random
 import signal
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import psutil
@@ -26,6 +24,7 @@ from acs_ros.node_process import NodeProcess
 from acs_stress.disturbances import LOAD_S
 from acs_stress.episodes import EPISODES, probe, run_episode
 from acs_stress.faulty import BOX_VARIABLE, FREEZE, FaultBox
+from acs_stress.journal import JOURNAL, Journal
 from acs_stress.robot import NODE, Robot
 from acs_stress.stage import SERVICE_S, Course, Stage
 from acs_stress.watch import look_at
@@ -36,7 +35,7 @@ FREEZE_S = 10.0  # shorter than anybody waits for the node
 MOST_NODES = 10  # that may freeze before something else must be wrong
 GONE_S = 30.0  # after which DDS has noticed that a node is dead
 REST_S = 2.0  # after which a node without frames holds what it holds for good
-JOURNAL, NODE_LOG = "soak.jsonl", "node.log"
+NODE_LOG = "node.log"
 Say = Callable[[str], None]
 
 
@@ -55,36 +54,6 @@ class Plan:
         """The node's arguments: it notices soon that its camera is silent, and that nothing runs in it."""
         given = ["--params-file", str(self.params), "-p", "image_timeout:=3.0", "-p", f"freeze_timeout:={FREEZE_S}"]
         return [*given, "-p", f"model:={self.model}"] if self.model else given
-
-
-class Journal:
-    """Lines of JSON, each written through at once: what was seen is there even when the machine is not any more."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file.open("w", encoding="utf-8")
-        self._began = time.monotonic()
-        self._lock = threading.Lock()
-
-    @property
-    def minutes(self) -> float:
-        """Since the beginning."""
-        return (time.monotonic() - self._began) / 60
-
-    def note(self, kind: str, **what: Any) -> None:
-        """One line."""
-        with self._lock:
-            if not self._file.closed:
-                self._file.write(json.dumps({"kind": kind, "minute": round(self.minutes, 3), **what}) + "\n")
-                self._file.flush()
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._lock:
-            self._file.close()
 
 
 def soak(plan: Plan, machine: dict[str, Any], say: Say) -> None:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from acs_stress.journal import JOURNAL
 from acs_stress.report import ReportError, draw, read_journal, summarise, table_of, write_summary
-from acs_stress.soak import JOURNAL
 
 ROUNDS = 8
 

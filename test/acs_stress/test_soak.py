@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from acs_stress.journal import JOURNAL
 from acs_stress.report import SUMMARY
-from acs_stress.soak import JOURNAL
 
 pytestmark = pytest.mark.processes
 LONG_S = 400.0
