@@ -213,13 +213,11 @@ class GroundingNode(LifecycleNodeMixin, Node):
         try:
             changed = self.asker.set_queries(split_text(wanted) if isinstance(wanted, str) else wanted)
         except PhraseError as error:
-            self.ledger.note(last_query_problem=str(error))
-            self.ledger.count("rejected_queries")
+            self.ledger.record("rejected_queries", last_query_problem=str(error))
             self.reporter.log.warning("rejected query", f"query rejected: {error}")
             raise
         else:
-            self.ledger.count("queries")
-            self.ledger.note(last_query_problem="")
+            self.ledger.record("queries", last_query_problem="")
             if changed:
                 asked = show_queries(self.asker.queries)
                 self.reporter.log.info("query", f"asking for {asked}" if asked else "the query was emptied")

@@ -103,14 +103,20 @@ class Ledger:
         with self._lock:
             self._facts = replace(self._facts, **{n: getattr(self._facts, n) + by for n in names})
 
+    def record(self, *names: str, **changes: float | str | None) -> None:
+        """Add one to each named counter and set facts by name, in one step: who sees the count sees the facts."""
+        with self._lock:
+            counted = {n: getattr(self._facts, n) + 1 for n in names}
+            self._facts = replace(self._facts, **counted, **changes)  # type: ignore[arg-type]
+
     def image_came(self, problem: str = "", camera: str = "") -> None:
         """An image arrived; ``problem`` says why it cannot be used."""
         now = self.clock()
         with self._lock:
             _recent(self._arrivals.setdefault(camera, deque()), now).append(now)
             self._last[camera] = now
-        self.note(last_image=now, last_image_problem=problem)
-        self.count("images", *(("bad_images",) if problem else ()))
+        bad = ("bad_images",) if problem else ()
+        self.record("images", *bad, last_image=now, last_image_problem=problem)
 
     def last_image_of(self, camera: str) -> float | None:
         """When this camera's last image came; None: none since the activation."""
@@ -153,8 +159,7 @@ class Ledger:
 
     def failure(self, problem: str) -> None:
         """A frame could not be answered."""
-        self.note(last_failure=problem)  # first: who sees the count finds the reason
-        self.count("failed")
+        self.record("failed", last_failure=problem)
 
     def new_activation(self) -> None:
         """Forget what belonged to an earlier activation; the counters go on."""
