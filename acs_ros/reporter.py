@@ -78,9 +78,12 @@ class Reporter:
         """Say what the node does and, if nothing comes out, why."""
         with self._lock:
             self._published_at = time.monotonic()
-        status = make_status(self._node.get_fully_qualified_name(), self._about.ledger.facts(), self._situation())
-        array = DiagnosticArray(status=[status])
+        array = DiagnosticArray()
+        # First of all: what happened before the stamp is in the status, whichever thread tells it.
         array.header.stamp = self._node.get_clock().now().to_msg()
+        array.status = [
+            make_status(self._node.get_fully_qualified_name(), self._about.ledger.facts(), self._situation())
+        ]
         self._publisher.publish(array)
         if self._clock_problem_at and time.monotonic() - self._clock_problem_at > WINDOW_S:
             self._clock_problem_at = 0.0

@@ -183,9 +183,9 @@ class Rig:
         """Level, message and values of a diagnostic that is made now."""
         asked = self.node.get_clock().now().nanoseconds
         self.node.reporter.publish()
-        # An older one may still be on its way.
-        wait_until(lambda: self.diagnostics and stamp_ns(self.diagnostics[-1].header) >= asked, "a diagnostic")
-        status = self.diagnostics[-1].status[0]
+        # An older one may still be on its way, and another thread's come after this one.
+        fresh = wait_until(lambda: [d for d in self.diagnostics if stamp_ns(d.header) >= asked], "a diagnostic")
+        status = fresh[0].status[0]
         return status.level[0], status.message, {v.key: v.value for v in status.values}
 
     def call(self, kind: Any, name: str, **fields: Any) -> Any:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from std_msgs.msg import String
 
 import acs_ros.reporter
+from acs_ros.bags import stamp_ns
 
 
 def test_a_flood_of_changes_is_told_at_once_and_when_it_ebbs(make_rig, grounder, until, monkeypatch):
@@ -30,3 +31,15 @@ def test_changes_that_come_one_by_one_are_each_told_at_once(make_rig, grounder, 
         now[0] += 1.0
         rig.node._on_query(String(data=f"thing {number}"))
     assert told == [("thing 0",), ("thing 1",), ("thing 2",)]
+
+
+def test_a_status_is_not_older_than_its_stamp(make_rig, grounder, monkeypatch):
+    """Two threads publish: with a stamp made last, facts from before a failure came as news after it."""
+    rig = make_rig(lambda settings: grounder, diagnostics_period=60.0)
+    looked, told, facts = [], [], rig.node.ledger.facts
+    monkeypatch.setattr(
+        rig.node.ledger, "facts", lambda: looked.append(rig.node.get_clock().now().nanoseconds) or facts()
+    )
+    monkeypatch.setattr(rig.node.reporter, "_publisher", SimpleNamespace(publish=told.append))
+    rig.node.reporter.publish()
+    assert stamp_ns(told[0].header) <= looked[0]
