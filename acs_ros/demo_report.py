@@ -156,17 +156,21 @@ def write_pictures(folder: Path, rows: Sequence[Row]) -> Path:
 
 
 def contact_sheet(pictures: Sequence[np.ndarray], columns: int = SHEET_COLUMNS, side: int = 320) -> np.ndarray:
-    """All pictures, each (H, W, 3) uint8 RGB, scaled into cells of ``side`` pixels width, row by row."""
-    scaled = []
-    for picture in pictures:
-        height = max(1, round(picture.shape[0] * side / picture.shape[1]))
-        scaled.append(cv2.resize(picture, (side, height), interpolation=cv2.INTER_AREA))
-    height = max((p.shape[0] for p in scaled), default=side)
-    cells = [np.pad(p, ((0, height - p.shape[0] + 4), (0, 4), (0, 0))) for p in scaled]
-    blank = np.zeros((height + 4, side + 4, 3), dtype=np.uint8)
-    cells += [blank] * (-len(cells) % columns)
-    rows = [np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)]
-    return np.vstack(rows or [blank])
+    """All pictures, each (H, W, 3) uint8 RGB, scaled to ``side`` pixels width and laid in rows, each as high as its
+    highest picture."""
+    gap = 4
+    rows = []
+    for first in range(0, len(pictures), columns):
+        scaled = [
+            cv2.resize(p, (side, max(1, round(p.shape[0] * side / p.shape[1]))), interpolation=cv2.INTER_AREA)
+            for p in pictures[first : first + columns]
+        ]
+        row = np.zeros((max(p.shape[0] for p in scaled) + gap, columns * (side + gap), 3), dtype=np.uint8)
+        for column, picture in enumerate(scaled):
+            left = column * (side + gap)
+            row[: picture.shape[0], left : left + side] = picture
+        rows.append(row)
+    return np.vstack(rows or [np.zeros((side + gap, side + gap, 3), dtype=np.uint8)])
 
 
 def write_json(file: Path, rows: Sequence[Row], summary: Summary) -> None:

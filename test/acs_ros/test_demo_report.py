@@ -101,3 +101,10 @@ def test_the_sheet_has_room_for_all(count, rows_of_cells):
     cell = 14 if count == 0 else 5 + 4
     assert sheet.shape[0] == rows_of_cells * cell and sheet.shape[1] in (14, 3 * 14)
     assert (sheet == 200).sum() == count * 5 * 10 * 3
+
+
+def test_a_row_of_the_sheet_is_as_high_as_its_highest_picture():
+    wide, high = np.full((20, 40, 3), 200, np.uint8), np.full((60, 40, 3), 200, np.uint8)
+    sheet = contact_sheet([wide, wide, wide, high], columns=2, side=10)
+    assert sheet.shape[0] == (5 + 4) + (15 + 4)
+    assert (sheet == 200).sum() == (3 * 5 + 15) * 10 * 3
