@@ -4,11 +4,14 @@ One thread, because small models gain nothing from more, and several processes w
 for one another most of the time.
 
 The variables are set here, before any test imports rclpy; ``make test`` sets the same.
+
+Programs that the tests start hear Ctrl-C, also where a shell runs the tests in its background, which makes them deaf.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_profile.xml"))
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -61,14 +61,12 @@ def test_ctrl_c_cancels_the_goal(rig, grounder, domain, image, until):
     grounder.gate.clear()
     streaming = rig.peer.create_timer(0.05, lambda: rig.images.publish(image()))
     command = [sys.executable, "-m", "acs_ros.examples.ask_by_action", "key"]
-    # A shell that runs the tests in its background would make it ignore Ctrl-C.
     client = subprocess.Popen(
         command,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     until(lambda: grounder.running, "the model at work")
     client.send_signal(signal.SIGINT)
