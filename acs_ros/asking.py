@@ -159,6 +159,7 @@ class Asker:
                 self._worker.enqueue(goal)
             else:
                 self._hungry.append(goal)
+                goal.waits()  # with the lock held: who hears it may send the frame, and it is fed after it was told
         if not has_picture:
             self._outlet.demand_changed()
         return ""

@@ -52,11 +52,10 @@ class Camera:
         self.topic = node.resolve_topic_name(self._image_name)
         self.outputs = CameraOutputs(node, self._prefix, now, reporter, ledger)
         self.tracker = BoxTracker(now.track_half_life, now.track_min_score) if now.tracking else None
-        self._group = MutuallyExclusiveCallbackGroup()
-        self._side_group = MutuallyExclusiveCallbackGroup()
         self._stamps = StampWatch(self.topic)
         self._subscriptions: list[Any] = []
         self.since: float | None = None  # steady seconds: when it was subscribed to
+        self._one_at_a_time = threading.Lock()
         self._lock = threading.Lock()
         self._depths: deque[Image] = deque(maxlen=DEPTH_KEPT)
         self._info: CameraInfo | None = None
@@ -76,13 +75,14 @@ class Camera:
             return
         settings = self._settings()
         kind = CompressedImage if self._compressed else Image
-        made = [self._subscribe(kind, self._image_name, self._on_image, NEWEST, self._group)]
+        # Groups of their own each time: rclpy 9.1.2 leaves the group of a subscription taken for good that is destroyed
+        # when a QoS event of its own is about to be read, and the camera would never be heard again.
+        group, side_group = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
+        made = [self._subscribe(kind, self._image_name, self._on_image, NEWEST, group)]
         # The camera info also serves the markers, and costs next to nothing.
-        made.append(
-            self._subscribe(CameraInfo, self._prefix + "camera_info", self._on_info, sensor(1), self._side_group)
-        )
+        made.append(self._subscribe(CameraInfo, self._prefix + "camera_info", self._on_info, sensor(1), side_group))
         if settings.use_depth:
-            made.append(self._subscribe(Image, self._prefix + "depth", self._on_depth, sensor(5), self._side_group))
+            made.append(self._subscribe(Image, self._prefix + "depth", self._on_depth, sensor(5), side_group))
         self._subscriptions, self.since = made, time.monotonic()
 
     def ignore(self) -> None:
@@ -144,7 +144,11 @@ class Camera:
         )
 
     def _on_image(self, msg: Image | CompressedImage) -> None:
-        frame, log = Frame(msg, self.name), self._reporter.log
+        with self._one_at_a_time:  # one of an earlier subscription may still be at work
+            self._use(Frame(msg, self.name))
+
+    def _use(self, frame: Frame) -> None:
+        log = self._reporter.log
         now = self._node.get_clock().now().nanoseconds / 1e9
         sim_time = bool(self._node.get_parameter("use_sim_time").value)
         stamp = stamp_ns(frame.header) / 1e9
@@ -156,8 +160,10 @@ class Camera:
         if problem:
             log.warning(f"stamps of {self.topic}", problem)
         try:
+            frame.check(self._settings().max_image_pixels)
             if self.tracker is not None:  # first: an answer must find its frame there
                 self._track(frame, self.tracker)
+            self._ledger.image_begins(self.name)  # before its answer: no status waits for a frame that was answered
             self._take(frame)
         except ImageError as error:
             self._ledger.image_came(str(error), self.name)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from acs_msgs.action import Ground
+from action_msgs.msg import GoalStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
@@ -16,7 +17,7 @@ from acs_core.errors import AcsError
 from acs_core.phrase import clean_phrase
 from acs_ros.asking import Asker
 from acs_ros.camera_set import CameraSet
-from acs_ros.ground_goal import ABORTED, CANCELED, Feedback, GroundGoal
+from acs_ros.ground_goal import ABORTED, CANCELED, GroundGoal, goal_id
 from acs_ros.ledger import Ledger
 from acs_ros.parameters import Settings
 from acs_ros.qos import SERVICE
@@ -39,6 +40,7 @@ class GroundServer:
         self.asker, self.outlet, self.ledger, self.settings = asker, outlet, ledger, settings
         self._lock = threading.Lock()
         self._open: list[GroundGoal] = []
+        self._cancelled_early: set[bytes] = set()
         self._server = ActionServer(
             node,
             Ground,
@@ -68,17 +70,19 @@ class GroundServer:
         with self._lock:
             goals, self._open = list(self._open), []
         for goal in goals:
+            goal.finish(ABORTED, reason)  # first: the model's thread, once asked to stop, would tell another end
             self.asker.withdraw(goal)
-            goal.finish(ABORTED, reason)
 
     def give_up(self, goal: GroundGoal, reason: str) -> None:
         """Abort a goal that waits; one that runs goes on."""
+        goal.overdue = reason  # for _begin: it may not have been handed over yet
         if self.asker.withdraw(goal, stop=False):
             goal.finish(ABORTED, reason)
 
     def forget(self, goal: GroundGoal) -> None:
         """It is over."""
         with self._lock:
+            self._cancelled_early.discard(goal.id)
             if goal in self._open:
                 self._open.remove(goal)
 
@@ -89,6 +93,10 @@ class GroundServer:
             full = len(self._open) >= self.settings().max_goals
             if not full:
                 self._open.append(goal)
+            cancelled = goal.id in self._cancelled_early
+        if cancelled:
+            goal.finish(CANCELED, "canceled")
+            return
         problem = (
             f"{self.settings().max_goals} goals wait already (max_goals)"
             if full
@@ -103,24 +111,35 @@ class GroundServer:
         picture = goal.picture
         if picture is not None:
             goal.take_frame(picture)
-            return self.asker.take_goal(goal, has_picture=True)
+            return self._hand_over(goal, has_picture=True)
         settings = self.settings()
         wait = settings.image_timeout
         if goal.request.deadline > 0:
             wait = min(wait, goal.request.deadline)
-        goal.tell(Feedback.STAGE_IMAGE)
         # Before the goal is handed over: a frame may come at once, and ends this wait.
         goal.end_after(wait, lambda: f"no image came within {wait:g} s: {self.outlet.why_no_image(goal.camera)}")
-        return self.asker.take_goal(goal, has_picture=False)
+        return self._hand_over(goal, has_picture=False)
+
+    def _hand_over(self, goal: GroundGoal, has_picture: bool) -> str:
+        problem = self.asker.take_goal(goal, has_picture)
+        if not problem and goal.overdue:  # its time ran out before anybody could have withdrawn it
+            self.give_up(goal, goal.overdue)
+        return problem
 
     def _cancel(self, handle: Any) -> CancelResponse:
         with self._lock:
-            goal = next((g for g in self._open if g.is_for(handle)), None)
+            goal = next((g for g in self._open if g.id == goal_id(handle)), None)
+            if (
+                goal is None and handle.status == GoalStatus.STATUS_ACCEPTED
+            ):  # rclpy tells the client before it tells us
+                self._cancelled_early.add(goal_id(handle))
+                return CancelResponse.ACCEPT
         if goal is None:
             return CancelResponse.REJECT
-        self.asker.withdraw(goal)
-        # Not only asked to stop: a model that does not look up must not keep the client waiting.
+        # Settled first: the model's thread, once asked to stop, would end it as aborted; and a model that does not look
+        # up must not keep the client waiting.
         goal.finish(CANCELED, "canceled")
+        self.asker.withdraw(goal)
         return CancelResponse.ACCEPT
 
 

@@ -70,6 +70,7 @@ class GroundGoal:
 
     def __init__(self, handle: Any, server: GoalKeeper) -> None:
         self._handle, self._server = handle, server
+        self.id = goal_id(handle)
         self.request: Ground.Goal = handle.request
         self.camera = self.request.camera or server.settings().camera_names[0]
         self._accepted = time.monotonic()
@@ -79,6 +80,7 @@ class GroundGoal:
         self._done = threading.Event()
         self._outcome, self._result = ABORTED, Ground.Result()
         self._timer: threading.Timer | None = None
+        self.overdue = ""  # why it is to end that was not begun in time
 
     @property
     def picture(self) -> Frame | None:
@@ -92,6 +94,10 @@ class GroundGoal:
     def done(self) -> bool:
         """Whether its result is known."""
         return self._done.is_set()
+
+    def waits(self) -> None:
+        """The next frame of its camera will be its own."""
+        self.tell(Feedback.STAGE_IMAGE)
 
     def take_frame(self, frame: Frame) -> None:
         """The picture to look at."""
@@ -124,7 +130,7 @@ class GroundGoal:
             if self._frame is None:
                 raise Cancelled("the goal has no picture")
             answer = self._server.asker.work(self._frame, self._question(), should_stop, self.tell)
-            if should_stop():
+            if should_stop() or self.done:
                 raise Cancelled("stopped when the answer was ready")
             self._server.asker.send(answer)  # first to the topics, so that who waits for the goal has them at hand
             self.succeed(answer)
@@ -144,10 +150,6 @@ class GroundGoal:
             deadline=self._left() or 0.0,
             with_attention=self._server.outlet.attention_wanted(self.camera),
         )
-
-    def is_for(self, handle: Any) -> bool:
-        """Whether it is this goal that rclpy speaks of."""
-        return bytes(handle.goal_id.uuid) == bytes(self._handle.goal_id.uuid)
 
     def succeed(self, answer: Answer) -> None:
         """Its answer; a reason in words goes along where nothing was found."""
@@ -176,9 +178,9 @@ class GroundGoal:
             # rclpy keeps the request for as long as the result, and a flood of goals may bring a picture each.
             self._frame = None
             self.request.image, self.request.compressed_image = Image(), CompressedImage()
+            self._server.ledger.count(COUNTERS[outcome])  # first: who has the result sees the count
             self._done.set()
         self._stop_timer()
-        self._server.ledger.count(COUNTERS[outcome])
         if outcome == ABORTED:
             self._server.log(f"goal {self.request.phrase[:60]!r} aborted: {message}")
         self._execute()
@@ -218,3 +220,8 @@ class GroundGoal:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
+
+
+def goal_id(handle: Any) -> bytes:
+    """What rclpy tells goals apart by."""
+    return bytes(handle.goal_id.uuid)

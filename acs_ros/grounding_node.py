@@ -194,6 +194,7 @@ class GroundingNode(LifecycleNodeMixin, Node):
 
     def _stop_asking(self, reason: str) -> None:
         self.active_since = None
+        self.goals.close(reason)  # first: a goal at work would tell that it was asked to stop, and not why
         self.asker.pause(reason)
         self.goals.close(reason)
         self.cameras.close()
@@ -225,6 +226,8 @@ class GroundingNode(LifecycleNodeMixin, Node):
             self.reporter.changed()
 
     def _hold(self, on: bool) -> None:
+        if on:
+            self.goals.close("the node is paused")  # first: one at work would only tell that it was stopped
         self.asker.hold(on)
         if on:
             self.goals.close("the node is paused")

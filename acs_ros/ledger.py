@@ -109,6 +109,13 @@ class Ledger:
             counted = {n: getattr(self._facts, n) + 1 for n in names}
             self._facts = replace(self._facts, **counted, **changes)  # type: ignore[arg-type]
 
+    def image_begins(self, camera: str = "") -> None:
+        """An image that can be used is about to be handed in; :meth:`image_came` counts it once it has its fate."""
+        now = self.clock()
+        with self._lock:
+            self._last[camera] = now
+        self.note(last_image=now, last_image_problem="")
+
     def image_came(self, problem: str = "", camera: str = "") -> None:
         """An image arrived; ``problem`` says why it cannot be used."""
         now = self.clock()

@@ -56,5 +56,8 @@ class Goal(Task, Protocol):
     def camera(self) -> str:
         """Which camera's next frame it waits for."""
 
+    def waits(self) -> None:
+        """The next frame of its camera will be its own."""
+
     def take_frame(self, frame: Frame) -> None:
         """Here it is."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from acs_msgs.msg import CandidateArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -48,6 +49,8 @@ class CameraOutputs:
                 kind,
                 prefix + topic,
                 qos,
+                # Not the node's own group, with its parameter services: see Camera.listen for what rclpy may do to it.
+                callback_group=MutuallyExclusiveCallbackGroup(),
                 event_callbacks=reporter.output_events(prefix + topic),
                 qos_overriding_options=OVERRIDABLE,
             )

@@ -125,8 +125,7 @@ class Reporter:
     def clock_jumped(self, problem: str) -> None:
         """The node's own clock jumped; said for WINDOW_S."""
         self._clock_problem_at = time.monotonic()
-        self._about.ledger.count("clock_jumps")
-        self._about.ledger.note(clock_problem=problem)
+        self._about.ledger.record("clock_jumps", clock_problem=problem)
         self.log.warning("clock", problem)
 
     def input_events(self, fact: str, topic: str) -> SubscriptionEventCallbacks:

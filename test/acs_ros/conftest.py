@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from vision_msgs.msg import Detection2DArray
 
+import acs_core.candidates  # noqa: F401 - with torch, or the first answer of a process waits seconds for it
 from acs_core.errors import Cancelled
 from acs_core.geometry import Box
 from acs_core.types import Candidate, Detection, GroundingResult, Outcome, Response, ScoreKind
@@ -145,6 +147,7 @@ class Rig:
         self.queries = self.peer.create_publisher(String, "/grounding/query", reliable)
         # Before the executor knows the peer: rclpy adds an action client to its node before the client is complete.
         self.ground = ActionClient(self.peer, Ground, "/grounding/ground")
+        self.ground._lock = threading.RLock()  # see send_goal
         self.executor = MultiThreadedExecutor(num_threads=6, context=self.context)
         for node in (self.node, self.peer):
             self.executor.add_node(node)
@@ -195,6 +198,20 @@ class Rig:
         future = client.call_async(kind.Request(**fields))
         wait_until(future.done, f"the response of {name}")
         return future.result()
+
+    def send_goal(self, **fields: Any) -> Any:
+        """The future of a goal's acceptance. rclpy 9.1.2 replaces it after it let go of its lock: an acceptance
+        that comes in between is lost."""
+        feedback = fields.pop("feedback_callback", None)
+        with self.ground._lock:
+            return self.ground.send_goal_async(Ground.Goal(**fields), feedback_callback=feedback)
+
+    def rest(self) -> None:
+        """Wait until the model's thread is done with what it was given, pictures included."""
+        ended = threading.Event()
+        task = SimpleNamespace(run=lambda should_stop: ended.set(), abandon=lambda reason: ended.set())
+        self.node.asker._worker.enqueue(task)
+        wait_until(ended.is_set, "the model's thread")
 
     def listen(self, kind: Any, topic: str, qos: Any = 10) -> list[Any]:
         """What comes on ``topic`` from now on, once it is matched."""

@@ -31,7 +31,7 @@ def test_newest_frame_wins_and_the_rest_is_counted(rig, grounder, image, until):
     rig.ask("key")
     grounder.gate.clear()
     rig.images.publish(image(stamp=1))
-    until(lambda: grounder.running, "the model at work")
+    until(lambda: grounder.running and rig.node.ledger.facts().images == 1, "the model at work")
     for stamp in (2, 3, 4):
         seen = rig.node.ledger.facts().images
         rig.images.publish(image(stamp=stamp))
@@ -174,6 +174,7 @@ def test_debug_image_is_drawn_only_for_a_listener(rig, image, until):
     rig.ask("key")
     rig.images.publish(image(stamp=1))
     until(lambda: rig.detections, "an answer")
+    rig.rest()  # its pictures come after it
     pictures = []
     rig.peer.create_subscription(Image, "/grounding/debug_image", pictures.append, 10)
     until(

@@ -6,7 +6,6 @@ import itertools
 
 import numpy as np
 import pytest
-from acs_msgs.action import Ground
 from acs_msgs.srv import SetQueries
 from rcl_interfaces.msg import Log
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -87,7 +86,7 @@ def test_a_flood_of_good_queries_and_pauses_writes_few_lines(rig, log, image, un
 def test_a_flood_of_bad_goals_writes_few_lines(rig, log, image, until):
     done = []
     for number in range(FLOOD):
-        future = rig.ground.send_goal_async(Ground.Goal(phrase="key", camera="x" * (1 + number * 1000)))
+        future = rig.send_goal(phrase="key", camera="x" * (1 + number * 1000))
         until(future.done, "a goal to be accepted")
         future.result().get_result_async().add_done_callback(done.append)
     until(lambda: len(done) == FLOOD, "the goals to be aborted")

@@ -139,3 +139,16 @@ def test_a_model_out_of_memory_is_told_and_goes_on_with_the_next_frame(rig, grou
     rig.images.publish(image(stamp=2))
     until(lambda: rig.detections, "an answer")
     assert rig.status()[0] == OK
+
+
+def test_a_camera_whose_callback_group_was_left_taken_is_heard_again(rig, image, until):
+    """As rclpy leaves it when a QoS event is about to be read of a subscription that is being destroyed."""
+    camera = rig.node.cameras._cameras[""]
+    subscription = camera._subscriptions[0]
+    assert subscription.callback_group.beginning_execution(subscription)
+    assert rig.node.trigger_deactivate().name == "SUCCESS"
+    assert rig.node.trigger_activate().name == "SUCCESS"
+    rig.wait_for_match()
+    rig.ask("key")
+    rig.images.publish(image())
+    until(lambda: rig.detections, "an answer")

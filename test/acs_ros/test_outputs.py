@@ -40,6 +40,7 @@ def test_pictures_come_raw_and_compressed_and_only_for_listeners(rig, image, unt
     rig.ask("key")
     rig.images.publish(image(stamp=1))
     until(lambda: rig.detections, "an answer")
+    rig.rest()  # its pictures come after it
     raw = rig.listen(Image, f"/grounding/{topic}")
     packed = rig.listen(CompressedImage, f"/grounding/{topic}/compressed")
     rig.images.publish(image(stamp=2))

@@ -1,7 +1,6 @@
 """Every lifecycle transition at every moment that could be the wrong one: asked over DDS, as a launch file asks it."""
 
 import pytest
-from acs_msgs.action import Ground
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from std_srvs.srv import SetBool
@@ -62,9 +61,9 @@ def goal_at_work(rig, grounder, image, until):
     """A goal with its own picture at the model, one more waiting for a frame."""
     grounder.gate.clear()
     until(rig.ground.server_is_ready, "the action")
-    sent = [rig.ground.send_goal_async(Ground.Goal(phrase="key", image=image(stamp=1)))]
+    sent = [rig.send_goal(phrase="key", image=image(stamp=1))]
     until(lambda: grounder.running, "the model at work")
-    sent.append(rig.ground.send_goal_async(Ground.Goal(phrase="mug")))
+    sent.append(rig.send_goal(phrase="mug"))
     until(lambda: all(s.done() for s in sent), "the goals to be accepted")
     return [s.result().get_result_async() for s in sent]
 
@@ -95,11 +94,11 @@ def test_a_transition_at_any_moment_leaves_what_it_promises(rig, grounder, image
     stopped = any(taken for _, taken in steps)
     grounder.obedient = True
     grounder.gate.set()
+    until(lambda: not grounder.running, "the model to stop")
     if stopped:
         until(lambda: all(r.done() for r in results), "the end of the goals")
         assert all(r.result().result.message for r in results)
     if state == "finalized":
-        until(lambda: not grounder.running, "the model to stop")
         assert not rig.detections
         return
 
