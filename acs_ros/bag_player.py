@@ -23,6 +23,7 @@ from vision_msgs.msg import Detection2DArray
 
 from acs_ros.bags import DEMO_BAG, BagError, BagFrame, read_bag
 from acs_ros.dds import apply_profile
+from acs_ros.peer import SETTLE_S
 
 EXAMPLE = """example:
   ros2 run acs_ros bag_player --image-topic /grounding/image --query-topic /grounding/query --hz 2 --loop
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         player = BagPlayer(node, options.image_topic, options.query_topic, options.truth_topic)
         if not player.wait_for_listener(options.wait):
             raise BagError(f"nobody listened to {options.image_topic} within {options.wait:g} s")
+        time.sleep(SETTLE_S)
         played = player.play(read_bag(options.bag), options.hz, options.now)
         while options.loop:
             played += player.play(read_bag(options.bag), options.hz, options.now)

@@ -13,6 +13,8 @@ from typing import Any
 from acs_ros.dds import apply_profile
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# Looked up here: between fork and exec, the lock of the loader may be held by a thread that is not there any more.
+PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 def start_child(
@@ -31,6 +33,5 @@ def start_child(
 
 def _die_with_starter() -> None:
     """In the child."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if PRCTL is not None:
+        PRCTL(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -144,25 +144,27 @@ class Ledger:
 
         now = self.clock()
         silent = [r for r in results if not r.detections]
-        self.count("answered", by=len(results))
-        self.count("abstained", by=len(silent))
         responses = [response for r in results for response in r.responses]
         lost = [r.num_boxes == 0 and r.problem != ABSENT for r in responses]
-        self.count("responses", by=len(lost))
-        self.count("unparseable", by=sum(lost))
+        reasons = [f"{r.phrase!r}: {r.reason or 'no box was good enough'}" for r in silent]
+        skipped = [sentence for r in results for sentence in getattr(r, "skipped", ())]
         with self._lock:
             _recent(self._answers, now).append(now)
             self._latencies.append(latency_ms)
             self._unparseable.extend(lost)
-        reasons = [f"{r.phrase!r}: {r.reason or 'no box was good enough'}" for r in silent]
-        skipped = [sentence for r in results for sentence in getattr(r, "skipped", ())]
-        self.note(
-            last_answer=now,
-            last_latency_ms=latency_ms,
-            last_failure="",
-            last_abstention="; ".join(reasons),
-            last_skipped=" ".join(skipped),
-        )
+            before = self._facts
+            self._facts = replace(
+                before,
+                answered=before.answered + len(results),
+                abstained=before.abstained + len(silent),
+                responses=before.responses + len(lost),
+                unparseable=before.unparseable + sum(lost),
+                last_answer=now,
+                last_latency_ms=latency_ms,
+                last_failure="",
+                last_abstention="; ".join(reasons),
+                last_skipped=" ".join(skipped),
+            )
 
     def failure(self, problem: str) -> None:
         """A frame could not be answered."""

@@ -29,6 +29,7 @@ from acs_ros.peer import Peer
 
 T = TypeVar("T")
 POLL_S = 0.002
+FIRST_ANSWER_S = 2.0
 
 
 class NodeTrouble(Exception):
@@ -108,6 +109,15 @@ class NodeClient:
         self._wait(self._change.service_is_ready, timeout, f"{self._target} to appear")
         for client in (self._get, self._set):
             self._wait(client.service_is_ready, timeout, client.srv_name)
+        deadline = time.monotonic() + timeout
+        while True:  # the first answer is lost where the node hears this client and does not know yet that it is heard
+            try:
+                self.state(FIRST_ANSWER_S)
+                return
+            except NodeTrouble:
+                self._alive()
+                if time.monotonic() > deadline:
+                    raise
 
     def change_state(self, transition: int, timeout: float) -> None:
         """Take the node through a transition (``Transition.TRANSITION_CONFIGURE``, ...).

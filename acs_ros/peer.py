@@ -14,6 +14,7 @@ from rclpy.node import Node
 from acs_ros.spinning import spin
 
 JOIN_S = 5.0
+SETTLE_S = 1.0  # a node that hears best effort may still miss what is sent in the moment it is found
 
 
 class Peer:

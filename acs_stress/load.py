@@ -15,6 +15,7 @@ from acs_ros.dds import apply_profile
 from acs_ros.files import shipped_file
 from acs_ros.node_client import NodeTrouble, own_domain
 from acs_ros.node_process import NodeProcess
+from acs_ros.peer import SETTLE_S
 from acs_stress.crowd import Flooder, crowd, finish, flood, floods
 from acs_stress.judging import Check, Held, counters, difference
 from acs_stress.memory_watch import MemoryWatch, cpu_seconds, machine_seconds
@@ -169,6 +170,7 @@ class Stage:
             for name in self.plan.camera_names
         ]
         with crowd(films, CONNECT_S):
+            time.sleep(SETTLE_S)
             for film in films:
                 (told,) = finish([film], GRACE_S)
                 self.robot.wait_for_answer(told["stamp"], GRACE_S)

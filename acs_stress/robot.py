@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -73,6 +74,8 @@ class Robot:
         self._list: Any = node.create_client(ListQueries, f"{NODE}/list_queries")
         self._pause: Any = node.create_client(SetBool, f"{NODE}/pause")
         self._ground: Any = ActionClient(node, Ground, f"{NODE}/ground")
+        own: Any = threading.RLock()  # see send_goal
+        self._ground._lock = own
         self.status, self.values, self._status_at = "nothing on /diagnostics", dict[str, str](), 0.0
 
     def __enter__(self) -> Robot:
@@ -199,7 +202,8 @@ class Robot:
     def send_goal(self, goal: Ground.Goal, timeout: float) -> Any:
         """The handle of an accepted goal."""
         self.promises.asking((goal.phrase,), time.time_ns())
-        future = self._ground.send_goal_async(goal)
+        with self._ground._lock:  # rclpy 9.1.2 lets go of it, and only then makes the future that it returns
+            future = self._ground.send_goal_async(goal)
         self.wait(future.done, timeout, "the node to take a goal")
         handle = future.result()
         if not handle.accepted:

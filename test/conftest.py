@@ -15,6 +15,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,6 +23,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_profile.xml"))
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Nothing is timed, and a run is like the next; make fuzz looks for what is new.
+settings.register_profile("acs", deadline=None, derandomize=True)
+settings.load_profile("acs")
 
 
 @pytest.fixture(scope="session")

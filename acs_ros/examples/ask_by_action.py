@@ -6,6 +6,7 @@ Without a picture the node looks at its camera's next frame. Ctrl-C cancels the 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -28,6 +29,11 @@ class GroundClient(Node):
     def __init__(self, grounding: str) -> None:
         super().__init__("ask_by_action")
         self._client: Any = ActionClient(self, Ground, f"{grounding}/ground")
+        self._stopped = False
+
+    def stop(self, *_: object) -> None:
+        """Ctrl-C. Not as an exception, which could come while rclpy reads an answer, and lose it."""
+        self._stopped = True
 
     def ask(self, goal: Ground.Goal, timeout: float) -> tuple[int, Ground.Result]:
         """Status (a constant of GoalStatus) and result.
@@ -39,17 +45,19 @@ class GroundClient(Node):
         if not self._client.wait_for_server(timeout):
             raise TimeoutError("no action server: is the node running?")
         sent = self._client.send_goal_async(goal, feedback_callback=self._on_feedback)
-        handle: Any = self._wait(sent, timeout)
+        handle: Any = self._wait(sent, timeout, heed=False)  # only who has its handle can cancel a goal
         try:
             answer: Any = self._wait(handle.get_result_async(), timeout)
         except (KeyboardInterrupt, TimeoutError):
-            self._wait(handle.cancel_goal_async(), timeout)
+            self._wait(handle.cancel_goal_async(), timeout, heed=False)
             raise
         return answer.status, answer.result
 
-    def _wait(self, future: Any, timeout: float) -> Any:
+    def _wait(self, future: Any, timeout: float, heed: bool = True) -> Any:
         until = time.monotonic() + timeout
         while not future.done():
+            if heed and self._stopped:
+                raise KeyboardInterrupt
             if time.monotonic() > until:
                 raise TimeoutError(f"no answer within {timeout:g} s")
             rclpy.spin_once(self, timeout_sec=0.1)  # short, because Ctrl-C is noticed only in between
@@ -85,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # rclpy's own handler would end the context at Ctrl-C, before the goal could be cancelled.
     with rclpy.init(signal_handler_options=SignalHandlerOptions.NO):
         client = GroundClient(options.node)
+        before = signal.signal(signal.SIGINT, client.stop)
         try:
             status, result = client.ask(goal, options.timeout)
         except TimeoutError as error:
@@ -94,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("cancelled", file=sys.stderr)
             return 130
         finally:
+            signal.signal(signal.SIGINT, before)
             client.destroy_node()
     for found in result.detections.detections:
         at = found.bbox.center.position

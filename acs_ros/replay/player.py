@@ -13,12 +13,11 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from acs_ros.node_client import NodeTrouble
-from acs_ros.peer import Peer
+from acs_ros.peer import SETTLE_S, Peer
 from acs_ros.replay.contents import NS, FrameAt
 from acs_ros.replay.matching import Heard, Sent
 
 POLL_S = 0.002
-SETTLE_S = 1.0  # a node that hears best effort may still miss what is sent in the moment it is found
 
 
 class Player:

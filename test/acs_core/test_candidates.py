@@ -95,7 +95,7 @@ def test_special_tokens_in_a_response_do_not_shift_tokens():
     assert list(candidate.coordinate_tokens) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=30))
 def test_every_character_has_its_token(text):
     ids = ids_of(APART, text)
@@ -108,7 +108,7 @@ def test_every_character_has_its_token(text):
         assert len(before) <= position
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 255), max_size=24))
 def test_broken_bytes_do_no_harm(ids):
     decoded, writers = decode_with_tokens(APART, tuple(ids))

@@ -21,7 +21,7 @@ def stock_probabilities(logits, config):
     return scores.softmax(dim=-1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     temperature=st.sampled_from([0.2, 0.5, 1.0, 3.0]),

@@ -32,7 +32,7 @@ def test_leading_axes_are_kept():
     assert entropy(maps)[1, 2, 0] == pytest.approx(float(entropy(maps[1, 2, 0])))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arrays(np.float32, (3, 4), elements=st.floats(0, 1, width=32)), st.floats(0.01, 100))
 def test_bounds_and_scale(maps, factor):
     value = float(entropy(maps))

@@ -113,7 +113,7 @@ def test_special_tokens_inside_the_vocabulary_do_not_match_either(phrase):
     assert only_special(localization_prompt(phrase)) == only_special(localization_prompt("key"))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(st.sampled_from(MARKUP), st.text(max_size=4)), max_size=8).map("".join))
 def test_no_text_becomes_special(lvlm, text):
     builder = lvlm.builder

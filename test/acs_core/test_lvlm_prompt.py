@@ -63,7 +63,7 @@ def stretches(made, text):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=250, deadline=None, derandomize=True, database=None)
+@settings(max_examples=250, derandomize=True, database=None)
 @given(raw=PHRASES)
 def test_around_the_phrase_every_token_is_the_same(name, raw):
     made = builder(name)

@@ -177,7 +177,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.integers(-5, 2000).map(str), st.text(max_size=3)), max_size=60))
 def test_never_raises(pieces):
     text = "".join(pieces)
@@ -191,7 +191,7 @@ def test_never_raises(pieces):
 NUMBER = st.integers(-50, 1500)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(NUMBER, NUMBER, NUMBER, NUMBER), max_size=8), st.text(max_size=20))
 def test_json_answers_come_back(boxes, label):
     import json

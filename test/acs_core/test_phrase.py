@@ -53,7 +53,7 @@ def test_not_text(value):
         clean_phrase(value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=80))
 def test_result_is_clean_and_stable(text):
     try:

@@ -18,7 +18,7 @@ def mean(values, image=None, **more):
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_interval_contains_the_mean(values):
     found = mean(values, draws=300).estimates()[0]
     assert found.value == pytest.approx(np.mean(values))

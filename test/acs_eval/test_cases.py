@@ -52,7 +52,7 @@ def test_a_run_alone_is_right_or_wrong():
 
 
 @given(st.integers(0, 250))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_as_many_as_wanted_and_as_there_are(count):
     cases = choose_cases(MEASURED, count)
     assert len(cases.shown) == min(count, 200) and sum(cases.totals.values()) == 200

@@ -69,7 +69,7 @@ evaluations = st.builds(
 
 
 @given(evaluations)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_read_is_what_was_written(written):
     read = from_dict(json.loads(json.dumps(to_dict(written), allow_nan=False)))
     assert from_dict(to_dict(read)) == read  # rounded once, and never again

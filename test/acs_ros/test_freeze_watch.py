@@ -24,10 +24,10 @@ print("went on")
 @pytest.mark.parametrize(
     ("timeout", "first", "then", "ends"),
     [
-        (0.4, "stands_still(20_000)", "", True),
+        (2.0, "stands_still(20_000)", "", True),
         (1.5, "[stands_still(100) for _ in range(20)]", "", False),  # each time others get their turn
         (1.5, "time.sleep(2.5)", "", False),
-        (0.4, "pass", "stands_still(1500)", False),  # afterwards nobody watches
+        (2.0, "pass", "stands_still(4000)", False),  # afterwards nobody watches
         (0.0, "stands_still(1500)", "", False),
     ],
 )

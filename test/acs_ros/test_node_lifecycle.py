@@ -57,7 +57,7 @@ def test_the_state_is_told_while_the_model_loads(make_rig, grounder, until):
     go = threading.Event()
 
     def load(settings):
-        assert go.wait(20)
+        assert go.wait(120)
         return grounder
 
     rig = make_rig(load)

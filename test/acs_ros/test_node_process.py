@@ -251,6 +251,8 @@ def test_ctrl_c_ends_the_demo_and_its_node(tmp_path, until):
         return next((c for c in children if b"acs_ros.main" in Path(f"/proc/{c}/cmdline").read_bytes()), None)
 
     node = until(find_node, "the node's process")
+    # not when it is forked: Python drops what Ctrl-C raises in that moment
+    until(lambda: len(list(Path(f"/proc/{node}/task").iterdir())) > 1, "the node's threads")
     playing.send_signal(signal.SIGINT)
     _, said = playing.communicate(timeout=LONG_S)
     assert playing.returncode == 130 and said.splitlines()[-1] == "demo: stopped"

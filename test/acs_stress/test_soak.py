@@ -33,7 +33,8 @@ def test_a_short_soak_of_hard_episodes_breaks_no_promise(tmp_path, repo):
     assert report["answers"] > 20
     assert {e["name"] for e in report["episodes"]} == {"probe", *chosen, "killed and respawned", "froze and respawned"}
     faults = next(e for e in report["episodes"] if e["name"] == "faults")
-    assert all(faults["counts"].get(f"{fault}: told") == 1 for fault in ("error", "out of memory, always"))
+    # once a round; a node that froze (eProsima/Fast-DDS#6485) was replaced, and began its round again
+    assert all(faults["counts"].get(f"{fault}: told", 0) >= 1 for fault in ("error", "out of memory, always"))
     assert "broken promises" in done.stdout
 
 
@@ -45,7 +46,7 @@ def test_a_node_that_cannot_come_up_is_told_with_its_last_words(tmp_path, repo):
     assert "exit code 2" in done.stderr
     assert "first round" in done.stderr
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "out" / JOURNAL).read_text().splitlines()]
-    assert kinds == ["begin", "died"]
+    assert [kind for kind in kinds if kind != "sample"] == ["begin", "died"]
 
 
 def test_wrong_usage_is_named(tmp_path, repo):

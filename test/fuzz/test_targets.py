@@ -21,7 +21,7 @@ def test_generated_cases_are_answered_or_refused_by_name(name):
 
 @pytest.mark.parametrize("name", ["parser", "converter", "prompt", "parameter"])
 def test_cases_that_hypothesis_shrinks(name):
-    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=60, derandomize=True, database=None)
     @given(st.binary(max_size=60))
     def no_defect(case):
         assert judge(find(name), case) is None

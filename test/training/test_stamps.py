@@ -19,7 +19,7 @@ def square(side, value=200):
     return Patch(np.full((side, side, 3), value, np.uint8), np.full((side, side), 255, np.uint8))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     stamp=st.sampled_from(STAMPS),
     area=st.floats(120, 8000),

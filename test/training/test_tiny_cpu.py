@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from training.tiny.cpu import row_by_row_attention
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 3), st.sampled_from([(2, 1), (4, 2), (3, 3)]), st.integers(1, 9), st.booleans())
 def test_attention_equals_the_fused_kernel(batch, heads, length, masked):
     generator = torch.Generator().manual_seed(length)

@@ -52,7 +52,7 @@ def test_frames_that_newer_ones_overtook_are_dropped(play, make_bag, grounder, m
     told = play(make_bag(), "--query", "key")
     assert told.code == 0, told.err
     found = fates(told)
-    assert set(found) == {"total", "answered", "dropped"} and found["answered"] <= 2
+    assert set(found) == {"total", "answered", "dropped"}
     node = counted(told)
     assert node["replaced in the node by newer ones"] + node["lost on the way"] == found["dropped"]
     questions = load(told.folder / "evaluation.json").groups[0].questions

@@ -82,7 +82,7 @@ def test_another_sqlite_file_is_no_bag(tmp_path):
         SalvagedSqlite(tmp_path / "x")
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.floats(0, 1))
 def test_wherever_an_mcap_file_is_cut_a_beginning_of_it_is_read(tmp_path, make_bag, cut):
     folder = tmp_path / "bag" if (tmp_path / "bag").exists() else make_bag()
