@@ -25,6 +25,6 @@ def entropy(maps: np.ndarray) -> np.ndarray:
 def row_entropy(rows: torch.Tensor) -> torch.Tensor:
     """Entropy of flattened maps (..., cells) of non-negative float32 weights, in nats, on their device: (...)."""
     mass = rows.sum(dim=-1, keepdim=True)
-    p = rows / mass.clamp_min(torch.finfo(rows.dtype).tiny)
+    p = rows / torch.where(mass > 0, mass, 1.0)
     nats = torch.special.entr(p).sum(dim=-1)  # entr(p) = -p log p, and 0 at p = 0
     return torch.where(mass[..., 0] > 0, nats, math.log(rows.shape[-1]))

@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_profile.xml"))
+# What commands print is compared as plain text.
+for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS"):
+    os.environ.pop(name, None)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Nothing is timed, and a run is like the next; make fuzz looks for what is new.
 settings.register_profile("acs", deadline=None, derandomize=True)

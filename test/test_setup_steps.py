@@ -105,11 +105,8 @@ def test_interrupting_stops_the_command_too(tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) != 0
-    until = time.monotonic() + 30
     with pytest.raises(ProcessLookupError):
-        while time.monotonic() < until:  # it is told first, and has ended a little later
-            os.kill(int(pid.read_text()), 0)
-            time.sleep(0.02)
+        os.kill(int(pid.read_text()), 0)
 
 
 def test_a_sourced_distribution_stays_out(tmp_path):

@@ -42,6 +42,7 @@ def run_logged(command: Sequence[str], log: Path, environment: Mapping[str, str]
                 say(line.rstrip())
         except BaseException:
             process.terminate()  # Ctrl-C: nothing of the command outlives the set-up
+            process.wait()
             raise
     if process.returncode != 0:
         lines = "\n".join(f"    {line}" for line in tail)

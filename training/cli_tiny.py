@@ -38,11 +38,11 @@ def tiny(
     from acs_core.lvlm.loading import pick_device
     from training.tiny.train import TinyTrainer, TrainConfig
 
-    chosen = _make_arch(arch)
+    chosen, picked = _make_arch(arch), str(pick_device(device))
     torch.set_num_threads(threads)
     with bar() as move:
         config = TrainConfig(chosen.steps).shortened(scale)
-        trainer = TinyTrainer(out, config, chosen, str(pick_device(device)), pictures, workers, move)
+        trainer = TinyTrainer(out, config, chosen, picked, pictures, workers, move)
         trainer.run()
     typer.echo(f"wrote {trainer.model_folder}")
 

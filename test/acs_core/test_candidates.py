@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import tiny_models
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from acs_core import candidates as module
@@ -99,6 +99,7 @@ def test_special_tokens_in_a_response_do_not_shift_tokens():
 @given(st.text(max_size=30))
 def test_every_character_has_its_token(text):
     ids = ids_of(APART, text)
+    assume(not set(ids) & APART.added_tokens_decoder.keys())  # they have no text of their own
     decoded, writers = decode_with_tokens(APART, ids)
     assert decoded == APART.decode(ids)
     assert len(writers) == len(decoded)

@@ -36,11 +36,11 @@ def forgotten(lvlm):
 
 
 def test_responses_and_attention_are_those_of_growing_rows(lvlm, picture, static):
-    config = SamplingConfig(num_samples=5, max_new_tokens=70, temperature=1.2, seed=4)
+    config = SamplingConfig(num_samples=5, max_new_tokens=70, temperature=1.2, seed=7)
     prompt = lvlm.prepare(picture, "key")
 
     def ask(seed_shift=0):
-        samples = sample(lvlm, prompt, SamplingConfig(**{**vars(config), "seed": 4 + seed_shift}))
+        samples = sample(lvlm, prompt, SamplingConfig(**{**vars(config), "seed": 7 + seed_shift}))
         candidates = [
             Candidate(Box(0, 0, 1, 1), "", i, 0, tuple(min(k, max(len(ids) - 1, 0)) for k in (0, 3, 20, 69)))
             for i, ids in enumerate(samples.response_ids)
@@ -51,7 +51,7 @@ def test_responses_and_attention_are_those_of_growing_rows(lvlm, picture, static
     static()
     fixed, candidates, maps = ask()
     assert fixed.response_ids == growing.response_ids and fixed.finished == growing.finished
-    np.testing.assert_allclose(maps, expected, atol=1e-6)
+    np.testing.assert_allclose(maps, expected, atol=1e-5)
     ask(seed_shift=1)  # writes into the same buffers; what was written before must not change
     again = capture(lvlm, prompt, fixed, candidates, AttentionNeeds(maps=True)).maps
     np.testing.assert_array_equal(again, maps)

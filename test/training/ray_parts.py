@@ -1,21 +1,24 @@
 """A worker for tests of the cluster, in a module of its own: other processes import it."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
 
 class Squares:
-    """Leaves its process id in ``folder``, and a note of each number it began."""
+    """Leaves a note in ``folder`` of each number it began; the first that begins number 3 is killed."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
 
     def __call__(self):
-        (self.folder / f"worker-{os.getpid()}").touch()
         return self.square
 
     def square(self, number):
-        (self.folder / f"begun-{number}-{os.getpid()}-{time.monotonic_ns()}").touch()
+        (self.folder / f"begun-{number}-{os.getpid()}").touch()
         time.sleep(0.3)
+        if number == 3 and not (self.folder / "killed").exists():
+            (self.folder / "killed").write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
         return number * number

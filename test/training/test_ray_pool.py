@@ -1,9 +1,5 @@
 """A local Ray cluster of two workers. The work is light: what is tested is that all of it is done, once."""
 
-import os
-import signal
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,29 +12,13 @@ from training.ray_pool import RayConfig, run_on_ray
 ray = pytest.importorskip("ray", reason="ray is not installed")
 
 
-def kill_one_that_works(folder, killed):
-    for _ in range(1200):
-        begun = sorted(folder.glob("begun-*"), key=lambda f: int(f.name.split("-")[3]))
-        if len(begun) >= 3:
-            pid = int(begun[-1].name.split("-")[2])
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
-            return
-        time.sleep(0.05)
-
-
 def test_what_a_killed_worker_had_is_done_again_and_nothing_twice(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where workers find ray_parts
-    got, killed = [], []
-    killer = threading.Thread(target=kill_one_that_works, args=(tmp_path, killed))
-    killer.start()
+    got = []
     run_on_ray(Squares(tmp_path), range(12), lambda n, square: got.append((n, square)), RayConfig(actors=2, cpus=0.1))
-    killer.join()
-    assert killed, "the test did not get to kill a worker"
     assert sorted(got) == [(n, n * n) for n in range(12)]
-    workers = {int(f.name.split("-")[1]) for f in tmp_path.glob("worker-*")}
-    assert killed[0] in workers and len(workers) >= 3, "another one takes the dead one's place"
-    assert len(list(tmp_path.glob("begun-*"))) > 12, "what the dead one had begun was begun again"
+    killed, begun = (tmp_path / "killed").read_text(), {f.name.split("-")[2] for f in tmp_path.glob("begun-3-*")}
+    assert killed in begun and len(begun) > 1, "another one takes the dead one's place, and begins it again"
 
 
 def test_no_cluster_is_said():

@@ -31,10 +31,10 @@ def test_the_tight_box_has_the_asked_area(stamp, area, tilt, stretch, mirror):
     patch = pose_stamp(stamp, Pose(area, 8, tilt, stretch, mirror, AS_IT_IS))
     x1, y1, x2, y2 = frame(patch.mask)
     w, h = x2 - x1, y2 - y1
-    # thin parts fade below half alpha at small sizes, so a side may lose three pixels; it never gains more than one
+    # thin parts fade below half alpha at small sizes, so a side may lose five pixels; it never gains more than one
     assert (max(w, h) - 1) * (min(w, h) - 1) <= max(area, 64 * max(w, h) / min(w, h) * 1.6)
-    assert (w + 3.5) * (h + 3.5) >= area
-    assert patch.alpha.shape[0] - h <= 10 and patch.alpha.shape[1] - w <= 10
+    assert (w + 6) * (h + 6) >= area
+    assert patch.alpha.shape[0] - h <= 12 and patch.alpha.shape[1] - w <= 12
 
 
 def test_a_mirrored_stamp_is_the_mirror_image():

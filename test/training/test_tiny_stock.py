@@ -1,4 +1,5 @@
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -45,8 +46,17 @@ def test_they_are_rendered_once(folder):
 
 
 def test_of_two_runs_one_renders_and_the_other_waits(tmp_path):
-    said, waited = [], []
-    arguments = (tmp_path, KEPT, 6, (3, 5), 1, lambda done, total: said.append(done), waited.append)
+    said, waited, noticed = [], [], threading.Event()
+
+    def progress(done, total):
+        said.append(done)
+        noticed.wait(60)
+
+    def waiting(why):
+        waited.append(why)
+        noticed.set()
+
+    arguments = (tmp_path, KEPT, 6, (3, 5), 1, progress, waiting)
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(lambda _: stock(*arguments), range(2))
     assert one == other and said == [1, 2, 3, 4, 5, 6]
