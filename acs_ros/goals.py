@@ -129,13 +129,11 @@ class GroundServer:
     def _cancel(self, handle: Any) -> CancelResponse:
         with self._lock:
             goal = next((g for g in self._open if g.id == goal_id(handle)), None)
-            if (
-                goal is None and handle.status == GoalStatus.STATUS_ACCEPTED
-            ):  # rclpy tells the client before it tells us
+            early = goal is None and handle.status == GoalStatus.STATUS_ACCEPTED
+            if early:  # rclpy tells the client of the acceptance before it tells us
                 self._cancelled_early.add(goal_id(handle))
-                return CancelResponse.ACCEPT
         if goal is None:
-            return CancelResponse.REJECT
+            return CancelResponse.ACCEPT if early else CancelResponse.REJECT
         # Settled first: the model's thread, once asked to stop, would end it as aborted; and a model that does not look
         # up must not keep the client waiting.
         goal.finish(CANCELED, "canceled")

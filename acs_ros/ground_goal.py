@@ -70,7 +70,6 @@ class GroundGoal:
 
     def __init__(self, handle: Any, server: GoalKeeper) -> None:
         self._handle, self._server = handle, server
-        self.id = goal_id(handle)
         self.request: Ground.Goal = handle.request
         self.camera = self.request.camera or server.settings().camera_names[0]
         self._accepted = time.monotonic()
@@ -81,6 +80,11 @@ class GroundGoal:
         self._outcome, self._result = ABORTED, Ground.Result()
         self._timer: threading.Timer | None = None
         self.overdue = ""  # why it is to end that was not begun in time
+
+    @property
+    def id(self) -> bytes:
+        """What rclpy tells it apart by."""
+        return goal_id(self._handle)
 
     @property
     def picture(self) -> Frame | None:

@@ -32,7 +32,9 @@ class GroundClient(Node):
         self._stopped = False
 
     def stop(self, *_: object) -> None:
-        """Ctrl-C. Not as an exception, which could come while rclpy reads an answer, and lose it."""
+        """Ctrl-C. Not as an exception at first, which could come while rclpy reads an answer, and lose it."""
+        if self._stopped:
+            raise KeyboardInterrupt
         self._stopped = True
 
     def ask(self, goal: Ground.Goal, timeout: float) -> tuple[int, Ground.Result]:
@@ -42,8 +44,12 @@ class GroundClient(Node):
             TimeoutError: the action is not there, or the goal does not end in time.
             KeyboardInterrupt: Ctrl-C; the goal was cancelled.
         """
-        if not self._client.wait_for_server(timeout):
-            raise TimeoutError("no action server: is the node running?")
+        until = time.monotonic() + timeout
+        while not self._client.wait_for_server(0.1):
+            if self._stopped:
+                raise KeyboardInterrupt
+            if time.monotonic() > until:
+                raise TimeoutError("no action server: is the node running?")
         sent = self._client.send_goal_async(goal, feedback_callback=self._on_feedback)
         handle: Any = self._wait(sent, timeout, heed=False)  # only who has its handle can cancel a goal
         try:

@@ -39,6 +39,7 @@ from acs_ros.bags import stamp_ns
 from acs_ros.dds import apply_profile
 from acs_ros.grounding_node import GroundingNode
 from acs_ros.image_conversion import fill_image
+from acs_ros.qos import SERVICE
 from acs_ros.spinning import spin
 
 PATIENCE_S = 60.0
@@ -146,7 +147,14 @@ class Rig:
         self.images = self.peer.create_publisher(Image, "/grounding/image", reliable)
         self.queries = self.peer.create_publisher(String, "/grounding/query", reliable)
         # Before the executor knows the peer: rclpy adds an action client to its node before the client is complete.
-        self.ground = ActionClient(self.peer, Ground, "/grounding/ground")
+        self.ground = ActionClient(
+            self.peer,
+            Ground,
+            "/grounding/ground",
+            goal_service_qos_profile=SERVICE,  # room for a hundred answers at once
+            result_service_qos_profile=SERVICE,
+            cancel_service_qos_profile=SERVICE,
+        )
         self.ground._lock = threading.RLock()  # see send_goal
         self.executor = MultiThreadedExecutor(num_threads=6, context=self.context)
         for node in (self.node, self.peer):

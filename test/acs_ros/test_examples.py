@@ -10,6 +10,8 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
+import rclpy
+from acs_msgs.action import Ground
 
 from acs_ros.examples import ask_by_action, ask_by_service, ask_by_topic
 
@@ -76,3 +78,14 @@ def test_ctrl_c_cancels_the_goal(rig, grounder, domain, image, until):
     assert client.returncode == 130 and said.splitlines()[-1] == "cancelled"
     assert "s  sampling" in shown
     until(lambda: rig.node.goals.count == 0, "the end of the goal")
+
+
+def test_ctrl_c_ends_the_wait_for_a_node_that_is_not_there(domain):
+    with rclpy.init():
+        client = ask_by_action.GroundClient("/nobody")
+        client.stop()
+        with pytest.raises(KeyboardInterrupt):
+            client.ask(Ground.Goal(phrase="key"), 1e9)
+        with pytest.raises(KeyboardInterrupt):  # whatever it waits for
+            client.stop()
+        client.destroy_node()
