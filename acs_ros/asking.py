@@ -197,6 +197,7 @@ class Asker:
         """
         settings = self._settings()
         frame.check(settings.max_image_pixels)
+        self._ledger.image_begins(frame.camera)  # before its answer: no status waits for a frame that was answered
         with self._lock:
             if not self._listening or self._worker is None or self.held:
                 self._ledger.count("images_unasked")

@@ -160,10 +160,8 @@ class Camera:
         if problem:
             log.warning(f"stamps of {self.topic}", problem)
         try:
-            frame.check(self._settings().max_image_pixels)
             if self.tracker is not None:  # first: an answer must find its frame there
                 self._track(frame, self.tracker)
-            self._ledger.image_begins(self.name)  # before its answer: no status waits for a frame that was answered
             self._take(frame)
         except ImageError as error:
             self._ledger.image_came(str(error), self.name)

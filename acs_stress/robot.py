@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -15,13 +14,13 @@ from acs_msgs.srv import ListQueries, SetQueries
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rclpy.action import ActionClient
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 from std_srvs.srv import SetBool
 from vision_msgs.msg import Detection2DArray
 
+from acs_ros.goal_client import GoalClient
 from acs_ros.image_conversion import fill_image
 from acs_ros.node_client import NodeTrouble
 from acs_ros.peer import Peer
@@ -73,9 +72,7 @@ class Robot:
         self._set: Any = node.create_client(SetQueries, f"{NODE}/set_queries")
         self._list: Any = node.create_client(ListQueries, f"{NODE}/list_queries")
         self._pause: Any = node.create_client(SetBool, f"{NODE}/pause")
-        self._ground: Any = ActionClient(node, Ground, f"{NODE}/ground")
-        own: Any = threading.RLock()  # see send_goal
-        self._ground._lock = own
+        self._ground = GoalClient(node, NODE)
         self.status, self.values, self._status_at = "nothing on /diagnostics", dict[str, str](), 0.0
 
     def __enter__(self) -> Robot:
@@ -202,8 +199,7 @@ class Robot:
     def send_goal(self, goal: Ground.Goal, timeout: float) -> Any:
         """The handle of an accepted goal."""
         self.promises.asking((goal.phrase,), time.time_ns())
-        with self._ground._lock:  # rclpy 9.1.2 lets go of it, and only then makes the future that it returns
-            future = self._ground.send_goal_async(goal)
+        future = self._ground.send(goal)
         self.wait(future.done, timeout, "the node to take a goal")
         handle = future.result()
         if not handle.accepted:

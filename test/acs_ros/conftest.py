@@ -21,7 +21,6 @@ import rclpy
 from acs_msgs.action import Ground
 from acs_msgs.msg import CandidateArray
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
@@ -37,9 +36,9 @@ from acs_core.geometry import Box
 from acs_core.types import Candidate, Detection, GroundingResult, Outcome, Response, ScoreKind
 from acs_ros.bags import stamp_ns
 from acs_ros.dds import apply_profile
+from acs_ros.goal_client import GoalClient
 from acs_ros.grounding_node import GroundingNode
 from acs_ros.image_conversion import fill_image
-from acs_ros.qos import SERVICE
 from acs_ros.spinning import spin
 
 PATIENCE_S = 60.0
@@ -146,16 +145,7 @@ class Rig:
         subscribe(DiagnosticArray, "/diagnostics", self.diagnostics.append, reliable)
         self.images = self.peer.create_publisher(Image, "/grounding/image", reliable)
         self.queries = self.peer.create_publisher(String, "/grounding/query", reliable)
-        # Before the executor knows the peer: rclpy adds an action client to its node before the client is complete.
-        self.ground = ActionClient(
-            self.peer,
-            Ground,
-            "/grounding/ground",
-            goal_service_qos_profile=SERVICE,  # room for a hundred answers at once
-            result_service_qos_profile=SERVICE,
-            cancel_service_qos_profile=SERVICE,
-        )
-        self.ground._lock = threading.RLock()  # see send_goal
+        self.ground = GoalClient(self.peer, "/grounding")
         self.executor = MultiThreadedExecutor(num_threads=6, context=self.context)
         for node in (self.node, self.peer):
             self.executor.add_node(node)
@@ -208,11 +198,9 @@ class Rig:
         return future.result()
 
     def send_goal(self, **fields: Any) -> Any:
-        """The future of a goal's acceptance. rclpy 9.1.2 replaces it after it let go of its lock: an acceptance
-        that comes in between is lost."""
+        """The future of a goal's acceptance."""
         feedback = fields.pop("feedback_callback", None)
-        with self.ground._lock:
-            return self.ground.send_goal_async(Ground.Goal(**fields), feedback_callback=feedback)
+        return self.ground.send(Ground.Goal(**fields), feedback_callback=feedback)
 
     def rest(self) -> None:
         """Wait until the model's thread is done with what it was given, pictures included."""

@@ -80,4 +80,4 @@ def test_a_running_node_trims_its_heap(monkeypatch, make_rig, grounder, until):
     monkeypatch.setattr(grounding_node, "TRIM_PERIOD_S", 0.02)
     monkeypatch.setattr(grounding_node, "trim_heap", lambda: trims.append(1))
     make_rig(lambda settings: grounder)
-    until(lambda: len(trims) > 2, "the heap to be trimmed")
+    assert until(lambda: len(trims) > 2, "the heap to be trimmed")

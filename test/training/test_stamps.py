@@ -31,10 +31,12 @@ def test_the_tight_box_has_the_asked_area(stamp, area, tilt, stretch, mirror):
     patch = pose_stamp(stamp, Pose(area, 8, tilt, stretch, mirror, AS_IT_IS))
     x1, y1, x2, y2 = frame(patch.mask)
     w, h = x2 - x1, y2 - y1
-    # thin parts fade below half alpha at small sizes, so a side may lose five pixels; it never gains more than one
+    # thin parts fade below half alpha at small sizes, so a side may lose three pixels, five with a thin tail; it never
+    # gains more than one
+    lost, margin = (6, 12) if stamp.name in ("kite", "balloon") else (3.5, 10)
     assert (max(w, h) - 1) * (min(w, h) - 1) <= max(area, 64 * max(w, h) / min(w, h) * 1.6)
-    assert (w + 6) * (h + 6) >= area
-    assert patch.alpha.shape[0] - h <= 12 and patch.alpha.shape[1] - w <= 12
+    assert (w + lost) * (h + lost) >= area
+    assert patch.alpha.shape[0] - h <= margin and patch.alpha.shape[1] - w <= margin
 
 
 def test_a_mirrored_stamp_is_the_mirror_image():
