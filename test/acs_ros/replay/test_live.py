@@ -45,14 +45,14 @@ def test_frames_that_newer_ones_overtook_are_dropped(play, make_bag, grounder, m
     def count(player, *frame):
         sent.append(send(player, *frame))
         if len(sent) == 4:
-            threading.Timer(0.5, grounder.gate.set).start()
+            threading.Timer(3.0, grounder.gate.set).start()
         return sent[-1]
 
     monkeypatch.setattr(Player, "send", count)
     told = play(make_bag(), "--query", "key")
     assert told.code == 0, told.err
     found = fates(told)
-    assert set(found) == {"total", "answered", "dropped"}
+    assert set(found) == {"total", "answered", "dropped"} and found["answered"] <= 2
     node = counted(told)
     assert node["replaced in the node by newer ones"] + node["lost on the way"] == found["dropped"]
     questions = load(told.folder / "evaluation.json").groups[0].questions
