@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from acs_bench import cli_around
+from acs_bench import cli_around, cli_same
 from acs_bench.cli_options import Device, Dtype, Frame, ImageTokens, Json, NewTokens, Repeats, Samples, Shape, Threads
 from acs_bench.console import (
     describe_tokens,
@@ -30,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     invoke_without_command=True,
 )
+app.add_typer(cli_same.commands)
 app.add_typer(cli_around.commands)
 
 
@@ -189,34 +190,6 @@ def selector(
         for row in rows:
             cells = (f"{row.case_ms:.1f}", f"{row.candidate_ms:.2f}", f"{row.paper_over_ours:.2f}")
             table.add_row(row.model, str(row.candidates), *cells)
-        out.print(table)
-        finish(device_of(device), {"rows": [row.to_dict() for row in rows]}, json_file)
-
-
-@app.command(epilog="Example: acs-bench quantization --model tiny-internvl --image docs/sample.png --phrase key")
-def quantization(
-    image: Annotated[Path, typer.Option(help="Picture to look at.")],
-    phrase: Annotated[str, typer.Option(help="What to ask for.")],
-    model: Annotated[str, typer.Option(help="A model's name, folder or hub id.")] = "tiny-internvl",
-    samples: Samples = 10,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    threads: Threads = 1,
-    json_file: Json = None,
-) -> None:
-    """What 8-bit and 4-bit weights do to a model's attention, on the same responses, and to its speed and size."""
-    from acs_bench.quantization import compare_quantizations
-    from acs_core.image import read_image
-
-    with measuring(threads):
-        rows = compare_quantizations(model, read_image(image), phrase, samples, device, dtype, say)
-        table = table_of(
-            "weights", "MB", "s a call", "map correlation", "lowest 5 %", "entropy gap, nats", "rank correlation"
-        )
-        for row in rows:
-            seen = (row.map_correlation, row.map_correlation_low, row.entropy_gap, row.rank_correlation)
-            table.add_row(row.quantization, f"{row.weights_mb:.1f}", f"{row.seconds:.2f}", *(f"{v:.3f}" for v in seen))
-        out.print(f"{model}, {image.name}, {phrase!r}, the same {samples} responses")
         out.print(table)
         finish(device_of(device), {"rows": [row.to_dict() for row in rows]}, json_file)
 

@@ -5,12 +5,16 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from acs_bench import cli, console
 from acs_bench.shapes import SHAPES, random_lvlm, random_prompts, tokens_of_frame
+from acs_core.decode import GrowingSteps, RecordedSteps
 from acs_core.errors import AcsError
+from acs_core.static_decode import static_decoder
 
+SAMPLE = ["--image", str(Path(__file__).parents[2] / "docs" / "sample.png"), "--phrase", "key"]
 SMALL = ["--image-tokens", "16", "--new-tokens", "10"]
 
 
@@ -121,13 +125,43 @@ def test_the_price_of_ros(run, monkeypatch):
 
 def test_quantised_weights_beside_the_others(run):
     pytest.importorskip("bitsandbytes")
-    picture = Path(__file__).parents[2] / "docs" / "sample.png"
-    _, found = run("quantization", "--image", str(picture), "--phrase", "key", "--samples", "3")
+    _, found = run("quantization", *SAMPLE, "--samples", "3")
     none, eight, four = found["rows"]
     assert [row["quantization"] for row in (none, eight, four)] == ["none", "8bit", "4bit"]
     assert none["map_correlation"] == pytest.approx(1.0) and none["entropy_gap"] == 0.0
     assert 1.0 > eight["map_correlation"] > four["map_correlation"] > 0.5
     assert none["weights_mb"] > eight["weights_mb"] > four["weights_mb"]
+
+
+def test_a_device_beside_the_cpu(run):
+    printed, found = run("check-device", *SAMPLE, "--phrase", "cup", "--samples", "3", "--device", "cpu")
+    same, half = found["rows"]
+    assert (same["dtype"], half["dtype"]) == ("float32", "bfloat16")
+    assert (same["phrases"], same["responses"]) == (2, 6)
+    assert same["greedy_alike"] == 2 and same["map_gap"] == 0.0
+    assert 0.0 < half["map_gap"] < 0.5  # it is another number type that was looked at
+    assert same["responses_alike"] is same["recorded_ms"] is None and "none recorded" in printed
+
+
+@pytest.mark.parametrize(("changed", "alike"), [(False, 3), (True, 0)])
+def test_recorded_steps_beside_growing_ones(run, monkeypatch, changed, alike):
+    """Steps on fixed buffers run without a GPU too, only not recorded."""
+    asked = []  # the first model is the one to compare with
+
+    def steps(lvlm, reading, n, limit):
+        asked.append(lvlm)
+        decoder = static_decoder(lvlm, reading, n, limit) if lvlm is not asked[0] else None
+        if decoder is None:
+            return GrowingSteps(lvlm, reading, n)
+        if changed:
+            monkeypatch.setattr(decoder, "advance", lambda tokens: torch.zeros(n, lvlm.tokenizer.vocab_size))
+        return RecordedSteps(decoder, reading)
+
+    monkeypatch.setattr("acs_core.sampling.decode_steps", steps)
+    _, found = run("check-device", *SAMPLE, "--samples", "3", "--device", "cpu", "--dtype", "float32")
+    (row,) = found["rows"]
+    assert (row["responses_alike"], row["responses"]) == (alike, 3)
+    assert row["recorded_ms"] > 0
 
 
 @pytest.mark.parametrize(
@@ -137,6 +171,7 @@ def test_quantised_weights_beside_the_others(run):
         (["--shape", "small", "--dtype", "int3"], 2, "float32"),
         (["--frame", "wide"], 2, "640x480"),
         (["ros", "--sizes", "640"], 2, "640x480"),
+        (["check-device", "--phrase", "key"], 2, "--image"),
     ],
 )
 def test_wrong_usage_is_explained(arguments, code, message):
@@ -152,8 +187,6 @@ def test_failures_are_one_line(capsys, monkeypatch):
 
 
 def test_shapes_are_those_of_the_models():
-    import torch
-
     for name, layers, heads, hidden in (("7b", 28, 28, 3584), ("8b", 36, 32, 4096)):
         text = SHAPES[name].config().text_config
         assert (text.num_hidden_layers, text.num_attention_heads, text.hidden_size) == (layers, heads, hidden)
