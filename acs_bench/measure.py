@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import statistics
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
+
+from acs_core.heap import trim_heap
 
 T = TypeVar("T")
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -61,12 +62,11 @@ def _start_memory(device: torch.device) -> float | None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device) / 2**20
+    trim_heap()  # what the allocator keeps after an earlier run would hide what this one needs
     try:
-        # What the allocator keeps after an earlier run would hide what this one needs.
-        ctypes.CDLL(None).malloc_trim(0)
         _CLEAR.write_text(_RESET_PEAK)
         return _status_mb("VmRSS")
-    except (OSError, AttributeError):
+    except OSError:
         return None
 
 

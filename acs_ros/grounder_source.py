@@ -10,8 +10,8 @@ from typing import Protocol, Unpack
 import numpy as np
 
 from acs_core.asked import GroundOptions
+from acs_core.heap import trim_heap
 from acs_core.types import GroundingResult
-from acs_ros.memory import trim_heap
 from acs_ros.parameters import Settings
 
 

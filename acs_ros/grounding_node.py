@@ -22,13 +22,14 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
 from acs_core.errors import AcsError, Cancelled, PhraseError
+from acs_core.heap import trim_heap
 from acs_ros.asking import Asker, describe
 from acs_ros.camera_set import CameraSet
 from acs_ros.goals import GroundServer
 from acs_ros.grounder_source import GrounderLoader, load_grounder
 from acs_ros.ledger import Ledger
 from acs_ros.loading import ModelLoader
-from acs_ros.memory import TRIM_PERIOD_S, resident_bytes, trim_heap
+from acs_ros.memory import TRIM_PERIOD_S, resident_bytes
 from acs_ros.parameters import change_problem, declare_parameters, read_settings, widen_integers
 from acs_ros.qos import OVERRIDABLE, reliable
 from acs_ros.queries import show_queries, split_text

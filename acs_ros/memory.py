@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from acs_core.heap import M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, tune_heap
+
 GB = 1e9
-# glibc's malloc.h. Two dozen threads take and free frames. Left alone, each thread's heap grows for hours, since frames
+# Two dozen threads take and free frames. Left alone, each thread's heap grows for hours, since frames
 # lie among small things there; and a heap whose end is free shrinks at once, so that the next frame's pages come from
 # the system again, which costs many times what copying the frame costs.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 KEPT_BYTES = 512 << 20  # free memory at the end of a heap that waits for the next trim
 OWN_PAGES_BYTES = 32 << 20  # the most that glibc takes: larger pieces than a 4K frame come from the system each time
 ARENAS = 1  # a trim leaves the free end of every heap but the first as it is
@@ -51,18 +51,7 @@ def resident_bytes() -> int:
 
 
 def steady_heap() -> bool:
-    """Give all threads one heap and keep what is freed for the next frames, until :func:`trim_heap`. To be
-    called before threads start; False where the C library has no such settings (it is glibc that has)."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    settings = ((M_MMAP_THRESHOLD, OWN_PAGES_BYTES), (M_TRIM_THRESHOLD, KEPT_BYTES), (M_ARENA_MAX, ARENAS))
-    return all(bool(mallopt(name, value)) for name, value in settings)
-
-
-def trim_heap() -> None:
-    """Give all free memory back to the system; called every TRIM_PERIOD_S, it keeps the process as small as what it
-    holds. Nothing happens where the C library cannot (it is glibc that can)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    """Give all threads one heap and keep what is freed for the next frames, until :func:`acs_core.heap.trim_heap`,
+    which is called every TRIM_PERIOD_S and keeps the process as small as what it holds. To be called before threads
+    start; False where the C library has no such settings."""
+    return tune_heap(((M_MMAP_THRESHOLD, OWN_PAGES_BYTES), (M_TRIM_THRESHOLD, KEPT_BYTES), (M_ARENA_MAX, ARENAS)))

@@ -41,7 +41,8 @@ def test_freed_frames_wait_for_the_next_ones_and_go_back_to_the_system_at_a_trim
     """In a process of its own: the settings stay for good. Frames of many sizes, freed in another order."""
     code = """
 import resource, sys, threading
-from acs_ros.memory import resident_bytes, steady_heap, trim_heap
+from acs_core.heap import trim_heap
+from acs_ros.memory import resident_bytes, steady_heap
 
 if not steady_heap():
     sys.exit(77)

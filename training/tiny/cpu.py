@@ -7,13 +7,13 @@ pieces, which glibc gives back to the system at once: the next step's pages come
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # glibc's malloc.h
+from acs_core.heap import M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, trim_heap, tune_heap
+
 MOST = 2**31 - 1
 # What glibc's own adaption comes to where large pieces are freed; it ends with the first setting made by hand.
 USUAL = ((M_MMAP_MAX, 65536), (M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 64 << 20))
@@ -23,19 +23,13 @@ USUAL = ((M_MMAP_MAX, 65536), (M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 6
 def kept_heap() -> Iterator[None]:
     """Within, freed memory waits for the next step, and the process keeps its largest size; afterwards it goes back to
     the system. For steps whose sizes repeat: where they vary, the gaps between what is kept grow. Nothing happens where
-    the C library has no such settings (it is glibc that has)."""
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "mallopt"):
-        yield
-        return
-    library.mallopt(M_MMAP_MAX, 0)
-    library.mallopt(M_TRIM_THRESHOLD, MOST)
+    the C library has no such settings."""
+    tune_heap(((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, MOST)))
     try:
         yield
     finally:
-        for name, value in USUAL:
-            library.mallopt(name, value)
-        library.malloc_trim(0)
+        tune_heap(USUAL)
+        trim_heap()
 
 
 def row_by_row_attention(
