@@ -10,8 +10,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8
 
 
 def tune_heap(settings: Iterable[tuple[int, int]]) -> bool:
-    """Sets each (name, value) for the whole process, up to the first that is not taken: then, or where there are no such
-    settings, False."""
+    """Sets each (name, value) for the whole process, up to the first that is not taken: then it is False, and where
+    there are no such settings."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and all(bool(mallopt(name, value)) for name, value in settings)
 
