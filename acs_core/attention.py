@@ -138,9 +138,8 @@ def capture(
                     entropy[part, layer, wanted] = row_entropy(found[:, wanted])
                 if sized is not None and size is not None:
                     sized[part, layer] = resize_maps(found.unflatten(-1, prompt.grid), size)
-        place = queries.place  # (C, 4)
-        kept = entropy.cpu()[place].numpy()
-        maps = sized.cpu()[place].numpy() if sized is not None else None
+        kept = _of_candidates(entropy, queries.place)
+        maps = _of_candidates(sized, queries.place) if sized is not None else None
     return Evidence(np.where(asked[None], kept, np.float32(np.nan)), maps, prompt.grid, unsure, drawn)
 
 
@@ -226,6 +225,14 @@ class _Queries:
             written = batch.branches.own_keys(layer)[batch.rows, :, : self.longest]
             keys.append(torch.nn.functional.pad(written, (0, 0, 0, self.longest - written.shape[2])))
         return torch.cat(keys)
+
+
+def _of_candidates(found: torch.Tensor, place: torch.Tensor) -> np.ndarray:
+    """(C, 4, ...) of what was ``found`` (P, ...) at the positions ``place`` (C, 4)."""
+    host = found.cpu()
+    if torch.equal(place.flatten(), torch.arange(len(host))):
+        return host.unflatten(0, place.shape).numpy()  # the usual case; of a 7B model a copy would take 70 MB
+    return host[place].numpy()
 
 
 def _token_entropy(samples: Samples, candidates: Sequence[Candidate]) -> np.ndarray:

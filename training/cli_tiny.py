@@ -36,12 +36,12 @@ def tiny(
     import torch
 
     from acs_core.lvlm.loading import pick_device
-    from training.tiny.train import TinyTrainer, TrainConfig
+    from training.tiny.train import TinyTrainer
 
     chosen, picked = _make_arch(arch), str(pick_device(device))
     torch.set_num_threads(threads)
     with bar() as move:
-        config = TrainConfig(chosen.steps).shortened(scale)
+        config = chosen.recipe.shortened(scale)
         trainer = TinyTrainer(out, config, chosen, picked, pictures, workers, move)
         trainer.run()
     typer.echo(f"wrote {trainer.model_folder}")

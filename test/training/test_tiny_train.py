@@ -7,7 +7,8 @@ from tiny_parts import ARCHES, small_arch
 from transformers import AutoModelForImageTextToText
 
 from training.errors import DataError
-from training.tiny.train import TinyTrainer, TrainConfig
+from training.tiny.recipe import TrainConfig
+from training.tiny.train import TinyTrainer
 
 SHORT = TrainConfig(
     steps=(3, 3),

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from acs_core.geometry import Box
+from training.tiny.recipe import TrainConfig
 
 # As transformers' AutoVideoProcessor maps them; the names are needed where that class cannot be imported.
 VIDEO_PROCESSORS = {"internvl": "InternVLVideoProcessor", "qwen2_5_vl": "Qwen2VLVideoProcessor"}
@@ -75,9 +76,8 @@ class Arch(Protocol):
         """Digits of a coordinate that the teacher asks for, as powers of ten."""
 
     @property
-    def steps(self) -> tuple[int, int]:
-        """Training steps of phases A and B: as many as leave a model that errs like a large one, not all it can
-        learn."""
+    def recipe(self) -> TrainConfig:
+        """How it is trained: as long as leaves a model that errs like a large one, not all it can learn."""
 
     def build_processor(self, names: Sequence[str]) -> Any:
         """The transformers processor, its tokenizer knowing ``names``."""

@@ -12,6 +12,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 
 from acs_core.lvlm.processors import InternVLProcessor
 from training.tiny.arch import TinyConfig, cosine_filters, normalised, resized, set_end, text_config
+from training.tiny.recipe import TrainConfig
 from training.tiny.tokenizer import build_tokenizer, chat_template
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -21,6 +22,7 @@ _IMAGE_TOKENS = {
     "context_image_token": "<IMG_CONTEXT>",
     "video_token": "<video>",
 }
+RECIPE = TrainConfig(steps=(800, 2500))
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class InternVLArch:
     teacher_layers: int = 0
     guided_layer: int = 2
     digit_places: tuple[int, ...] = (100, 10)  # ones are below half a pixel
-    steps: tuple[int, int] = (800, 2500)
+    recipe: TrainConfig = RECIPE
 
     @property
     def side(self) -> int:

@@ -13,6 +13,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from acs_core.lvlm.processors import Qwen2_5_VLProcessor
 from training.tiny.arch import TinyConfig, cosine_filters, normalised, resized, set_end, text_config
+from training.tiny.recipe import TrainConfig
 from training.tiny.tokenizer import build_tokenizer, chat_template
 from training.tiny.windows import windowed_tokens
 
@@ -26,6 +27,7 @@ _FRAMES = 2  # a still picture enters as two equal frames
 
 # The merger and the gated vision layers are larger than InternVL's, the rest gives way to stay below 8 MB.
 QWEN_SIZE = TinyConfig(image_size=300, vision_intermediate=256, intermediate=416)
+RECIPE = TrainConfig(steps=(5000, 4000))
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Qwen2_5_VLArch:
     teacher_layers: int = 2
     guided_layer: int = 3
     digit_places: tuple[int, ...] = (100, 10, 1)
-    steps: tuple[int, int] = (5000, 4000)
+    recipe: TrainConfig = RECIPE
 
     @property
     def _pixels(self) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,46 +27,9 @@ from training.tiny.cpu import kept_heap
 from training.tiny.curriculum import Batch, Curriculum, InOrder, ahead
 from training.tiny.data import render
 from training.tiny.lessons import Lessons, Parts
+from training.tiny.recipe import TrainConfig
 from training.tiny.stock import Shelf, stock
 from training.world import World
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How long and how fast; a step is one optimiser update on ``batch`` pictures. Pairs are by phase."""
-
-    steps: tuple[int, int]
-    rates: tuple[float, float] = (2.5e-3, 2e-3)
-    warm_up_steps: int = 150  # at the beginning of each phase
-    batch: tuple[int, int] = (96, 64)
-    pictures: tuple[int, int] = (24000, 24000)
-    # Fewest and most in a picture. A, whose price is by the picture, learns from crowds.
-    objects: tuple[tuple[int, int], tuple[int, int]] = ((14, 30), (3, 12))
-    questions: int = 8
-    absent_share: float = 0.3
-    dense_weight: float = 0.3  # of the teacher, beside the language loss
-    guide_weight: float = 0.5  # of the guide, in its steps
-    guided_steps: int = 1500  # from the beginning of phase B on
-    validation_pictures: int = 120
-    validation_cases: int = 256
-    checkpoint_every: int = 100
-    evaluate_every: int = 1000
-    seed: int = 0
-
-    def shortened(self, scale: float) -> TrainConfig:
-        """The same run with ``scale`` in (0, 1] of its steps and pictures, for a trial."""
-
-        def few(steps: int) -> int:
-            return max(1, round(steps * scale))
-
-        crowded, plain = (max(64, few(p)) for p in self.pictures)
-        return replace(
-            self,
-            steps=(few(self.steps[0]), few(self.steps[1])),
-            warm_up_steps=few(self.warm_up_steps),
-            guided_steps=few(self.guided_steps),
-            pictures=(crowded, plain),
-        )
 
 
 class TinyTrainer:
