@@ -13,7 +13,7 @@ SIZE = (120, 120)
 
 @pytest.fixture(scope="module", params=ARCHES)
 def lessons(request):
-    return Lessons(small_arch(request.param), World("train").names, "cpu", dense_weight=0.3, seed=0)
+    return Lessons(small_arch(request.param), World("train").names, "cpu", seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +48,13 @@ def test_answers_are_taught_with_the_teacher_where_it_reads_what_is_trained(less
     tokens = lessons.tokens(pixels).detach()
     phrases = [[objects[0].name] for objects in pictures.objects]
     turns = lessons.maker(SIZE).turns(pictures.objects, phrases)
-    loss, parts = lessons.answer_loss(tokens, turns, targets)
+    loss, parts = lessons.answer_loss(tokens, turns, targets, dense_weight=0.3)
     assert ("class" in parts) == (lessons.arch.teacher_layers > 0)
-    again = lessons.answer_loss(tokens.requires_grad_(), turns, targets)[1]
+    again = lessons.answer_loss(tokens.requires_grad_(), turns, targets, dense_weight=0.3)[1]
     assert "class" in again and again["language"].item() == pytest.approx(parts["language"].item(), abs=1e-3)
     dense = parts.get("class", 0) and _teachers(parts)
     assert loss.item() == pytest.approx(float(parts["language"] + 0.3 * dense), rel=1e-3)
+    assert "class" not in lessons.answer_loss(tokens, turns, targets)[1]
 
 
 def test_the_guide_is_weighed_in(lessons, pictures, pixels, targets):

@@ -22,7 +22,7 @@ _IMAGE_TOKENS = {
     "context_image_token": "<IMG_CONTEXT>",
     "video_token": "<video>",
 }
-RECIPE = TrainConfig(steps=(800, 2500))
+RECIPE = TrainConfig(steps=(600, 1800, 1000))
 
 
 @dataclass(frozen=True)

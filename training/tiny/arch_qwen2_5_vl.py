@@ -27,7 +27,7 @@ _FRAMES = 2  # a still picture enters as two equal frames
 
 # The merger and the gated vision layers are larger than InternVL's, the rest gives way to stay below 8 MB.
 QWEN_SIZE = TinyConfig(image_size=300, vision_intermediate=256, intermediate=416)
-RECIPE = TrainConfig(steps=(5000, 4000))
+RECIPE = TrainConfig(steps=(5000, 4000, 600))
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ class Lessons:
     lies on the device already.
     """
 
-    def __init__(self, arch: Arch, names: Sequence[str], device: str, dense_weight: float, seed: int) -> None:
-        self.arch, self.names, self.device, self.dense_weight = arch, list(names), device, dense_weight
+    def __init__(self, arch: Arch, names: Sequence[str], device: str, seed: int) -> None:
+        self.arch, self.names, self.device = arch, list(names), device
         torch.manual_seed(seed)
         self.processor = arch.build_processor(self.names)
         self.model: Any = arch.build_model(self.processor).to(device)
@@ -68,9 +68,14 @@ class Lessons:
         return self._dense_loss(read, targets)
 
     def answer_loss(
-        self, tokens: torch.Tensor, turns: Turns, targets: DenseTargets, guide_weight: float = 0.0
+        self,
+        tokens: torch.Tensor,
+        turns: Turns,
+        targets: DenseTargets,
+        dense_weight: float = 0.0,
+        guide_weight: float = 0.0,
     ) -> tuple[torch.Tensor, Parts]:
-        """The loss of answering ``turns`` about pictures given as ``tokens`` (B, R * C, width); with the teacher's, at
+        """The loss of answering ``turns`` about pictures given as ``tokens`` (B, R * C, width); with the teacher's at
         ``dense_weight``, where what it reads is being trained, and with the guide's at ``guide_weight``."""
         guide = None
         if guide_weight and len(turns.keys):
@@ -85,9 +90,9 @@ class Lessons:
         if guide:
             missed = guide.loss()
             loss, parts["guide"] = loss + guide_weight * missed, missed.detach()
-        if read.requires_grad:
+        if dense_weight and read.requires_grad:
             dense, more = self._dense_loss(read, targets)
-            loss, parts = loss + self.dense_weight * dense, parts | more
+            loss, parts = loss + dense_weight * dense, parts | more
         return loss, parts
 
     def _language(

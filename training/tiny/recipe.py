@@ -1,4 +1,4 @@
-"""How an embedded model is trained: what its two phases are made of."""
+"""How an embedded model is trained: what its three phases are made of."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long and how fast; a step is one optimiser update on ``batch`` pictures. Pairs are by phase."""
+    """How long and how fast; a step is one optimiser update on ``batch`` pictures. Triples are by phase."""
 
-    steps: tuple[int, int]
-    rates: tuple[float, float] = (2.5e-3, 2e-3)
+    steps: tuple[int, int, int]
+    rates: tuple[float, float, float] = (2.5e-3, 2e-3, 1e-3)
     warm_up_steps: int = 150  # at the beginning of each phase
-    batch: tuple[int, int] = (96, 64)
-    pictures: tuple[int, int] = (24000, 24000)
+    batch: tuple[int, int, int] = (96, 64, 12)
+    pictures: tuple[int, int, int] = (24000, 24000, 6000)
     # Fewest and most in a picture. A, whose price is by the picture, learns from crowds.
-    objects: tuple[tuple[int, int], tuple[int, int]] = ((14, 30), (3, 12))
-    questions: int = 8
-    absent_share: float = 0.3
-    dense_weight: float = 0.3  # of the teacher, beside the language loss
+    objects: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] = ((14, 30), (3, 12), (3, 12))
+    questions: tuple[int, int, int] = (0, 8, 8)  # about a picture, at most
+    absent_share: tuple[float, float, float] = (0.0, 0.3, 0.5)
+    dense_weight: float = 0.3  # of the teacher, beside the language loss of phase B
     guide_weight: float = 0.5  # of the guide, in its steps
     guided_steps: int = 1500  # from the beginning of phase B on
     validation_pictures: int = 120
@@ -33,11 +33,12 @@ class TrainConfig:
         def few(steps: int) -> int:
             return max(1, round(steps * scale))
 
-        crowded, plain = (max(64, few(p)) for p in self.pictures)
+        a, b, c = self.steps
+        crowded, plain, last = (max(64, few(p)) for p in self.pictures)
         return replace(
             self,
-            steps=(few(self.steps[0]), few(self.steps[1])),
+            steps=(few(a), few(b), few(c)),
             warm_up_steps=few(self.warm_up_steps),
             guided_steps=few(self.guided_steps),
-            pictures=(crowded, plain),
+            pictures=(crowded, plain, last),
         )

@@ -1,8 +1,10 @@
-"""Trains an embedded LVLM from nothing, in two phases that checkpoint and resume.
+"""Trains an embedded LVLM from nothing, in three phases that checkpoint and resume.
 
 A: the vision half against :class:`~training.tiny.dense.DenseHead`, on crowded pictures. Where positions enter through
    the language model (Qwen2.5-VL), its first layers learn with it.
 B: the language half on the image tokens of A, kept in memory, several questions a picture.
+C: the same without teacher and guide, few pictures a step and half of the questions about what is not there, with an
+   optimiser that knows nothing of B: the model learns to refuse.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ from training.tiny.recipe import TrainConfig
 from training.tiny.stock import Shelf, stock
 from training.world import World
 
+PHASES = "ABC"
+C = 2
+
 
 class TinyTrainer:
     """One training run in ``folder``: its checkpoint ``last.pt``, its log ``log.jsonl``, validation pictures, and at
@@ -52,17 +57,19 @@ class TinyTrainer:
         self.model_folder = folder / arch.model_name
         folder.mkdir(parents=True, exist_ok=True)
         self.validation = World("val")
-        self.lessons = Lessons(arch, self.validation.names, device, config.dense_weight, config.seed)
+        self.lessons = Lessons(arch, self.validation.names, device, config.seed)
         self.step, self.kept = 0, tuple[torch.Tensor, ...]()
         self._seconds = 0.0  # that earlier starts took
         self._started = time.monotonic()  # when the run would have begun, had it never stopped
         self._average: Parts = {}
-        self.optimiser = torch.optim.AdamW(
-            self.lessons.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=device != "cpu"
-        )
+        self.optimiser = self._fresh_optimiser()
+
+    def _fresh_optimiser(self) -> torch.optim.AdamW:
+        fused = self.lessons.device != "cpu"
+        return torch.optim.AdamW(self.lessons.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=fused)
 
     def run(self) -> None:
-        """Trains to the end of phase B, from the last checkpoint where there is one.
+        """Trains to the end of phase C, from the last checkpoint where there is one.
 
         Raises:
             DataError: ``folder`` holds a run of another architecture, size, world or configuration; the checkpoint or
@@ -70,14 +77,16 @@ class TinyTrainer:
         """
         self._resume()
         self._started = time.monotonic() - self._seconds
-        for phase, steps in enumerate((self._vision_step, self._language_step)):
+        for phase, steps in enumerate((self._vision_step, self._language_step, self._language_step)):
             first, last = sum(self.config.steps[:phase]), sum(self.config.steps[: phase + 1])
             if self.step >= last:
                 continue
             curriculum = self._curriculum(phase)
             if phase:
                 self._keep_tokens(curriculum.shelves)
-            # B's questions differ in length, A's pictures in four shapes only.
+            if phase == C and self.step == first:
+                self.optimiser = self._fresh_optimiser()
+            # Questions differ in length, A's pictures in four shapes only.
             with nullcontext() if phase else kept_heap():
                 for batch in ahead(curriculum, range(self.step, last), self.workers):
                     self._set_rate(phase, (self.step - first) / (last - first))
@@ -90,7 +99,7 @@ class TinyTrainer:
         config, ended = self.config, self.step == sum(self.config.steps)
         self._log(phase, losses)
         done, count = self.step - sum(config.steps[:phase]), config.steps[phase]
-        self.progress(f"phase {'AB'[phase]}", done, count)
+        self.progress(f"phase {PHASES[phase]}", done, count)
         if phase and (self.step % config.evaluate_every == 0 or ended):
             self._evaluate()
         if self.step % config.checkpoint_every == 0 or ended:
@@ -100,10 +109,10 @@ class TinyTrainer:
         config, lessons = self.config, self.lessons
         shelves = stock(
             self.pictures,
-            (TRAINING, KEPT)[phase],
+            KEPT if phase else TRAINING,
             config.pictures[phase],
             config.objects[phase],
-            progress=lambda done, total: self.progress(f"render pictures for {'AB'[phase]}", done, total),
+            progress=lambda done, total: self.progress(f"render pictures for {PHASES[phase]}", done, total),
             waiting=lambda why: self._write({"waiting": why}),
         )
         return Curriculum(
@@ -113,8 +122,8 @@ class TinyTrainer:
             shelves,
             config.seed,
             config.batch[phase],
-            config.questions if phase else 0,
-            config.absent_share,
+            config.questions[phase],
+            config.absent_share[phase],
             pixels=phase == 0,
         )
 
@@ -135,10 +144,16 @@ class TinyTrainer:
         return parts
 
     def _language_step(self, batch: Batch) -> Parts:
-        tokens = self.kept[batch.shelf][batch.index]
-        guided = self.step - self.config.steps[0] < self.config.guided_steps
-        weight = self.config.guide_weight if guided else 0.0
-        loss, parts = self.lessons.answer_loss(tokens, _needed(batch.turns), batch.targets, weight)
+        config, tokens = self.config, self.kept[batch.shelf][batch.index]
+        done = self.step - config.steps[0]
+        taught = done < config.steps[1]
+        loss, parts = self.lessons.answer_loss(
+            tokens,
+            _needed(batch.turns),
+            batch.targets,
+            config.dense_weight if taught else 0.0,
+            config.guide_weight if taught and done < config.guided_steps else 0.0,
+        )
         self._update(loss)
         return parts
 
@@ -205,7 +220,7 @@ class TinyTrainer:
         if self.step % 50 == 0:
             shown = {k: round(float(self._average[k]), 4) for k in losses}
             self._write(
-                {"step": self.step, "phase": "AB"[phase], "seconds": round(time.monotonic() - self._started), **shown}
+                {"step": self.step, "phase": PHASES[phase], "seconds": round(time.monotonic() - self._started), **shown}
             )
 
     def _write(self, line: dict[str, Any]) -> None:
