@@ -82,8 +82,9 @@ def test_a_pair_within_a_window_asks_about_the_enlarged_part(pairs, job, windows
     assert back.as_tuple() == pytest.approx(whole.truth[0].as_tuple())
 
 
-def test_offline_and_at_run_time_the_same(lvlm, judge, pairs, windows, tmp_path):
-    pair = pairs[min(windows)]
+def test_offline_and_at_run_time_the_same(lvlm, judge, pairs, first, windows, folder, tmp_path):
+    second = calls(read_store(folder), True, read_responses(folder))
+    pair = next(pairs[c.pair] for c in joined_calls(first, second, windows) if {k.look for k in c.candidates} == {0, 1})
     first = asked(lvlm, [pair], tmp_path / "first")
     found = windows_of(first, judge, LOOK)
     job = second_job([pair], found, FIRST, LOOK)
