@@ -12,9 +12,9 @@ import numpy as np
 
 from acs_bench.errors import BenchError
 from acs_bench.measure import measure
+from acs_bench.methods import look_at, maps_of
 from acs_core.assets import resolve_model
-from acs_core.attention import AttentionNeeds, capture
-from acs_core.candidates import find_candidates
+from acs_core.attention import AttentionNeeds
 from acs_core.lvlm import load_lvlm
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.lvlm.loading import pick_device
@@ -130,13 +130,8 @@ def _draw_all(lvlm: LVLM, prompts: Sequence[Prompt], samples: int) -> tuple[Resp
 
 
 def _maps(lvlm: LVLM, prompt: Prompt, responses: Responses) -> np.ndarray:
-    """Maps (C, 4, L, K, R, S) float32 of all boxes in ``responses``, which the model is made to write."""
-    written = sample(lvlm, prompt, SamplingConfig(num_samples=len(responses)), forced=responses)
-    candidates, _ = find_candidates(lvlm, prompt, written)
-    maps = capture(lvlm, prompt, written, candidates, AttentionNeeds(maps=True)).maps
-    if maps is None:
-        raise BenchError("no maps were captured although they were asked for")
-    return maps
+    """Maps (C, 4, L, K, R, S) float32 of all boxes in ``responses``."""
+    return maps_of(look_at(lvlm, prompt, responses, AttentionNeeds(maps=True)))
 
 
 def _config(samples: int) -> SamplingConfig:

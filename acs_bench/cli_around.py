@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from acs_bench.cli_options import Device, Json
+from acs_bench.cli_options import Device, Json, Model
 from acs_bench.console import device_of, finish, measuring, out, size_of, table_of
 
 commands = typer.Typer()
@@ -14,7 +14,7 @@ commands = typer.Typer()
 
 @commands.command(epilog="Example: acs-bench load --model tiny-internvl")
 def load(
-    model: Annotated[str, typer.Option(help="A model's name, folder or hub id.")] = "tiny-internvl",
+    model: Model = "tiny-internvl",
     device: Device = "auto",
     json_file: Json = None,
 ) -> None:
@@ -33,7 +33,7 @@ def load(
 
 @commands.command(epilog="Example: acs-bench busy --model tiny-internvl")
 def busy(
-    model: Annotated[str, typer.Option(help="A model's name, folder or hub id.")] = "tiny-internvl",
+    model: Model = "tiny-internvl",
     answers: Annotated[int, typer.Option(help="Answers of each case.", min=1)] = 9,
     json_file: Json = None,
 ) -> None:

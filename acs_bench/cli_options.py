@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 Shape = Annotated[str, typer.Option(help="small, 7b or 8b (random weights of that size), or a model's name or folder.")]
+Model = Annotated[str, typer.Option(help="A model's name, folder or hub id.")]
+Picture = Annotated[Path, typer.Option(help="Picture to look at.")]
 ImageTokens = Annotated[int, typer.Option(help="Tokens of the picture, for a shape.", min=1)]
 Frame = Annotated[str, typer.Option(help="WIDTHxHEIGHT of the picture, for a real model.")]
 Samples = Annotated[int, typer.Option(help="Responses N.", min=1)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from acs_bench.cli_options import Device, Dtype, Json, Samples, Threads
+from acs_bench.cli_options import Device, Dtype, Json, Model, Picture, Samples, Threads
 from acs_bench.console import device_of, finish, measuring, out, say, table_of
 
 commands = typer.Typer()
@@ -15,9 +14,9 @@ commands = typer.Typer()
 
 @commands.command(epilog="Example: acs-bench quantization --model tiny-internvl --image docs/sample.png --phrase key")
 def quantization(
-    image: Annotated[Path, typer.Option(help="Picture to look at.")],
+    image: Picture,
     phrase: Annotated[str, typer.Option(help="What to ask for.")],
-    model: Annotated[str, typer.Option(help="A model's name, folder or hub id.")] = "tiny-internvl",
+    model: Model = "tiny-internvl",
     samples: Samples = 10,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -45,9 +44,9 @@ def quantization(
     "check-device", epilog="Example: acs-bench check-device --image docs/sample.png --phrase key --device cuda"
 )
 def check(
-    image: Annotated[Path, typer.Option(help="Picture to look at.")],
+    image: Picture,
     phrase: Annotated[list[str], typer.Option(help="What to ask for; may be repeated.")],
-    model: Annotated[str, typer.Option(help="A model's name, folder or hub id.")] = "tiny-internvl",
+    model: Model = "tiny-internvl",
     samples: Samples = 10,
     device: Device = "auto",
     dtype: Annotated[list[str], typer.Option(help="float32, float16 or bfloat16; may be repeated.")] = [  # noqa: B006

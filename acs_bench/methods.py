@@ -14,13 +14,14 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from acs_bench.errors import BenchError
 from acs_core.attention import AttentionNeeds, Evidence, capture
+from acs_core.candidates import find_candidates
 from acs_core.drawing import Forced
 from acs_core.geometry import Box
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.reading import read
-from acs_core.sampling import write
+from acs_core.sampling import sample, write
 from acs_core.selection import Selector
-from acs_core.types import Candidate
+from acs_core.types import Candidate, SamplingConfig
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,25 @@ def our_maps(work: Work) -> np.ndarray:
         len(work.responses),
         work.new_tokens,
     )
-    maps = capture(work.lvlm, work.prompt, samples, work.candidates(), AttentionNeeds(maps=True)).maps
-    if maps is None:
+    return maps_of(capture(work.lvlm, work.prompt, samples, work.candidates(), AttentionNeeds(maps=True)))
+
+
+def look_at(lvlm: LVLM, prompt: Prompt, responses: Sequence[Sequence[int]], needs: AttentionNeeds) -> Evidence:
+    """The attention at the C boxes in ``responses``, token ids that the model is made to write."""
+    samples = sample(lvlm, prompt, SamplingConfig(num_samples=len(responses)), forced=responses)
+    candidates, _ = find_candidates(lvlm, prompt, samples)
+    return capture(lvlm, prompt, samples, candidates, needs)
+
+
+def maps_of(evidence: Evidence) -> np.ndarray:
+    """Its maps (C, 4, L, K, Hv, Wv).
+
+    Raises:
+        BenchError: it has none.
+    """
+    if evidence.maps is None:
         raise BenchError("no maps were captured although they were asked for")
-    return maps
+    return evidence.maps
 
 
 def _generate(work: Work, n: int, **settings: Any) -> Any:

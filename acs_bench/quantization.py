@@ -11,9 +11,9 @@ import numpy as np
 
 from acs_bench.errors import BenchError
 from acs_bench.measure import Measured, measure, size_mb
+from acs_bench.methods import look_at, maps_of
 from acs_core.assets import resolve_model
-from acs_core.attention import AttentionNeeds, Evidence, capture
-from acs_core.candidates import find_candidates
+from acs_core.attention import AttentionNeeds, Evidence
 from acs_core.lvlm import load_lvlm
 from acs_core.lvlm.base import LVLM
 from acs_core.lvlm.loading import QUANTIZATIONS
@@ -96,20 +96,16 @@ def _ask(
 
 
 def _look(lvlm: LVLM, image: np.ndarray, phrase: str, forced: Forced) -> Evidence:
-    prompt = lvlm.prepare(image, phrase)
-    samples = sample(lvlm, prompt, SamplingConfig(num_samples=len(forced)), forced=forced)
-    candidates, _ = find_candidates(lvlm, prompt, samples)
-    if len(candidates) < 2:
-        raise BenchError(
-            f"the responses hold {len(candidates)} boxes and 2 are needed: ask for something in the picture"
-        )
-    return capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True, all_entropies=True))
+    seen = look_at(lvlm, lvlm.prepare(image, phrase), forced, AttentionNeeds(maps=True, all_entropies=True))
+    boxes = len(seen.entropy)
+    if boxes < 2:
+        raise BenchError(f"the responses hold {boxes} boxes and 2 are needed: ask for something in the picture")
+    return seen
 
 
 def _row(kind: str, weights_mb: float, seconds: float, plain: Evidence, other: Evidence) -> QuantizationRow:
-    if plain.maps is None or other.maps is None:
-        raise BenchError("no maps were captured although they were asked for")
-    correlation = _correlation(plain.maps.reshape(-1, np.prod(plain.grid)), other.maps.reshape(-1, np.prod(plain.grid)))
+    cells = np.prod(plain.grid)
+    correlation = _correlation(maps_of(plain).reshape(-1, cells), maps_of(other).reshape(-1, cells))
     # Answers that begin alike look alike there: these ties must not be broken by the last bits of a number.
     entropies = (np.round(e.reshape(len(e), -1), DECIMALS) for e in (plain.entropy, other.entropy))  # (C, 4 * L * K)
     ranks = [np.apply_along_axis(average_ranks, 0, e).T for e in entropies]
