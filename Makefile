@@ -1,7 +1,9 @@
 # acs without a ROS distribution: each command first makes .venv, or brings it up to date, and then runs in it.
+# ROS=jazzy takes the wheels of another ROS distribution, in an environment of its own.
 # PYTHON=python3.12 names the Python of a new environment; VENV=folder puts it elsewhere.
 
-VENV ?= .venv
+ROS ?= kilted
+VENV ?= .venv$(if $(filter kilted,$(ROS)),,-$(ROS))
 RUN := $(VENV)/bin
 export PYTHON
 
@@ -13,36 +15,54 @@ unexport RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 export FASTDDS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds_profile.xml
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: help env demo test lint fuzz audit bench format clean
+.PHONY: help env demo test lint fuzz fuzznode audit lock bench format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 env: ## make the environment, or bring it up to date; nothing happens where nothing changed
-	@tools/set_up.sh --venv $(VENV)
+	@tools/set_up.sh --venv $(VENV) --ros $(ROS)
 
-demo: env ## play a bag to the grounding node over DDS and show what it finds (ARGS="..." are passed on)
-	@$(RUN)/python -m acs_ros.demo $(ARGS)
+BAG ?= acs_ros/assets/demo_bag
+demo: env ## play a bag to the grounding node over DDS and show what it finds (BAG=folder, ARGS="..." are passed on)
+	@$(RUN)/python -m acs_ros.replay.cli $(BAG) --live --start-node --lockstep --min-answered 0.9 --wait 60 --quiet 60 \
+		--params-file config/tiny_internvl.yaml --out demo_output $(ARGS)
 
-test: env ## run all tests (ARGS="-k name" are passed on)
+NEWEST := $(VENV)-newest
+test: env ## run all tests on up to 4 cores and print their coverage (with ARGS="-k name", those tests on one, without coverage; TRANSFORMERS=newest: with the newest release of transformers)
+ifeq ($(TRANSFORMERS),newest)
+	@$(RUN)/python tools/newest_transformers.py $(NEWEST)
+	@$(NEWEST)/bin/python -m pytest $(if $(strip $(ARGS)),$(ARGS),-n auto --maxprocesses 4 --dist loadfile)
+else ifeq ($(strip $(ARGS)),)
+	@$(RUN)/pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report= && passed=0 || passed=$$?; $(RUN)/python tools/least_covered.py; exit $$passed
+else
 	@$(RUN)/pytest $(ARGS)
+endif
 
-lint: env ## check style and types
+lint: env ## check style, types and who imports whom
 	@$(RUN)/ruff check .
 	@$(RUN)/ruff format --check .
 	@$(RUN)/mypy
+	@$(RUN)/lint-imports --no-logo
 
+INSTALL := $(RUN)/python tools/install_locked.py
 fuzz: env ## throw generated bad input at every way in (ARGS="--target parser --cases 1000000" are passed on)
-	@$(RUN)/python -m pip install --quiet --disable-pip-version-check -r requirements/fuzz.txt \
-		|| echo "fuzz: no atheris for this Python, cases are drawn at random"
-	@$(RUN)/python -m fuzz $(ARGS)
+	@$(INSTALL) $(RUN)/python fuzz.txt --optional "fuzz: no atheris for this Python, cases are drawn at random"
+	@PYTHONPATH=test $(RUN)/python -m fuzz $(ARGS)
+
+fuzznode: env ## send a running node generated messages over DDS (ARGS="--cases 100000 --seed 2" are passed on)
+	@PYTHONPATH=test $(RUN)/python -m fuzz.node $(ARGS)
 
 AUDIT := $(VENV)-audit
-audit: env ## ask PyPI's advisory database about every pinned wheel
-	@[ -x $(AUDIT)/bin/pip-audit ] || { $(RUN)/python -m venv $(AUDIT) && \
-		$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/audit.txt; }
+audit: env ## ask PyPI's advisory database about every locked package
+	@[ -x $(AUDIT)/bin/pip-audit ] || { $(RUN)/python -m venv $(AUDIT) && $(INSTALL) $(AUDIT)/bin/python audit.txt; }
 	@$(RUN)/python tools/audit.py $(AUDIT)/bin/pip-audit || [ $$? -eq 3 ] # 3: no answer; it has said so
+
+LOCK := $(VENV)-lock
+lock: env ## write requirements/locked anew after a change of requirements/*.txt
+	@[ -x $(LOCK)/bin/uv ] || { $(RUN)/python -m venv $(LOCK) && $(INSTALL) $(LOCK)/bin/python uv.txt; }
+	@$(RUN)/python tools/lock.py $(LOCK)/bin/uv
 
 BENCH := $(RUN)/acs-bench
 FOUND := docs/benchmarks
@@ -56,13 +76,14 @@ bench: env ## measure this machine anew into docs/benchmarks (about 15 minutes; 
 	@$(BENCH) busy --json $(FOUND)/busy.json
 	@$(BENCH) ros --json $(FOUND)/ros.json
 	@$(BENCH) quantization --image docs/sample.png --phrase key --json $(FOUND)/quantization.json
+	@$(BENCH) pictures --json $(FOUND)/pictures.json
 	@$(BENCH) sweep --plot $(FOUND)/sweep.png --json $(FOUND)/sweep.json
 
 format: env ## apply the style
 	@$(RUN)/ruff check --fix .
 	@$(RUN)/ruff format .
 
-clean: ## remove the environment and everything the commands wrote
-	[ ! -d $(VENV)/.acs ] || rm -rf $(VENV) $(VENV)-audit
-	rm -rf build install log demo_output replay_output runs soak_output work world *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove the environment and the caches of the tools; what acs made for you stays
+	[ ! -d $(VENV)/.acs ] || rm -rf $(VENV) $(AUDIT) $(LOCK) $(NEWEST)
+	rm -rf acs_ros.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

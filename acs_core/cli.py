@@ -1,9 +1,13 @@
-"""``acs-ground``: one picture and one phrase from the shell."""
+"""The command ``acs-ground``: grounding of one phrase in one image file."""
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first: a signal may come while the modules below are imported
+    from acs_core.entry import run
+
+    run("acs_core.cli", "acs-ground")
+
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,8 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from acs_core.cli_options import DEFAULT_SAMPLES, make_parser
-from acs_core.errors import AcsError, SelectorError
-from acs_core.oserrors import os_problem
+from acs_core.errors import AcsError, OptionError, SelectorError, os_problem
+from acs_core.option_types import empty_option
+from acs_core.output import check_distinct, check_target, json_text, write_picture, write_text
+from acs_core.terminal import make_console, print_error
 from acs_core.types import GroundingResult, Outcome, SamplingConfig, ScoreKind
 
 if TYPE_CHECKING:
@@ -25,49 +31,59 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command with ``arguments`` (default: those of the process) and returns its exit code."""
+    """Run the command with ``arguments`` (default: those of the process) and return its exit code."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser.parse_args(given)
+    if problem := empty_option(given):
+        parser.error(problem)
     if options.out is not None and options.out.suffix.lower() not in PICTURES:
         parser.error(f"--out must end in one of {', '.join(PICTURES)}, got {options.out}")
     try:
-        return _run(options, parser)
+        return _run(options)
     except SelectorError as error:
+        parser.error(f"argument --selector: {error}")
+    except OptionError as error:
         parser.error(str(error))
     except AcsError as error:
         return _fail(str(error))
     except OSError as error:
         return _fail(os_problem(error, options.out or options.json or ""))
-    except KeyboardInterrupt:
-        print("acs-ground: stopped", file=sys.stderr)
-        return 130
 
 
-def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    try:
-        sampling = SamplingConfig(
-            num_samples=DEFAULT_SAMPLES if options.samples is None else options.samples,
-            auto=options.samples is None,
-            temperature=options.temperature,
-            top_p=options.top_p,
-            top_k=options.top_k,
-            seed=options.seed,
-        )
-    except ValueError as error:
-        parser.error(str(error).split("; got ")[0])
+def _run(options: argparse.Namespace) -> int:
+    sampling = SamplingConfig(
+        num_samples=DEFAULT_SAMPLES if options.samples is None else options.samples,
+        auto=options.samples is None,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        top_k=options.top_k,
+        seed=options.seed,
+    )
+    from acs_core.arguments import clean_phrase
+    from acs_core.artifacts.model_name import check_model_name  # late: --help needs none of these
+
+    check_model_name(options.model)
     from acs_core.image import read_image
-    from acs_core.phrase import clean_phrase
-    from acs_core.selection import check_name
+    from acs_core.selection.registry import artifact_kinds, check_name, check_read
 
-    check_name(options.selector)
-    # All that can be wrong without the model is found before it is loaded.
-    image = read_image(options.image)
+    check_name(options.selector, auto=True)
+    check_read(options.selector, {kind.name: getattr(options, kind.name, None) for kind in artifact_kinds()})
+    # Everything that can be checked without the model is checked before it is loaded.
+    image = read_image(options.image, options.bits)
     phrase = clean_phrase(options.phrase)
-    for path in (options.out, options.json if options.json != Path("-") else None):
-        if path is not None and not path.parent.is_dir():
-            return _fail(f"{path}: the folder {path.parent} does not exist")
+    read = [
+        path
+        for path in (options.image, options.heads, options.regressor, options.joint_model, options.calibration)
+        if path
+    ]
+    outputs = options.out, options.json if options.json != Path("-") else None
+    check_distinct(*outputs)
+    for path in outputs:
+        if path is not None:
+            check_target(path, map(Path, read))
 
-    notes = Console(stderr=True)
+    notes = make_console(stderr=True)
     with notes.status("loading the model") if notes.is_terminal else nullcontext():
         grounder = _load(options)
     with notes.status(f"looking for {phrase!r}") if notes.is_terminal else nullcontext():
@@ -78,33 +94,31 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             multiple=options.multiple,
             min_score=options.min_score,
             min_votes=options.min_votes,
+            check_labels=options.check_labels,
             deadline_ms=options.deadline,
             second_look=options.second_look,
         )
 
     if options.json != Path("-"):
-        console = Console(emoji=False)
-        print_result(result, console if console.is_terminal else Console(width=160))
+        print_result(result, make_console(piped_width=160))
     if options.out is not None:
-        from PIL import Image
-
         from acs_core.overlay import draw_result
 
-        Image.fromarray(draw_result(image, result)).save(options.out)
-        print(f"picture: {options.out}", file=sys.stderr)
+        write_picture(options.out, draw_result(image, result), "acs-ground")
+        notes.print(f"picture: {options.out}", soft_wrap=True)
     if options.json is not None:
         from acs_core.serialize import result_to_dict
 
-        text = json.dumps(result_to_dict(result), indent=2) + "\n"
+        text = json_text(result_to_dict(result), "acs-ground")
         if options.json == Path("-"):
             sys.stdout.write(text)
         else:
-            options.json.write_text(text, encoding="utf-8")
+            write_text(options.json, text)
     return 0
 
 
 def _load(options: argparse.Namespace) -> Grounder:
-    # Importing torch and transformers takes seconds: not for --help, nor for a mistyped option.
+    # Imported late: torch and transformers take seconds, which --help and usage errors should not cost.
     from transformers.utils import logging
 
     from acs_core.grounder import Grounder
@@ -116,27 +130,33 @@ def _load(options: argparse.Namespace) -> Grounder:
         selector=options.selector,
         heads=options.heads,
         regressor=options.regressor,
+        joint_model=options.joint_model,
         calibration=options.calibration,
         revision=options.revision,
         device=options.device,
         dtype=options.dtype,
         quantization=options.quantization,
+        max_image_tokens=options.max_image_tokens,
+        coordinate_frame=options.coordinate_frame,
     )
 
 
 def _fail(message: str) -> int:
-    print(f"acs-ground: {' '.join(message.split())}", file=sys.stderr)
+    print_error("acs-ground", message)
     return 1
 
 
 def print_result(result: GroundingResult, console: Console) -> None:
-    """Prints a result for people: the answer, then every candidate with its verdict, the best first."""
+    """Print a result as text: the detections, then every candidate with its outcome, best first."""
 
     def say(text: str, style: str = "") -> None:
-        # Phrases and model output are data: square brackets in them are no markup.
+        # Phrases and model output are data: square brackets in them are not markup.
         console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     say(f'"{result.phrase}" in {result.image_size[0]} x {result.image_size[1]} pixels, {result.model}', "bold")
+    if result.input_size is not None:
+        width, height = result.input_size
+        say(f"  seen by the model as {width} x {height} pixels, {result.image_tokens} image tokens", "dim")
     for detection in result.detections:
         score = "no score" if result.score_kind is ScoreKind.NONE else f"{detection.score:.2f}"
         corners = ", ".join(f"{v:.1f}" for v in detection.box.as_tuple())
@@ -162,7 +182,7 @@ def print_result(result: GroundingResult, console: Console) -> None:
 
 
 def _table(result: GroundingResult) -> Table:
-    """One row per candidate, narrow enough for most verdicts to stay on their line in 80 columns."""
+    """Return the table of candidates, narrow enough for most reasons to fit on one line of 80 columns."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("", "#", "resp", "x1", "y1", "x2", "y2", "quality", "score"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -178,13 +198,9 @@ def _table(result: GroundingResult) -> Table:
 
 
 def _texts(result: GroundingResult, limit: int = 3) -> dict[str, int]:
-    """The distinct response texts and how often each came, shortened and printable, at most ``limit``."""
+    """Return the distinct response texts with their counts, shortened and printable, the most frequent ``limit``."""
     counts: dict[str, int] = {}
     for response in result.responses:
         text = repr(response.text[:120] + ("..." if len(response.text) > 120 else ""))
         counts[text] = counts.get(text, 0) + 1
     return dict(sorted(counts.items(), key=lambda item: -item[1])[:limit])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,9 +1,23 @@
-"""The options of ``acs-ground``."""
+"""Options of ``acs-ground``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
+from acs_core.arguments import MAX_SEED
+from acs_core.option_types import real_option, whole_option, whole_or_auto
+from acs_core.pixels import LEAST_BITS, MOST_BITS
+from acs_core.request import MAX_DEADLINE_MS
+from acs_core.types import (
+    COORDINATE_FRAMES,
+    FAMILY_FRAME,
+    LEAST_IMAGE_TOKENS,
+    MAX_IMAGE_TOKENS,
+    MAX_SAMPLES,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+)
 
 DEFAULT_SAMPLES = 10
 EXAMPLE = """example:
@@ -13,106 +27,126 @@ exit codes: 0 answered (also when nothing was detected), 1 failed, 2 wrong usage
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """What the command line may hold."""
+    """Return the argument parser of ``acs-ground``."""
     parser = argparse.ArgumentParser(
         prog="acs-ground",
-        description="Find what a phrase names in a picture: a vision-language model answers several times, and the\n"
-        "box that its own attention supports best is picked.",
+        description="Find the object that a phrase names in an image: several responses are sampled from a\n"
+        "vision-language model, and the box that its attention supports best is selected.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("image", type=Path, metavar="IMAGE", help="picture file")
-    add("phrase", metavar="PHRASE", help='what to look for, like "key"')
+    add("image", type=Path, metavar="IMAGE", help="image file")
+    add(
+        "--bits",
+        type=whole_option(LEAST_BITS, MOST_BITS),
+        default=MOST_BITS,
+        metavar="B",
+        help="number of bits that the values of a 16-bit image use, like 12 (default: %(default)s)",
+    )
+    add("phrase", metavar="PHRASE", help='name of the object, like "key"')
     model = parser.add_argument_group("model").add_argument
-    model("--model", default="tiny-internvl", help="shipped model, hub id or folder (default: %(default)s)")
+    model(
+        "--model",
+        default="tiny-internvl",
+        help="shipped model, hub id or folder, of a model or of files built for one (default: %(default)s)",
+    )
     model("--revision", help="commit, tag or branch of a hub id")
     model("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     model(
         "--quantization", default="none", choices=("none", "8bit", "4bit"), help="of the weights (default: %(default)s)"
     )
     model("--dtype", default="auto", choices=("auto", "float32", "float16", "bfloat16"), help="default: %(default)s")
+    model(
+        "--max-image-tokens",
+        type=whole_option(LEAST_IMAGE_TOKENS, MAX_IMAGE_TOKENS),
+        metavar="T",
+        help="scale pictures down to this many image tokens (default: by the model's family; see docs/performance.md)",
+    )
+    model(
+        "--coordinate-frame",
+        default=FAMILY_FRAME,
+        choices=COORDINATE_FRAMES,
+        help="how the model states coordinates: as its family does, or 0 to 1000, in pixels of the resized or of the "
+        "original picture, or 0 to 1 (default: %(default)s; acs-bench check-model finds out)",
+    )
     choice = parser.add_argument_group("selection").add_argument
     choice(
         "--selector",
-        default="acs-free",
-        help="what picks the box: acs-free, acs-joint, greedy, ...; a wrong name lists all (default: %(default)s)",
+        default="auto",
+        help="how the box is selected: acs-free, acs-joint, greedy, ...; a wrong name lists all (default: acs-free, or "
+        "consensus where no head file is known for the model)",
     )
-    choice("--heads", type=Path, metavar="FILE", help="head file for acs-free (default: the model's own)")
-    choice("--regressor", type=Path, metavar="FILE", help="for acs-learned or acs-joint: what it predicts with")
+    choice(
+        "--heads",
+        type=Path,
+        metavar="FILE",
+        help="head file for acs-free, or table-1-from-1 (default: the model's own)",
+    )
+    choice("--regressor", type=Path, metavar="FILE", help="for acs-learned: what it predicts with")
+    choice("--joint-model", type=Path, metavar="FILE", help="for acs-joint: what it predicts with")
     choice("--calibration", type=Path, metavar="FILE", help="calibration of the score (default: the model's own)")
     choice("--multiple", action="store_true", help="report every object found, not only the best box")
-    choice("--min-score", type=_fraction, default=0.0, metavar="P", help="report nothing below this score (default: 0)")
+    choice(
+        "--min-score",
+        type=real_option(0, 1),
+        default=0.0,
+        metavar="P",
+        help="report no box below this score (default: 0)",
+    )
     choice(
         "--min-votes",
-        type=_positive,
+        type=whole_option(1),
         default=2,
         metavar="N",
         help="with --multiple: an object must be in this many responses (default: %(default)s)",
     )
+    choice(
+        "--check-labels",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="rank boxes that the model labels as something else than the phrase below the others (default: yes)",
+    )
     sampling = parser.add_argument_group("sampling").add_argument
     sampling(
         "--samples",
-        type=_samples,
+        type=whole_or_auto(1, MAX_SAMPLES),
         default=DEFAULT_SAMPLES,
         metavar="N",
         help=f"responses to draw (default: %(default)s); auto: at most {DEFAULT_SAMPLES}, fewer when they agree",
     )
     sampling(
-        "--deadline", type=_milliseconds, metavar="MS", help="answer with what there is after this many milliseconds"
+        "--deadline",
+        type=real_option(0, MAX_DEADLINE_MS, above=True),
+        metavar="MS",
+        help="stop sampling after this many milliseconds and use the boxes so far",
     )
     sampling(
-        "--second-look", action="store_true", help="enlarge the place of the answer and ask again; for small objects"
+        "--second-look", action="store_true", help="sample again from the enlarged region of the box; for small objects"
     )
-    sampling("--temperature", type=float, default=0.5, metavar="T", help="above 0 (default: %(default)s)")
-    sampling("--top-p", type=float, default=0.9, metavar="P", help="in (0, 1] (default: %(default)s)")
-    sampling("--top-k", type=int, default=100, metavar="K", help="0 keeps all tokens (default: %(default)s)")
-    sampling("--seed", type=_seed, metavar="S", help="repeats a run (default: a fresh one, printed)")
+    sampling(
+        "--temperature",
+        type=real_option(MIN_TEMPERATURE, MAX_TEMPERATURE),
+        default=0.5,
+        metavar="T",
+        help="0.0001 to 10000 (default: %(default)s)",
+    )
+    sampling(
+        "--top-p", type=real_option(0, 1, above=True), default=0.9, metavar="P", help="in (0, 1] (default: %(default)s)"
+    )
+    sampling(
+        "--top-k", type=whole_option(0), default=100, metavar="K", help="0 keeps all tokens (default: %(default)s)"
+    )
+    sampling("--seed", type=whole_option(0, MAX_SEED), metavar="S", help="repeats a run (default: random, printed)")
     output = parser.add_argument_group("output").add_argument
-    output("--out", type=Path, metavar="PICTURE", help="write the picture with all boxes drawn")
+    output("--out", type=Path, metavar="PICTURE", help="write the image with all boxes drawn")
     output(
         "--json",
         type=Path,
         nargs="?",
         const=Path("-"),
         metavar="FILE",
-        help="write everything as JSON to FILE; without FILE (or with -) to standard output, instead of the table",
+        help="write the result as JSON to FILE; without FILE (or with -) to standard output, instead of the table",
     )
     return parser
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"must be in [0, 1], got {text}")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
-
-
-def _samples(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be a whole number or auto, got {text!r}")
-    return int(text)
-
-
-def _milliseconds(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 2^63 - 1, got {text}")
-    return value

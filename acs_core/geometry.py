@@ -1,4 +1,4 @@
-"""Axis-aligned boxes in pixels: the one box type every room of the project shares."""
+"""Axis-aligned boxes in pixels, their IoU, and clusters of overlapping boxes (paper section 5.5)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from acs_core.arguments import coordinate, set_fields
+
+CLUSTER_IOU = 0.5
+
 
 @dataclass(frozen=True)
 class Box:
-    """A box in pixels of the original image, x right and y down, corners ``(x1, y1)`` and ``(x2, y2)``.
+    """A box in pixels of the original image, x right and y down, with the corners ``(x1, y1)`` and ``(x2, y2)``.
 
-    Coordinates are continuous: a box that covers the whole image is ``(0, 0, width, height)``.
+    Coordinates are continuous: a box that covers the whole image is ``(0, 0, width, height)``. They may be infinite or
+    NaN, since a model may state such numbers; :meth:`clip` returns None for these.
+
+    Raises:
+        TypeError: a coordinate is not a number.
     """
 
     x1: float
     y1: float
     x2: float
     y2: float
+
+    def __post_init__(self) -> None:
+        for name in ("x1", "y1", "x2", "y2"):
+            value = getattr(self, name)
+            if type(value) is not float:  # skips the slower check, since boxes are created by the thousand
+                set_fields(self, {name: coordinate(name, value)})
 
     @property
     def width(self) -> float:
@@ -42,13 +56,13 @@ class Box:
         return (self.x1 + self.x2) / 2, (self.y1 + self.y2) / 2
 
     def as_tuple(self) -> tuple[float, float, float, float]:
-        """``(x1, y1, x2, y2)``."""
+        """Return ``(x1, y1, x2, y2)``."""
         return self.x1, self.y1, self.x2, self.y2
 
     def clip(self, width: int, height: int) -> Box | None:
-        """The part of the box inside a ``width x height`` image, or None where none is left.
+        """Return the part of the box inside a ``width x height`` image; None if it has no area.
 
-        None also stands for boxes with non-finite, swapped or equal corners: those have no area.
+        Boxes with non-finite, swapped or equal corners have no area.
         """
         if not all(math.isfinite(v) for v in self.as_tuple()):
             return None
@@ -58,7 +72,7 @@ class Box:
         return part if x2 > x1 and y2 > y1 and part.area > 0 else None  # the area of tiny sides can be 0
 
     def iou(self, other: Box) -> float:
-        """Intersection over union with ``other``, in [0, 1]."""
+        """Return the intersection over union with ``other``, in [0, 1]."""
         inter = max(0.0, min(self.x2, other.x2) - max(self.x1, other.x1)) * max(
             0.0, min(self.y2, other.y2) - max(self.y1, other.y1)
         )
@@ -67,7 +81,7 @@ class Box:
 
 
 def iou_matrix(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Pairwise IoU of ``boxes`` (M, 4) and ``others`` (N, 4), both x1 y1 x2 y2: (M, N) float64 in [0, 1]."""
+    """Return the pairwise IoU of ``boxes`` (M, 4) and ``others`` (N, 4), both x1 y1 x2 y2: (M, N) float64 in [0, 1]."""
     a = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     b = np.asarray(others, dtype=np.float64).reshape(-1, 4)
     lo = np.maximum(a[:, None, :2], b[None, :, :2])
@@ -80,5 +94,49 @@ def iou_matrix(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def best_iou(box: Box, truth: Sequence[Box]) -> float:
-    """IoU with the true box that fits best, 0 where there is none."""
+    """Return the IoU with the true box that fits best; 0 if there is none."""
     return max((box.iou(t) for t in truth), default=0.0)
+
+
+def overlaps(boxes: Sequence[Box], threshold: float = CLUSTER_IOU) -> np.ndarray:
+    """Return which boxes agree: (C, C) bool, symmetric, True if IoU >= ``threshold`` and on the diagonal."""
+    corners = np.array([box.as_tuple() for box in boxes], dtype=np.float64).reshape(-1, 4)
+    agree = iou_matrix(corners, corners) >= threshold
+    np.fill_diagonal(agree, True)
+    return agree
+
+
+def union_find(agree: np.ndarray) -> list[int]:
+    """Return the connected components of a symmetric (C, C) bool matrix.
+
+    Chains are joined: if a agrees with b and b with c, all three are in one cluster even if a and c do not agree.
+
+    Returns:
+        The cluster number of each index: 0, 1, ... in order of first appearance.
+    """
+    parent = list(range(len(agree)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]  # path halving, so that long chains stay cheap
+            i = parent[i]
+        return i
+
+    for i, j in zip(*np.nonzero(np.triu(agree, 1)), strict=True):
+        a, b = root(int(i)), root(int(j))
+        parent[max(a, b)] = min(a, b)
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(root(i), len(numbers)) for i in range(len(parent))]
+
+
+def votes(agree: np.ndarray, responses: Sequence[int]) -> list[int]:
+    """Return, for each candidate, the number of *other* responses with a box that agrees with it.
+
+    A response counts once, however many of its boxes agree.
+
+    Args:
+        agree: (C, C) bool.
+        responses: index of the response of each candidate.
+    """
+    of = np.asarray(responses)
+    return [len(set(of[row].tolist()) - {own}) for row, own in zip(agree, of.tolist(), strict=True)]

@@ -1,4 +1,4 @@
-"""The way of one image: from a phrase to scored boxes. The library's front door."""
+"""The main class of the library: finds what a phrase names in an image, as scored boxes."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from typing import Literal, Unpack
 import numpy as np
 import torch
 
-from acs_core.asked import Asked, GroundOptions
-from acs_core.assets import built_for, resolve_model
-from acs_core.calibration import Calibration
-from acs_core.deadline import Pace
+from acs_core.arguments import path, text
+from acs_core.artifacts.calibration import Calibration
+from acs_core.artifacts.heads import HeadFile
+from acs_core.artifacts.model_name import check_model_name
 from acs_core.errors import Cancelled, DeviceMemoryError
-from acs_core.heads import HeadFile
-from acs_core.judging import Judge, judge_for
-from acs_core.lvlm import load_lvlm
+from acs_core.generation.schedule import ThroughputEstimate
+from acs_core.lvlm import load_lvlm, open_model
 from acs_core.lvlm.base import LVLM
-from acs_core.selection import Selector, check_name
-from acs_core.stages import run_stages
-from acs_core.types import GroundingResult, ScoreKind, ShouldStop
+from acs_core.lvlm.loading import check_options
+from acs_core.pipeline import run_pipeline
+from acs_core.request import GroundingRequest, GroundOptions
+from acs_core.selection.decision import Scorer
+from acs_core.selection.defaults import default_files, scorer_for
+from acs_core.selection.registry import AUTO, Selector, check_files
+from acs_core.types import FAMILY_FRAME, GroundingResult, ScoreKind, ShouldStop, memory_text
 
 LOCK_POLL_S = 0.05
 
 
 class Grounder:
-    """Finds what a phrase names in an image, with one LVLM and one selector.
+    """Phrase grounding with one LVLM and one selector.
 
-    Threads may share a Grounder, or Grounders may share an LVLM: calls wait for each other.
+    Threads may share a Grounder, and Grounders may share an LVLM: calls wait for each other.
 
         grounder = Grounder.from_pretrained()
         result = grounder.ground(image, "key")
@@ -39,13 +42,14 @@ class Grounder:
 
     Args:
         lvlm: a loaded model.
-        selector: what ranks the candidates.
-        calibration: turns the selector's confidence into a probability; None publishes the quality as it is.
-        model_name: what results call the model, by default ``lvlm.name``.
-        second_look: the calibration of answers that came with a second look, by default the same.
+        selector: ranks the candidates.
+        calibration: maps the selector's confidence to a probability; None to publish the quality unchanged.
+        model_name: name of the model in results, by default ``lvlm.name``.
+        second_look: calibration of results with a second look; by default the same as ``calibration``.
+        revision: commit of ``model_name`` in results, by default ``lvlm.revision``.
 
     Raises:
-        CalibrationError: a calibration was made for another model or selector, or for the other number of looks.
+        CalibrationError: a calibration was made for another model, selector or number of looks.
     """
 
     def __init__(
@@ -55,140 +59,184 @@ class Grounder:
         calibration: Calibration | None = None,
         model_name: str | None = None,
         second_look: Calibration | None = None,
+        revision: str | None = None,
     ) -> None:
-        self._judge = Judge(selector, calibration, second_look)
-        self._judge.check(lvlm)
+        self._scorer = Scorer(selector, calibration, second_look)
+        self._scorer.check(lvlm)
         self.lvlm = lvlm
         self.selector = selector
         self.calibration = calibration
         self.second_look = second_look
         self._model_name = model_name or lvlm.name
-        self._pace = Pace()
+        self._revision = revision or lvlm.revision
+        self._throughput = ThroughputEstimate()
 
     @classmethod
     def from_pretrained(
         cls,
         model: str | os.PathLike[str] = "tiny-internvl",
         *,
-        selector: str = "acs-free",
+        selector: str = AUTO,
         heads: HeadFile | str | Path | None = None,
         regressor: str | Path | None = None,
+        joint_model: str | Path | None = None,
         calibration: Calibration | str | Path | Literal[False] | None = None,
         revision: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         quantization: str = "none",
+        max_image_tokens: int | None = None,
+        coordinate_frame: str = FAMILY_FRAME,
     ) -> Grounder:
-        """Loads a model and what the selector needs.
+        """Load a model and the files that the selector needs.
 
         Args:
-            model: short name of a shipped model (``acs_core.assets.model_names``), hub id, or folder; also a folder
-                that `acs-train build` wrote, which names its model and brings the files for it.
-            selector: one of :func:`acs_core.selection.selector_names`, "acs-free" or "acs-joint" for instance.
-            heads: the file that acs-free and acs-fusion read; by default the model's own or a shipped one.
-            regressor: the file that acs-learned or acs-joint predicts with; by default likewise.
+            model: short name of a shipped model (``acs_core.artifacts.registry.model_names``), hub id, or folder; also
+                a folder that `acs-train build` wrote, or the hub id that `acs-train push` uploaded it to, which names
+                its model and brings the files for it.
+            selector: one of :func:`acs_core.selection.registry.selector_names`, "acs-free" or "acs-joint" for instance;
+                by default, "auto", acs-free where its head file is given or known, else consensus, which needs no
+                file.
+            heads: the file that acs-free and acs-fusion read; by default the model's own or a shipped one. Also
+                "table-1-from-0" or "table-1-from-1", the two readings of the paper's table 1.
+            regressor: the file that acs-learned predicts with; by default likewise.
+            joint_model: the file that acs-joint predicts with; by default likewise.
             calibration: a file; by default the model's own, for one look and for a second. Default calibrations belong
-                to the default heads and regressor and are left out where those are replaced. False publishes
-                uncalibrated scores.
-            revision: branch, tag or commit of a hub id.
-            device, dtype, quantization: see :func:`acs_core.lvlm.load_lvlm`.
+                to the default heads, regressor and joint model, and are left out where one of those is replaced. False
+                publishes uncalibrated scores.
+            revision: branch, tag or commit of a hub id; for a folder of built files, of the hub id they were built for.
+                All files are read at the commit that it is now.
+            device, dtype, quantization, max_image_tokens, coordinate_frame: see :func:`acs_core.lvlm.load_lvlm`.
+
+        Everything that ``config.json`` tells is checked before the weights are downloaded: the architecture, and
+        whether the files that the selector needs are there and were made for the model.
 
         Raises:
-            ModelError: the model cannot be loaded.
+            ModelError: there can be no model of that name, or it cannot be loaded.
             HeadFileError, RegressorError, JointError, CalibrationError: a file is missing, damaged, or made for another
                 model.
             SelectorError: unknown selector.
+            TypeError: an argument has the wrong type.
+            ValueError: an argument is empty or out of range, or is an unknown device, dtype, quantization or frame.
         """
-        check_name(selector)  # before a model of many gigabytes is read
+        files = {"heads": heads, "regressor": regressor, "joint_model": joint_model}
+        check_files(selector, files)  # before a model of many gigabytes is read
+        path("model", model)
         name = os.fspath(model)
-        built = built_for(Path(name))
-        source, commit = (built.model, revision or built.revision) if built else (name, revision)
-        lvlm = load_lvlm(resolve_model(source), revision=commit, device=device, dtype=dtype, quantization=quantization)
-        judge = judge_for(
-            lvlm,
-            selector,
-            heads=heads,
-            regressor=regressor,
-            calibration=calibration,
-            built=Path(name) if built else None,
+        revision = None if revision is None else text("revision", revision)
+        for kind, file in files.items():
+            if file is not None and not isinstance(file, HeadFile):
+                files[kind] = path(kind, file)
+        if calibration is not None and calibration is not False and not isinstance(calibration, Calibration):
+            calibration = path("calibration", calibration)
+        check_model_name(name)
+        check_options(device, dtype, quantization, max_image_tokens, coordinate_frame)
+        source = open_model(name, revision=revision, device=device)
+        built = source.built.folder(default_files(selector)) if source.built else None
+        scorer = scorer_for(source, selector, calibration=calibration, built=built, **files)
+        lvlm = load_lvlm(
+            source,
+            dtype=dtype,
+            quantization=quantization,
+            max_image_tokens=max_image_tokens,
+            coordinate_frame=coordinate_frame,
         )
-        return cls(lvlm, judge.selector, judge.calibration, name, judge.second_look)
+        return cls(lvlm, scorer.selector, scorer.calibration, name, scorer.second_look, source.given_revision)
 
     @property
     def model_name(self) -> str:
-        """The model as the caller named it."""
+        """Name of the model in results."""
         return self._model_name
 
     @property
+    def revision(self) -> str | None:
+        """Commit of the model's name in results, with which :meth:`from_pretrained` loads the same again; None if that
+        is a folder."""
+        return self._revision
+
+    @property
     def selector_name(self) -> str:
-        """The selector's name."""
+        """Name of the selector."""
         return self.selector.name
 
     @property
     def device(self) -> str:
-        """Where the model runs: "cpu", "cuda:0", ..."""
+        """Torch device of the model: "cpu", "cuda:0", ..."""
         return str(self.lvlm.device)
 
     @property
     def score_kind(self) -> ScoreKind:
-        """What the scores of this Grounder's results mean (those after a second look may have a calibration alone)."""
-        return self._judge.score_kind
+        """Meaning of the scores of this Grounder's results (those after a second look may have a calibration alone)."""
+        return self._scorer.score_kind
 
     def min_score_for(self, precision: float, second_look: bool = False) -> float | None:
-        """The ``min_score`` from which on boxes were right (IoU >= 0.5) at least as often as ``precision`` on the
-        images of the calibration, of answers with a second look where ``second_look``; None where nothing is known or
-        no threshold reached it."""
+        """Return the ``min_score`` for a wanted precision, as measured on the images of the calibration.
+
+        Args:
+            precision: wanted share of boxes with IoU >= 0.5, in [0, 1].
+            second_look: whether it is for results with a second look.
+
+        Returns:
+            The threshold; None if there is no calibration or no measured threshold reached the precision.
+        """
         curve = self.second_look or self.calibration if second_look else self.calibration
         return curve.min_score(precision) if curve else None
 
     def ground(self, image: np.ndarray, phrase: str, **options: Unpack[GroundOptions]) -> GroundingResult:
-        """Finds ``phrase`` in ``image``; see :meth:`ground_many`."""
+        """Find ``phrase`` in ``image``; see :meth:`ground_many`."""
         return self.ground_many(image, [phrase], **options)[0]
 
     def ground_many(
         self, image: np.ndarray, phrases: Sequence[str], **options: Unpack[GroundOptions]
     ) -> tuple[GroundingResult, ...]:
-        """Finds each of ``phrases`` in ``image``, which is read once for all of them.
+        """Find each of ``phrases`` in ``image``, with one prefill of the image for all of them.
 
-        The results are those of separate calls with the same seeds, up to rounding.
+        The results equal those of separate calls with the same seeds, up to rounding.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            phrases: what to look for, one at least, each at most 200 characters; data, never an instruction.
+            phrases: 1 to 256 phrases of at most 200 characters each. They are treated as data, never as instructions.
             options: see :class:`GroundOptions`.
 
         Returns:
-            For each phrase, every candidate with its verdict. No detections means abstained, and ``reason`` says why.
+            One result per phrase, with every candidate and its outcome. A result without detections is an abstention;
+            ``reason`` says why.
 
         Raises:
-            PhraseError, ImageError: they cannot be used.
-            DeviceMemoryError: there is no room for even one response.
+            PhraseError, ImageError: a phrase or the image cannot be used.
+            DeviceMemoryError: there is no memory for even one response.
             Cancelled: ``should_stop`` returned True.
-            ValueError: no phrases, or ``min_score``, ``min_votes`` or ``deadline_ms`` out of range.
+            TypeError: an option is unknown or has the wrong type, or ``phrases`` is a str.
+            ValueError: there are no phrases or too many, or ``min_score``, ``min_votes`` or ``deadline_ms`` is out of
+                range.
         """
-        asked = Asked.of(image, phrases, options)
+        request = GroundingRequest.of(image, phrases, options)
         lost = 0
-        with self._turn(asked.should_stop):
+        with self._turn(request.should_stop):
             while True:
-                config = replace(asked.config, num_samples=asked.config.num_samples - lost)
+                config = request.config
+                if lost:
+                    config = replace(config, num_samples=config.num_samples - lost)
                 try:
-                    results = run_stages(self.lvlm, self._judge, self._pace, asked, config, self._model_name)
+                    results = run_pipeline(
+                        self.lvlm, self._scorer, self._throughput, request, config, self.model_name, self.revision
+                    )
                     break
                 except torch.OutOfMemoryError as error:
                     reason = str(error).splitlines()[0]
-                # Outside of the handler, whose traceback keeps the failed attempt's tensors alive.
-                lost += self._samples_without(asked, lost, reason)
+                # Outside the handler, whose traceback keeps the tensors of the failed attempt alive.
+                lost += self._samples_without(request, lost, reason)
         if not lost:
             return results
-        short = f"{lost} of {asked.config.num_samples} responses: {self.device} ran out of memory"
+        short = f"{lost} of {request.config.num_samples} responses: {memory_text(self.device)}"
         return tuple(replace(result, skipped=(short, *result.skipped)) for result in results)
 
-    def _samples_without(self, asked: Asked, lost: int, reason: str) -> int:
-        """How many more responses to do without after the device ran out of memory, beyond ``lost``."""
-        left = asked.config.num_samples - lost
-        self.lvlm.graphs.kept.clear()  # recorded steps hold buffers of their own
+    def _samples_without(self, request: GroundingRequest, lost: int, reason: str) -> int:
+        """Number of further responses to leave out, beyond ``lost``, after the device ran out of memory."""
+        left = request.config.num_samples - lost
+        self.lvlm.graphs.kept.clear()  # frees the buffers of recorded decode steps
         if left == 1 or self.selector.greedy_decoding:
-            width, height = asked.image_size
+            width, height = request.image_size
             raise DeviceMemoryError(
                 f"{self.device} has no room for a response to a picture of {width} x {height} pixels "
                 f"({reason}): use smaller pictures, fewer phrases at once, quantised weights, or another device"
@@ -199,7 +247,7 @@ class Grounder:
 
     @contextmanager
     def _turn(self, should_stop: ShouldStop | None) -> Iterator[None]:
-        """Holds the model's lock; while it waits for another call, the caller may still stop it."""
+        """Hold the model's lock; the call can be cancelled while it waits for the lock."""
         while not self.lvlm.lock.acquire(timeout=LOCK_POLL_S):
             if should_stop and should_stop():
                 raise Cancelled("stopped while waiting for another call to finish")

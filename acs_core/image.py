@@ -1,4 +1,4 @@
-"""Pictures as the engine wants them: (H, W, 3) uint8 RGB, of a size that a model can take."""
+"""Reading and checking of images: (H, W, 3) uint8 RGB, of a size that the models accept."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from acs_core import arguments
+from acs_core.artifacts.json_io import open_file
 from acs_core.errors import ImageError
+from acs_core.picture_cost import check_cost
+from acs_core.pixels import MOST_BITS, check_bits, rgb_pixels
 
 MIN_SIDE = 16  # pixels: less than one patch of the LVLMs
 MAX_PIXELS = 64_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # and no decoder beyond
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # no other decoder of Pillow is used
 MAX_FILE_BYTES = 512 * 2**20
-MAX_SCANS = 50  # of a JPEG: encoders write about ten
 MIN_TILE = 2**20  # pixels: a small TIFF may have tiles larger than itself
-TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of a TIFF
+TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF tags
 MAX_ASPECT = 100  # longer side over shorter; Qwen2.5-VL's own limit is 200
 
 
 def check_image(image: object) -> np.ndarray:
-    """``image`` as a C-contiguous (H, W, 3) uint8 array, RGB; no copy where it already is one.
+    """Return ``image`` as a C-contiguous (H, W, 3) uint8 RGB array, without a copy if it is one already.
 
     Raises:
-        ImageError: not an array, of another shape or type, too small, too large, or too long and thin.
+        ImageError: it is not an array, has another shape or dtype, or is too small, too large, or too elongated.
     """
     if not isinstance(image, np.ndarray):
         raise ImageError(f"the image must be a numpy array (H, W, 3) uint8 in RGB order, not a {type(image).__name__}")
@@ -33,7 +36,10 @@ def check_image(image: object) -> np.ndarray:
         hint = " (four channels: drop the alpha channel)" if image.ndim == 3 and image.shape[2] == 4 else hint
         raise ImageError(f"the image must have the shape (H, W, 3), got {image.shape}{hint}")
     if image.dtype != np.uint8:
-        raise ImageError(f"the image must hold uint8 values from 0 to 255, got {image.dtype}")
+        hint = " (their highest 8 bits: (image >> 8).astype(np.uint8); >> 4 where 12 bits are filled)"
+        hint = hint if image.dtype == np.uint16 else ""
+        hint = " (shares of one: (image * 255).astype(np.uint8))" if image.dtype.kind == "f" else hint
+        raise ImageError(f"the image must hold uint8 values from 0 to 255, got {image.dtype}{hint}")
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise ImageError(f"the image is {width} x {height} pixels; each side needs at least {MIN_SIDE}")
@@ -47,18 +53,21 @@ def check_image(image: object) -> np.ndarray:
 
 
 def open_picture(data: bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """Opens an encoded picture after checking what it will cost; its pixels are not decoded yet, and may turn out
-    damaged when they are.
+    """Open an encoded image after checking the cost of decoding it.
+
+    The pixels are not decoded yet; damage in them is found later.
+
+    Args:
+        data: content of the image file.
+        max_pixels: maximum number of pixels.
+        formats: accepted formats, as Pillow names them.
 
     Raises:
-        ImageError: more than ``max_pixels`` pixels, or built so that decoding takes far more time or memory than its
-            size says.
-        Exception: whatever the decoder of a broken picture raises.
+        ImageError: the image has more than ``max_pixels`` pixels, or decoding would take far more time or memory than
+            its size suggests.
+        Exception: from the decoder of a damaged image.
     """
-    # Each scan of a progressive JPEG costs a pass over the whole picture, and takes only some 30 bytes of the file.
-    scans = data.count(b"\xff\xda") if data.startswith(b"\xff\xd8") else 0
-    if scans > MAX_SCANS:
-        raise ImageError(f"it is a JPEG with {scans} scans, at most {MAX_SCANS} are taken: encode it anew")
+    check_cost(data, max_pixels)
     picture = Image.open(io.BytesIO(data), formats=formats)
     if picture.width * picture.height > max_pixels:
         raise ImageError(
@@ -67,33 +76,70 @@ def open_picture(data: bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, 
         )
     tags = getattr(picture, "tag_v2", {}) if picture.format == "TIFF" else {}
     tile = tags.get(TILE_WIDTH, 1) * tags.get(TILE_LENGTH, 1)
-    if tile > max(max_pixels, MIN_TILE):  # a tile is decoded whole, however little of it the picture shows
+    if tile > max(max_pixels, MIN_TILE):  # a tile is decoded whole, even if the image is smaller
         raise ImageError(f"it is a TIFF with tiles of {tile:,} pixels, the limit is {max_pixels:,}: encode it anew")
     return picture
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """Reads a picture file of any common format: (H, W, 3) uint8 RGB, turned upright as its EXIF data say.
+def decode_picture(
+    data: bytes, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS, bits: int = MOST_BITS
+) -> np.ndarray:
+    """Decode an encoded image to (H, W, 3) uint8 RGB, rotated according to its EXIF orientation.
+
+    Args:
+        data: the encoded image.
+        max_pixels: maximum number of pixels.
+        formats: accepted formats, by Pillow's names.
+        bits: number of bits that the values of a 16-bit image use, 9 to 16. :mod:`acs_core.pixels` describes how values
+            are interpreted.
 
     Raises:
-        ImageError: missing, no picture, damaged or cut short, or of a size that :func:`check_image` refuses.
+        ImageError: too many pixels, too costly, or values without an agreed meaning.
+        PIL.UnidentifiedImageError: the format is not one of ``formats``.
+        Exception: any exception of the decoder of a damaged image.
     """
-    path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise ImageError("it is no file")
-        if path.exists() and path.stat().st_size > MAX_FILE_BYTES:
+        with open_picture(data, max_pixels, formats) as picture:
+            return rgb_pixels(picture, data, bits)
+    except UnidentifiedImageError as error:
+        if data[:2] in (b"II", b"MM") and "TIFF" in formats:
+            raise ImageError(
+                "it is a TIFF of a kind that is not read, such as floats or 16-bit grey with alpha: save it with 8 or "
+                "16 bits without sign, grey or RGB"
+            ) from error
+        raise
+
+
+def read_image(path: str | Path, bits: int = MOST_BITS) -> np.ndarray:
+    """Read an image file: (H, W, 3) uint8 RGB, rotated according to its EXIF orientation.
+
+    Args:
+        path: the file.
+        bits: number of bits that the values of a 16-bit image use, 9 to 16: 12 for a 12-bit camera with values up to
+            4095. The highest 8 of them are kept; :mod:`acs_core.pixels` describes how other values are interpreted.
+
+    Raises:
+        ImageError: the file is missing, not an image, damaged or truncated, has values without an agreed meaning
+            (floats, 32 bits, signed values), or is refused by :func:`check_image`.
+        TypeError: ``path`` is not a path, or ``bits`` not an integer.
+        ValueError: ``path`` is empty, or ``bits`` out of range.
+    """
+    path, bits = arguments.path("path", path), check_bits(bits)
+    try:
+        with open_file(path) as content:
+            raw = content.read(MAX_FILE_BYTES + 1)
+        if len(raw) > MAX_FILE_BYTES:
             raise ImageError(f"it is larger than {MAX_FILE_BYTES >> 20} MiB")
-        with open_picture(path.read_bytes()) as file:
-            array = np.array(ImageOps.exif_transpose(file).convert("RGB"))
+        array = decode_picture(raw, bits=bits)
     except ImageError as error:
         raise ImageError(f"image {path} cannot be used: {error}") from error
     except FileNotFoundError as error:
         raise ImageError(f"image {path} does not exist") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"image {path} is not a picture of a known format ({', '.join(FORMATS)})") from error
-    except Exception as error:  # of a broken picture: each decoder raises its own
-        raise ImageError(f"image {path} cannot be read: {error}") from error
+    except Exception as error:  # each decoder raises its own exceptions for damaged images
+        problem = str(error).removeprefix("it cannot be read: ")
+        raise ImageError(f"image {path} cannot be read: {problem}") from error
     try:
         return check_image(array)
     except ImageError as error:

@@ -1,4 +1,4 @@
-"""A picture of one result: what was asked, what was chosen, what else was answered."""
+"""Drawing of a result on its image: phrase, detections and other candidates."""
 
 from __future__ import annotations
 
@@ -32,30 +32,34 @@ Rect = tuple[float, float, float, float]
 def draw_result(
     image: np.ndarray, result: GroundingResult, truth: Sequence[Box] = (), *, min_side: int = 480
 ) -> np.ndarray:
-    """Draws a result on its image.
+    """Draw a result on its image.
 
-    Winners are thick and green with their score, the other candidates thin and blue, each group of them with its best
-    quality and size, ``truth`` (pixels of the image) is yellow, the window of a second look thin and white. A strip
-    above carries the phrase and, where nothing was detected, the reason.
+    Detections are thick and green with their score, other candidates thin and blue, with the best quality and the size
+    of each cluster without a detection, ``truth`` is yellow and dashed, and the searched region and the window of a
+    second look thin and white.
+    A strip above shows the phrase and, without detections, the reason.
 
     Args:
-        image: (H, W, 3) uint8 RGB, the one that was asked about.
-        min_side: images whose longer side is below this many pixels are enlarged by a whole factor, else labels
-            would cover them. 0 keeps the size.
+        image: (H, W, 3) uint8 RGB, the image of the result.
+        result: the result.
+        truth: true boxes in pixels of the image.
+        min_side: images whose longer side is smaller are enlarged by an integer factor, since labels would cover them.
+            0 keeps the size.
 
     Returns:
-        (S + f*H, f*W, 3) uint8 RGB: factor f, and a strip of S pixels above.
+        (S + f*H, f*W, 3) uint8 RGB with the factor f and a strip of S pixels above.
     """
     factor = max(1, -(-min_side // max(image.shape[:2])))
     height, width = image.shape[0] * factor, image.shape[1] * factor
     picture = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.NEAREST)
-    unit = max(1, round(max(height, width) / 500))  # line width in pixels that reads the same on any size
+    unit = max(1, round(max(height, width) / 500))  # line width in pixels, proportional to the image
     pen = _Pen(ImageDraw.Draw(picture, "RGBA"), unit, (width, height), factor, [])
 
-    if result.window:
-        pen.thin(result.window, LIGHT)
+    for part in (result.region, result.window):
+        if part:
+            pen.thin(part, LIGHT)
     losers = [c for c in result.candidates if c.outcome is not Outcome.SELECTED]
-    # A selector may publish a box of its own making, in the name of a candidate.
+    # A detection's box may differ from its candidate's: some selectors combine several boxes.
     winners = [replace(result.candidates[d.candidate], box=d.box) for d in result.detections]
     for candidate in losers:
         if candidate.outcome is Outcome.BELOW_THRESHOLD:
@@ -64,9 +68,9 @@ def draw_result(
             pen.thin(candidate.box, LOSER)
     for candidate in winners:
         pen.rimmed(candidate.box, WINNER, 2 * unit)
-    for box in truth:  # last and dashed: the winner shows through where both lie on each other
+    for box in truth:  # last and dashed, so that a detection below stays visible
         pen.dashed(box, TRUTH)
-    for candidate in winners:  # labels after all boxes: nothing is drawn across a number
+    for candidate in winners:  # labels after all boxes, so that no line crosses them
         text = f"q {candidate.quality:.2f}" if result.score_kind is ScoreKind.NONE else f"{candidate.score:.2f}"
         pen.label(candidate.box, text, WINNER)
     for candidate, count in _spoken_for(losers, winners):
@@ -85,20 +89,20 @@ class _Pen:
     unit: int
     size: tuple[int, int]  # width, height of the canvas
     factor: int
-    taken: list[Rect]  # where labels lie already
+    taken: list[Rect]  # rectangles of the labels drawn so far
 
     def rimmed(self, box: Box, color: Color, width: int) -> None:
-        """The line lies outside the box, so that a small object stays visible, with a dark rim against any ground."""
+        """Draw a line outside the box, so that small objects stay visible, with a dark rim for contrast."""
         rim = max(1, self.unit // 2)
         self.draw.rectangle(self._around(box, width + 2 * rim), outline=DARK, width=width + 2 * rim)
         self.draw.rectangle(self._around(box, width + rim), outline=color, width=width)
 
     def thin(self, box: Box, color: Color) -> None:
-        """A line that lets the picture through: ten of them about one small object must not bury it."""
+        """Draw a translucent line, so that many boxes around a small object do not hide it."""
         self.draw.rectangle(self._around(box, self.unit), outline=(*color, 170), width=self.unit)
 
     def dashed(self, box: Box, color: Color) -> None:
-        """A line of dashes just outside the box."""
+        """Draw a dashed line just outside the box."""
         x1, y1, x2, y2 = self._around(box, 2 * self.unit)
         dash, line = 4 * self.unit, 2 * self.unit
         for start in np.arange(x1, x2, 2 * dash):
@@ -113,8 +117,11 @@ class _Pen:
         return x1 - grow, y1 - grow, max(x1, x2 - 1) + grow, max(y1, y2 - 1) + grow
 
     def label(self, box: Box, text: str, color: Color) -> None:
-        """Above, below, right or left of the box, where the text is inside and covers no other; else not at all."""
-        font = _font(12 * self.unit)
+        """Draw a label above, below, right or left of the box, where it is inside the image and covers no other label.
+
+        If there is no such place, the label is left out.
+        """
+        font = font_of_size(12 * self.unit)
         left, top, right, bottom = self.draw.textbbox((0, 0), text, font=font)
         pad, gap = 2 * self.unit, 4 * self.unit
         w, h = right - left + 2 * pad, bottom - top + 2 * pad
@@ -137,7 +144,7 @@ def _touch(a: Rect, b: Rect) -> bool:
 
 
 def _spoken_for(losers: Sequence[Candidate], winners: Sequence[Candidate]) -> list[tuple[Candidate, int]]:
-    """The best loser of each cluster without a winner, and how many candidates that cluster has."""
+    """Return the best candidate of each cluster without a detection, and the number of candidates in that cluster."""
     won = {c.cluster for c in winners}
     groups: dict[int, list[Candidate]] = {}
     for candidate in losers:
@@ -147,7 +154,7 @@ def _spoken_for(losers: Sequence[Candidate], winners: Sequence[Candidate]) -> li
 
 
 def _strip(result: GroundingResult, has_truth: bool, width: int, unit: int) -> np.ndarray:
-    big, small = _font(16 * unit), _font(12 * unit)
+    big, small = font_of_size(16 * unit), font_of_size(12 * unit)
     pad = 5 * unit
     count, answers = len(result.candidates), len(result.responses)
     facts = f"{result.selector}: {_plural(count, 'box', 'boxes')} in {_plural(answers, 'response', 'responses')}"
@@ -178,17 +185,22 @@ def _plural(count: int, one: str, many: str) -> str:
 
 
 def _fit(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """``text``, cut at its end with an ellipsis until it is at most ``width`` pixels wide."""
+    """Return ``text``, truncated with an ellipsis to a width of at most ``width`` pixels."""
     if draw.textlength(text, font=font) <= width:
         return text
     low, high = 0, len(text)
-    while low < high:  # the longest start that fits
+    while low < high:  # binary search for the longest prefix that fits
         middle = (low + high + 1) // 2
         low, high = (middle, high) if draw.textlength(text[:middle] + "…", font=font) <= width else (low, middle - 1)
     return text[:low] + "…"
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font_of_size(size: int) -> ImageFont.FreeTypeFont:
+    """Return Pillow's own font in ``size`` pixels.
+
+    Raises:
+        RuntimeError: Pillow was built without FreeType.
+    """
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise RuntimeError("this Pillow was built without FreeType; install the Pillow wheel from PyPI")

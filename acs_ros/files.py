@@ -1,4 +1,4 @@
-"""Where the shipped files are: in a checkout, in a pip environment, or in a colcon install."""
+"""Paths of the shipped files in a checkout, a pip environment or a colcon install."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ament_index_python.packages import get_package_share_directory
 
 
 def shipped_file(name: str) -> Path:
-    """A file of ``config/`` or ``launch/``, like ``config/tiny_internvl.yaml``.
+    """Path of a file of ``config/`` or ``launch/``, for example ``config/tiny_internvl.yaml``.
 
     Raises:
-        FileNotFoundError: the package was installed without it; says where it was looked for.
+        FileNotFoundError: the package was installed without the file; names the folders that were searched.
     """
     workspace = _share_in_workspace("acs_ros") or Path("(acs_ros is in no sourced workspace)")
     places = [Path(__file__).resolve().parents[1], Path(sys.prefix) / "share" / "acs_ros", workspace]
@@ -37,7 +37,7 @@ def interface_files(package: str) -> list[Path]:
 
 
 def _share_in_workspace(package: str) -> Path | None:
-    """The package's share folder in a sourced workspace; None where none is sourced, or it lacks the package."""
+    """Share folder of the package in a sourced workspace; None if none is sourced, or none with the package."""
     try:
         return Path(get_package_share_directory(package))
     except (OSError, LookupError, ValueError):

@@ -1,69 +1,89 @@
-"""The executable ``grounding_node``: one node in one process, until Ctrl-C or SIGTERM."""
+"""The executable ``grounding_node``: runs one node until SIGINT or SIGTERM."""
 
 from __future__ import annotations
+
+if __name__ == "__main__":  # first: a signal may come while the modules below are imported
+    from acs_core.entry import run
+
+    run("acs_ros.main", "grounding", stopped=0, at_once=True)
 
 import contextlib
 import os
 import sys
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException
+from rclpy.signals import SignalHandlerOptions
 
+from acs_core.terminal import print_error
 from acs_ros.dds import apply_profile
-from acs_ros.freeze_watch import FreezeWatch
-from acs_ros.grounder_source import GrounderLoader, load_grounder
-from acs_ros.grounding_node import STOP_TIMEOUT_S, GroundingNode
-from acs_ros.memory import steady_heap
-from acs_ros.spinning import spin
+from acs_ros.diagnostics.memory import steady_heap
+from acs_ros.node.given_parameters import GivenParameters, check_words
+from acs_ros.node.grounding_node import STOP_TIMEOUT_S, GroundingNode
+from acs_ros.node.model_loader import GrounderLoader, load_grounder
+from acs_ros.rclpy_fixes import FaultTolerantExecutor, FreezeWatch, spin_tolerant
+from acs_ros.shared_memory import remove_dead_segments
+from acs_ros.stop_signals import StopSignals, end_at_the_third
 
-# Python's default is 5 ms. The model's thread computes for as long as it may, and every small step of a service or of a
-# frame waits that long for its turn; the model waits as long for the frames of a fast camera.
+# Seconds. With Python's default of 5 ms, every step of a service or a frame waits that long for the model's thread, and
+# the model as long for the frames of a fast camera.
 SWITCH_S = 0.0003
-THREADS = 6  # one may wait for a goal's answer and one load a model, the others keep the node responsive
+THREADS = 6  # one may wait for a goal's answer and one for a model to load; the others keep the node responsive
 
 
 def main(args: list[str] | None = None, load: GrounderLoader = load_grounder) -> int:
-    """Run the node on the model that ``load`` gives. Exit code 2 for unusable parameters."""
-    apply_profile()
-    steady_heap()
-    sys.setswitchinterval(SWITCH_S)
-    try:
-        rclpy.init(args=args)
-    except RuntimeError as error:
-        print(f"grounding: ROS cannot start: {error}", file=sys.stderr)
-        print("grounding: if that is about logging, name a folder that can be written in ROS_LOG_DIR", file=sys.stderr)
-        return 2
-    try:
-        node = GroundingNode(load=load)
-    except ValueError as error:
-        print(f"grounding: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 2
-    with FreezeWatch(node.settings.freeze_timeout):
-        stopped = _run(node)
-    if not stopped:
-        # Python would tear torch down under the thread that is in the middle of it, which can crash or hang.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    """Run the node on the model that ``load`` gives. Exit code 0 after a signal, 2 for unusable parameters or
+    parameter files."""
+    with StopSignals(end_at_the_third("grounding")) as stop:
+        apply_profile()
+        steady_heap()
+        sys.setswitchinterval(SWITCH_S)
+        try:
+            if args is None:
+                check_words(sys.argv[1:])
+            given = GivenParameters.of(sys.argv if args is None else args)
+        except ValueError as error:
+            print_error("grounding", error)
+            return 2
+        removed = remove_dead_segments()
+        try:
+            # rclpy's own handlers raise KeyboardInterrupt anywhere in the main thread, and shut the context down while
+            # callbacks run.
+            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        except RuntimeError as error:
+            print_error("grounding", f"ROS cannot start: {error}")
+            print_error("grounding", "if that is about logging, name a folder that can be written in ROS_LOG_DIR")
+            return 2
+        try:
+            node = GroundingNode(load=load, given=given)
+        except ValueError as error:
+            print_error("grounding", error)
+            rclpy.try_shutdown()
+            return 2
+        if removed.count:
+            node.get_logger().info(str(removed))
+        with FreezeWatch(node.settings.freeze_timeout):
+            stopped = _run(node, stop)
+        if not stopped:
+            # At exit Python would unload torch while a thread runs in it, which can crash or hang.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
     return 0
 
 
-def _run(node: GroundingNode) -> bool:
-    """Until somebody ends it. False: a thread still loads or asks a model."""
-    executor = MultiThreadedExecutor(num_threads=THREADS)
+def _run(node: GroundingNode, stop: StopSignals) -> bool:
+    """Spin until shutdown. Returns False if a thread is still loading or running a model."""
+    executor = FaultTolerantExecutor(THREADS, node.callback_failed)
     executor.add_node(node)
     try:
-        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):  # how it is meant to end
-            spin(executor)
+        with contextlib.suppress(ExternalShutdownException):
+            spin_tolerant(executor, stop, lambda error: node.callback_failed("the executor", error))
     finally:
-        print("grounding: stopping", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the reader of stderr may be gone
+            print("grounding: stopping", file=sys.stderr)
         stopped = node.close()
         executor.shutdown(timeout_sec=STOP_TIMEOUT_S)
         node.destroy_node()
         rclpy.try_shutdown()
     return stopped
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,55 +1,74 @@
-"""Starts the grounding node: ``ros2 launch acs_ros grounding.launch.py image_topic:=/camera/color/image_raw``.
+"""Launches the grounding node: ``ros2 launch acs_ros grounding.launch.py image_topic:=/camera/color/image_raw``.
 
-An argument that is left empty leaves the parameter as the parameter file has it. ``ros2 launch ... --show-args`` lists
-them all.
+An empty argument leaves the parameter as it is in the parameter file. ``ros2 launch ... --show-args`` lists all
+arguments.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, SetEnvironmentVariable
+from launch.events import matches_action
+from launch.events.process import ProcessExited, ShutdownProcess
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 
 from acs_ros.dds import PROFILE_VARIABLE, apply_profile
 from acs_ros.files import shipped_file
+from acs_ros.launch_checks import check_arguments, check_params_file, check_value, end_message
 
 DEFAULT_PARAMS = str(shipped_file("config/tiny_internvl.yaml"))
 TRUE_OR_FALSE = ["true", "false"]
+SHORTEST_DELAY_S = 0.5  # without any, launch starts a process again before it hears what on_exit returns
 
-# Launch arguments that become the parameter of the same name when they are not empty: type and description.
+# Launch arguments that set the parameter of the same name if they are not empty: type and description.
 OVERRIDES: dict[str, tuple[type, str]] = {
     "model": (str, "short name, folder or Hugging Face id of the model"),
-    "selector": (str, "acs-free, acs-learned, greedy, ..."),
+    "selector": (str, "auto, acs-free, acs-learned, greedy, ..."),
     "samples": (int, "responses sampled per phrase and frame"),
     "device": (str, "auto, cpu, cuda, cuda:1, ..."),
-    "initial_query": (str, "phrases asked from the start, separated by semicolons"),
-    "mode": (str, "continuous, or on_demand: listen to the camera only while somebody waits for an answer"),
+    "max_image_tokens": (int, "budget of image tokens of a picture; 0: the default of the model's family"),
+    "coordinate_frame": (str, "family, 0-1000, resized, original or 0-1: how the model states coordinates"),
+    "initial_query": (str, "initial standing queries, separated by semicolons"),
+    "mode": (str, "continuous, or on_demand: subscribe to the camera only while a result is due"),
     "min_score": (float, "boxes with a lower score are not published"),
-    "max_rate": (float, "most frames asked per second; 0: as many as the model can"),
-    "image_transport": (str, "raw or compressed"),
+    "max_rate": (float, "maximum number of frames per second; 0: as many as the model can process"),
+    "image_transport": (str, "raw or compressed; compressed images come on the topic of the raw ones and /compressed"),
     "cameras": (str, "names of several cameras, separated by blanks; their topics are ~/NAME/image and so on"),
     "use_depth": (bool, "use depth_topic and camera_info_topic, and publish ~/detections_3d"),
-    "tracking": (bool, "follow the boxes between answers on ~/tracks"),
+    "depth_transport": (str, "raw or compressedDepth, on the depth topic and /compressedDepth"),
+    "target_frame": (str, "frame of ~/detections_3d, by /tf; empty: the camera's"),
+    "tracking": (bool, "track the boxes between results and publish them on ~/tracks"),
 }
-# Launch arguments that remap a topic of the node when they are not empty.
+# Launch arguments that remap a topic of the node if they are not empty.
 TOPICS = {
-    "image_topic": ("~/image", "camera images (sensor_msgs/Image; with compressed transport its /compressed)"),
-    "depth_topic": ("~/depth", "depth images aligned with the camera's (sensor_msgs/Image)"),
+    "image_topic": ("~/image", "camera images (sensor_msgs/Image, or CompressedImage on its /compressed)"),
+    "depth_topic": ("~/depth", "depth images aligned with the camera's (sensor_msgs/Image, or CompressedImage)"),
     "camera_info_topic": ("~/camera_info", "calibration of the camera (sensor_msgs/CameraInfo)"),
     "query_topic": ("~/query", "phrases (std_msgs/String)"),
-    "detections_topic": ("~/detections", "answers (vision_msgs/Detection2DArray)"),
+    "detections_topic": ("~/detections", "selected boxes (vision_msgs/Detection2DArray)"),
     "candidates_topic": ("~/candidates", "every sampled box (acs_msgs/CandidateArray)"),
-    "debug_image_topic": ("~/debug_image", "drawn answers (sensor_msgs/Image)"),
+    "debug_image_topic": ("~/debug_image", "drawn results (sensor_msgs/Image)"),
 }
 
 
 def make_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node, once the arguments have their values."""
+    """Return the node's action, once the launch arguments have their values.
+
+    Raises:
+        ValueError: an argument does not exist or has a wrong type, or there is no such parameter file.
+    """
+    check_arguments(context.argv, ARGUMENT_NAMES, __file__, sys.argv)
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENT_NAMES}
+    check_params_file(value["params_file"])
+    for name, kind in (*((name, kind) for name, (kind, _) in OVERRIDES.items()), ("respawn_delay", float)):
+        if value[name]:
+            check_value(name, value[name], kind)
     overrides = {
         name: ParameterValue(LaunchConfiguration(name), value_type=kind)
         for name, (kind, _) in OVERRIDES.items()
@@ -66,18 +85,26 @@ def make_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         remappings=remappings(value),
         ros_arguments=["--log-level", value["log_level"]],
         respawn=value["respawn"] == "true",
-        respawn_delay=float(value["respawn_delay"]),
+        respawn_delay=max(SHORTEST_DELAY_S, float(value["respawn_delay"])),
+        on_exit=lambda event, context: give_up(event),
         output="screen",
         emulate_tty=True,
     )
     return [node]
 
 
+def give_up(event: ProcessExited) -> list[LaunchDescriptionEntity]:
+    """Return the actions after the node's end: none, so that ``respawn`` holds, unless its set-up is wrong."""
+    if not (message := end_message(event.returncode)):
+        return []
+    get_logger("grounding.launch").error(message)
+    # The process is gone: the event only ends the wait for the respawn.
+    return [EmitEvent(event=ShutdownProcess(process_matcher=matches_action(event.action)))]
+
+
 def remappings(value: dict[str, str]) -> list[tuple[str, str]]:
-    """Pairs of the node's name for a topic and the wanted one."""
+    """Return (node's name, wanted name) pairs of the remapped topics."""
     pairs = [(private, value[name]) for name, (private, _) in TOPICS.items() if value[name]]
-    if value["image_topic"] and value["image_transport"] == "compressed":
-        pairs.append(("~/image/compressed", value["image_topic"] + "/compressed"))
     for rule in value["remap"].split():
         name, _, wanted = rule.partition(":=")
         if not name or not wanted:
@@ -103,7 +130,8 @@ ARGUMENTS = [
         "respawn",
         default_value="true",
         choices=TRUE_OR_FALSE,
-        description="start the process again when it dies; with autostart it then loads its model again",
+        description="restart the process when it dies, unless its parameters are wrong (exit code 2); with autostart "
+        "it then loads its model again",
     ),
     DeclareLaunchArgument("respawn_delay", default_value="2.0", description="seconds before it is started again"),
     DeclareLaunchArgument(
@@ -115,6 +143,6 @@ ARGUMENT_NAMES = [argument.name for argument in ARGUMENTS]
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What ``ros2 launch`` asks for."""
+    """Return the launch description; called by ``ros2 launch``."""
     profile = SetEnvironmentVariable(PROFILE_VARIABLE, apply_profile(dict(os.environ)))
     return LaunchDescription([*ARGUMENTS, profile, OpaqueFunction(function=make_node)])

@@ -10,12 +10,20 @@ Programs that the tests start hear Ctrl-C, also where a shell runs the tests in 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from process_parts import fresh_domain
+
+if TYPE_CHECKING:
+    from fake_hub import FakeHub
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,6 +37,54 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Nothing is timed, and a run is like the next; make fuzz looks for what is new.
 settings.register_profile("acs", deadline=None, derandomize=True)
 settings.load_profile("acs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives the session a DDS domain of its own, also for the processes that tests start without naming one."""
+    from acs_ros.client.domains import private_domain
+
+    taken = contextlib.ExitStack()
+    os.environ["ROS_DOMAIN_ID"] = str(taken.enter_context(private_domain()))
+    config.add_cleanup(taken.close)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Takes back what a command under test did to torch's number of threads: sums would differ in the next test."""
+    yield
+    if "torch" in sys.modules and sys.modules["torch"].get_num_threads() != 1:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture
+def domain() -> Iterator[int]:
+    """A DDS domain on which nobody else is: another one than the session's, and than that of the test before."""
+    with fresh_domain() as taken:
+        yield taken
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, which the hub's client uses, offline; ``hub_parts.add_to_cache`` fills it."""
+    from hub_parts import use_cache
+
+    return use_cache(monkeypatch, tmp_path / "hub")
+
+
+@pytest.fixture
+def hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub on this machine (``fake_hub``), which the hub's client talks to, with an empty cache: as HF_ENDPOINT."""
+    from fake_hub import running_hub
+    from huggingface_hub import constants
+
+    with running_hub() as started:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.setattr(constants, "ENDPOINT", started.url)
+        template = started.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None)  # a client that keeps the address of its making
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def test_every_test_that_the_page_of_reliability_names_exists(repo, there):
 
 
 def test_the_limits_that_are_named_are_parameters(rows):
-    from acs_ros.parameter_table import SPECS
+    from acs_ros.node.parameter_table import SPECS
 
     named = {name for _, done, _ in rows for name in re.findall(r"`((?:max|accept)_\w+)`", done)}
     assert {"max_image_pixels", "max_queries", "accept_tiff", "max_goals"} <= named <= {s.name for s in SPECS}

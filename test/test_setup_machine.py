@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from machine_check import Machine, one_line, problems, this_machine
+from machine_check import HostState, one_line, problems, this_machine
 
-GOOD = Machine(
+GOOD = HostState(
     system="Linux",
     arch="x86_64",
     python=(3, 11),
@@ -54,8 +54,8 @@ def executable(folder: Path, name: str, text: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def set_up(repo: Path, path: Path, venv: Path, **environ: str) -> subprocess.CompletedProcess:
-    command = ["/bin/sh", str(repo / "tools" / "set_up.sh"), "--venv", str(venv)]
+def set_up(repo: Path, path: Path, venv: Path, ros: str = "kilted", **environ: str) -> subprocess.CompletedProcess:
+    command = ["/bin/sh", str(repo / "tools" / "set_up.sh"), "--venv", str(venv), "--ros", ros]
     return subprocess.run(command, env={"PATH": str(path), **environ}, capture_output=True, text=True, timeout=60)
 
 
@@ -79,7 +79,7 @@ def test_only_another_python(repo, tmp_path, version):
     executable(tmp_path / "bin", "python3", f"echo {version}")
     line = one_error_line(set_up(repo, tmp_path / "bin", tmp_path / "venv"))
     assert f"python3 is {version}" in line
-    assert "install python3.12 or python3.11" in line
+    assert "apt install python3" in line and "uv python install 3.12" in line
 
 
 def test_a_python_that_is_named_and_does_not_run(repo, tmp_path):
@@ -93,6 +93,41 @@ def test_a_later_name_is_taken_where_python3_is_too_old(repo, tmp_path):
     executable(tmp_path / "bin", "python3.12", 'case "$1" in -c) echo 3.12.1 ;; *) echo "ran $1" ;; esac')
     done = set_up(repo, tmp_path / "bin", tmp_path / "venv")
     assert done.stdout.strip().endswith("tools/set_up.py")
+
+
+PYTHON_3_12 = 'case "$1" in -c) echo 3.12.1 ;; *) echo "ran $*" ;; esac'
+
+
+def test_jazzy_takes_its_own_python_alone(repo, tmp_path):
+    executable(tmp_path / "bin", "python3", "echo 3.11.2")
+    line = one_error_line(set_up(repo, tmp_path / "bin", tmp_path / "venv", ros="jazzy"))
+    assert "ROS Jazzy needs Python 3.12, but python3 is 3.11.2" in line and "uv python install 3.12" in line
+    executable(tmp_path / "bin", "python3.12", PYTHON_3_12)
+    done = set_up(repo, tmp_path / "bin", tmp_path / "venv", ros="jazzy")
+    assert done.stdout.startswith("ran ") and done.stdout.endswith("--ros jazzy\n")
+
+
+def test_a_python_that_is_named_is_taken_for_jazzy_too(repo, tmp_path):
+    executable(tmp_path / "bin", "mine", 'case "$1" in -c) echo 3.11.2 ;; *) echo "mine ran" ;; esac')
+    done = set_up(repo, tmp_path / "bin", tmp_path / "venv", ros="jazzy", PYTHON=str(tmp_path / "bin" / "mine"))
+    assert done.stdout == "mine ran\n"
+
+
+@pytest.mark.parametrize(
+    ("folder", "variable"),
+    [
+        (".local/share/uv/python/cpython-3.12.9-linux-x86_64-gnu", "HOME"),
+        (".pyenv/versions/3.12.1", "HOME"),
+        ("3.12.1", "UV_PYTHON_INSTALL_DIR"),
+        ("versions/3.12.1", "PYENV_ROOT"),
+    ],
+)
+def test_a_python_of_uv_or_pyenv_is_found(repo, tmp_path, folder, variable):
+    executable(tmp_path / "bin", "python3", "echo 3.10.1")
+    (tmp_path / "home" / folder).mkdir(parents=True)
+    executable(tmp_path / "home" / folder / "bin", "python3.12", PYTHON_3_12)
+    home = {variable: str(tmp_path / "home")}
+    assert set_up(repo, tmp_path / "bin", tmp_path / "venv", "jazzy", **home).stdout.startswith("ran ")
 
 
 def test_an_environment_keeps_the_python_it_was_made_with(repo, tmp_path):

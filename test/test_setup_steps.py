@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import locked
 import pytest
 from build_interfaces import InterfaceBuild, clean_environment
 from run_logged import StepFailed, run_logged
@@ -52,6 +53,15 @@ def test_stamps_that_cannot_be_read_make_every_step_due(set_up):
 def test_an_environment_whose_wheels_were_cut_short_is_not_usable(set_up):
     assert not set_up._usable({"venv": str(set_up.venv)})
     assert not set_up._usable({"venv": "/elsewhere", "wheels": "a"})
+
+
+@pytest.mark.parametrize(("stamps", "usable"), [({}, {"kilted"}), ({"ros": "jazzy"}, {"jazzy"})])
+def test_an_environment_is_not_turned_into_one_of_another_distribution(tmp_path, stamps, usable):
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    full = {"venv": str(venv), "wheels": "a", **stamps}
+    assert {ros for ros in locked.DISTRIBUTIONS if SetUp(venv, ros)._usable(full)} == usable
 
 
 def test_a_folder_of_someone_else_is_left_alone(tmp_path):

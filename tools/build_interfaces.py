@@ -18,16 +18,18 @@ FOREIGN_PREFIXES = ("ROS_", "_ROS_", "AMENT_", "COLCON_", "CMAKE_", "PIP_TARGET"
 
 
 def clean_environment(venv: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables every step runs with: this environment alone, whatever ROS the caller's shell has sourced."""
+    """Return the environment variables for every step: those of ``venv``, without any ROS set-up of the caller's
+    shell."""
     kept = {k: v for k, v in environ.items() if k not in FOREIGN and not k.startswith(FOREIGN_PREFIXES)}
     path = f"{venv / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}"
     return {**kept, "AMENT_PREFIX_PATH": str(venv), "CMAKE_PREFIX_PATH": str(venv), "PATH": path}
 
 
 class InterfaceBuild:
-    """One interface package in folder ``source``, built for ``venv``; ``work`` keeps the log and what was installed.
+    """Build of the interface package in ``source``, installed into ``venv``.
 
-    The folder ``work`` exists from the start of a first build on: it tells our package from a provided one.
+    ``work`` holds the log and the list of installed files. It exists from the start of the first build, which
+    distinguishes our package from a provided one.
     """
 
     def __init__(self, source: Path, venv: Path, work: Path) -> None:
@@ -39,12 +41,12 @@ class InterfaceBuild:
         self.manifest = self.work / "install_manifest.txt"
 
     def is_provided(self) -> bool:
-        """Whether the environment has the package from elsewhere (a wheel), so that ours must stay out."""
+        """Return whether the environment has the package from elsewhere (a wheel), so that ours must not be built."""
         marker = self.venv / "share" / "ament_index" / "resource_index" / "packages" / self.name
         return marker.exists() and not self.work.exists()
 
     def run(self, jobs: int, say: Say) -> None:
-        """Generate, compile and install, always from a fresh build folder, with ``jobs`` compilers at once.
+        """Generate, compile and install the package from a fresh build folder, with ``jobs`` compilers in parallel.
 
         Raises:
             StepFailed: a command failed; the message names the log and holds its last lines.
@@ -67,7 +69,7 @@ class InterfaceBuild:
         shutil.rmtree(build)
 
     def _remove_installed(self) -> None:
-        """Take out what the last build installed, so that a message removed from the package does not linger."""
+        """Remove the files of the last build, so that no message removed from the package remains."""
         if not self.manifest.exists():
             return
         for line in self.manifest.read_text().splitlines():

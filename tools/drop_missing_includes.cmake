@@ -1,8 +1,8 @@
-# Given to every interface package as CMAKE_PROJECT_INCLUDE.
+# Passed to every interface package as CMAKE_PROJECT_INCLUDE.
 #
 # The CMake exports of the ROS wheels name the Python include folder of the machine that built the wheels. CMake refuses
-# an imported target with an include folder that does not exist, so those folders are taken out once the package has
-# found all its dependencies; the package's own find_package(Python3) brings the right one. Needs CMake 3.19 (DEFER).
+# an imported target with an include folder that does not exist, so such folders are removed once the package has found
+# all its dependencies; the package's own find_package(Python3) adds the right one. Needs CMake 3.19 (DEFER).
 function(_drop_missing_includes)
   get_property(targets DIRECTORY PROPERTY IMPORTED_TARGETS)
   foreach(target IN LISTS targets)

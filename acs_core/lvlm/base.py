@@ -1,33 +1,63 @@
-"""What the engine knows about a large vision-language model (LVLM), whatever its family.
+"""Interface of a large vision-language model (LVLM), its prompts, and the interface of a model family.
 
-:class:`LVLM` is what the rest of the package works with. :class:`Family` is what one model family adds: where its
-image tokens sit, how they form a grid, which positions its rope uses and in which frame it answers.
+:class:`LVLM` is the interface that the rest of the package uses, and :class:`LoadedLVLM` implements it with a model and
+processor of transformers. :class:`Family` is the part that differs between model families: the position and grid of the
+image tokens, the rope positions, and the frame in which the model states coordinates.
+
+The prompt is that of paper appendix D inside the model's chat template. The phrase is data: it must neither become a
+special token (``<|im_end|>``, ``<IMG_CONTEXT>``) nor end the user's turn. The chat template is therefore rendered with
+a placeholder for the user's text and split at its special tokens; each part in between, with the user's text inserted,
+is tokenised by a copy of the tokenizer without any added tokens. For ordinary phrases the ids equal those of the
+standard method.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
+from acs_core.arguments import clean_phrase
+from acs_core.artifacts.identity import ModelInfo
+from acs_core.errors import ImageError, ModelError, PhraseError
 from acs_core.geometry import Box
-from acs_core.identity import ModelLike
+from acs_core.image import check_image
+from acs_core.lvlm.instruction import PROMPT
+from acs_core.lvlm.picture import PictureOptions, frame_sizes
+from acs_core.lvlm.shapes import ModelShape, RandomPicture
+from acs_core.types import FAMILY_FRAME
 
 Values = tuple[float, float, float, float]
+# Frames of coordinates: 0-1000 of the whole picture's width and height, or pixels of the resized picture.
+RELATIVE, RESIZED = "0-1000", "resized"
+
+_PLACEHOLDER = "acs-user-text-goes-here"
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question about one image, ready for the model; tensors are on the model's device.
+    """One phrase and one image as model inputs; tensors are on the model's device.
 
-    ``input_ids`` (1, S). ``position_ids`` (1, S), or (3, 1, S) for a three-axis rope. ``vision`` holds the pixel
-    inputs of the forward. ``map_slice`` (start, stop) are the image tokens whose attention is the map, row by row on
-    ``grid`` (Hv, Wv). ``image_size`` (width, height) of the original picture; ``frame_size`` (width, height) of the
-    frame in which the model states coordinates.
+    Attributes:
+        phrase: the cleaned phrase.
+        input_ids: (1, S) token ids.
+        position_ids: (1, S), or (3, 1, S) for a rope with three axes.
+        vision: pixel inputs of the forward.
+        map_slice: (start, stop) of the image tokens that form the attention map, row by row.
+        grid: (Hv, Wv), size of the attention map.
+        image_size: (width, height) of the original image in pixels.
+        frame_size: (width, height) of the frame in which the model states coordinates.
+        input_size: (width, height) in pixels of the picture as the processor resized it; None for random pixel inputs.
+        image_tokens: number of image tokens; 0 likewise.
     """
 
     phrase: str
@@ -38,6 +68,8 @@ class Prompt:
     grid: tuple[int, int]
     image_size: tuple[int, int]
     frame_size: tuple[float, float]
+    input_size: tuple[int, int] | None = None
+    image_tokens: int = 0
 
     @property
     def length(self) -> int:
@@ -46,13 +78,14 @@ class Prompt:
 
     @property
     def next_position(self) -> int:
-        """Rope position of the first response token; the others count up from it (all axes alike, they are text)."""
+        """Rope position of the first response token; later tokens count up from it on all axes."""
         return int(self.position_ids.max()) + 1
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the map sits in a prompt and how the model counts; the family's part of a :class:`Prompt`."""
+    """Place and grid of the map in a prompt, rope positions, and the frame of answers: the family's part of a
+    :class:`Prompt`."""
 
     position_ids: torch.Tensor
     map_slice: tuple[int, int]
@@ -60,29 +93,96 @@ class Layout:
     frame_size: tuple[float, float]
 
 
-class Family(Protocol):
-    """What one model family adds; see :mod:`acs_core.lvlm.internvl` for an example."""
+class Family(ABC):
+    """The part of an adapter that differs between model families; see :mod:`acs_core.lvlm.internvl` for an example. It
+    holds no state.
+
+    Attributes:
+        name: ``model_type`` of ``config.json``.
+        processor_class: the processor of transformers without its video half. In transformers 5.23 ``AutoProcessor``
+            cannot load the processors of the families here where torchvision is missing, because they take a video
+            processor and every video processor imports torchvision. The class bears the name of its parent, so that a
+            folder it saves names the real class and ``AutoProcessor`` reads it where torchvision is installed.
+        frame: the frame in which the family's models state coordinates, :data:`RELATIVE` or :data:`RESIZED`.
+        frame_source: address of the public page or paper that says so.
+        image_processor_class: the image processor with the PIL backend, whatever name the files of a model give it;
+            None for the class that they name.
+        former_processors: other names of that class, from other releases of transformers, without "Fast" or "Pil".
+        map_size: (h, w) in cells that attention maps are resized to for collections and regressors (paper appendix
+            A.3); None where every picture has a map of the same size, which is then kept as it is.
+        shapes: sizes that ``acs-bench`` can make with random weights, by their short names; they must differ from those
+            of the other families.
+        max_image_tokens: default budget of image tokens of a picture; None for the processor's own limit.
+    """
 
     name: str
+    processor_class: Any
+    frame: str
+    frame_source: str
+    image_processor_class: Any = None
+    former_processors: tuple[str, ...] = ()
+    map_size: tuple[int, int] | None = None
+    shapes: Mapping[str, ModelShape] = MappingProxyType({})
+    max_image_tokens: int | None = None
 
-    def check(self, hf_model: Any, processor: Any) -> None:
-        """Raises ModelError when this checkpoint breaks an assumption of the adapter."""
+    def check_config(self, config: Mapping[str, Any]) -> None:  # noqa: B027 - as below
+        """Raises ModelError when ``config``, the contents of ``config.json``, describes a model that the adapter cannot
+        read; called before any weight is read."""
 
-    def layout(self, hf_model: Any, processor: Any, input_ids: torch.Tensor, vision: Mapping[str, Any]) -> Layout:
+    def check(self, model: Any, processor: Any) -> None:  # noqa: B027 - most families assume nothing more
+        """Check that the configuration and the processor of a checkpoint fit the adapter; by default there is nothing
+        to check beyond what every family is checked for. It is called before the weights are read.
+
+        Args:
+            model: anything with the ``config`` of the model: its :class:`acs_core.lvlm.source.ModelSource`.
+            processor: the processor.
+
+        Raises:
+            ModelError: they do not fit.
+        """
+
+    @abstractmethod
+    def layout(self, hf_model: Any, input_ids: torch.Tensor, vision: Mapping[str, Any]) -> Layout:
         """The layout of a prompt ``input_ids`` (1, S) with its pixel inputs."""
+
+    def generate_inputs(self, hf_model: Any, input_ids: torch.Tensor) -> dict[str, Any]:
+        """Arguments of ``generate`` of transformers beside ``input_ids`` (1, S), their mask and the pixel inputs."""
+        return {}
+
+    def limit_picture(self, processor: Any, tokens: int) -> None:
+        """Lower the limits of ``processor`` to ``tokens`` image tokens per picture (:mod:`acs_core.lvlm.picture`).
+        Raises ModelError if no picture takes so few or, by default, because the family has no such limit."""
+        raise ModelError(f"the family {self.name} has no limit of image tokens: leave max_image_tokens out")
+
+    def input_size(self, processor: Any, vision: Mapping[str, Any], image_size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) in pixels to which ``processor`` resized a picture of ``image_size`` for the pixel inputs
+        ``vision``, thumbnails left out; by default ``image_size``."""
+        return image_size
+
+    def image_tokens(self, config: Any, width: int, height: int, max_tokens: int | None = None) -> int:
+        """Number of image tokens that the processor of a model with this ``config`` makes of a picture, with its usual
+        limits and at most ``max_tokens``. A family with :attr:`shapes` needs it."""
+        raise NotImplementedError(f"the family {self.name} has no models of random weights")
+
+    def random_picture(self, config: Any, tokens: int, generator: torch.Generator) -> RandomPicture:
+        """Noise of about ``tokens`` image tokens for a model with this ``config``; BenchError if the smallest picture
+        has more. A family with :attr:`shapes` needs it."""
+        raise NotImplementedError(f"the family {self.name} has no models of random weights")
 
 
 @dataclass
 class DecodeGraphs:
-    """Recorded decode steps of one model, by their sizes, the latest used last (:mod:`acs_core.static_decode`).
-    ``usable`` turns False where recording has failed."""
+    """Cache of the recorded decode steps of one model (:mod:`acs_core.generation.cuda_graph`)."""
 
-    kept: dict[tuple[int, ...], Any] = field(default_factory=dict)
-    usable: bool = True
+    kept: dict[tuple[int, ...], Any] = field(default_factory=dict)  # by their sizes, the most recently used last
+    usable: bool = True  # False after a recording has failed
 
 
-class LVLM(ModelLike, Protocol):
-    """A loaded model. ``lock`` guards it: sampling and capture hold it, so that threads may share one LVLM."""
+class LVLM(ModelInfo, Protocol):
+    """A loaded model.
+
+    Sampling and attention capture hold ``lock``, so that threads may share one LVLM.
+    """
 
     @property
     def hf_model(self) -> Any:
@@ -98,29 +198,246 @@ class LVLM(ModelLike, Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Torch device of the weights."""
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Tokens that end a response."""
+        """Ids of the tokens that end a response."""
 
     @property
     def pad_id(self) -> int:
-        """Token that fills shorter responses of a batch."""
+        """Id of the padding token."""
 
     @property
     def graphs(self) -> DecodeGraphs:
-        """Recorded decode steps, on a GPU."""
+        """Cache of the recorded decode steps on a GPU."""
+
+    @property
+    def adapter(self) -> Family:
+        """The family's part of the model."""
+
+    @property
+    def picture(self) -> PictureOptions:
+        """Budget of image tokens and frame of the coordinates."""
 
     @property
     def lock(self) -> threading.RLock:
-        """Held while the model works."""
+        """Lock that is held while the model runs."""
 
     def prepare(self, image: np.ndarray, phrase: str) -> Prompt:
-        """The prompt of paper appendix D for an RGB image (H, W, 3) uint8. Raises ImageError, PhraseError."""
+        """Return the prompt of paper appendix D for an RGB image (H, W, 3) uint8. Raises ImageError, PhraseError."""
 
     def prepare_many(self, image: np.ndarray, phrases: Sequence[str]) -> tuple[Prompt, ...]:
-        """One prompt a phrase, all about the same image, whose pixels they share."""
+        """Return one prompt per phrase about the same image; the prompts share its pixel inputs."""
 
     def to_pixels(self, prompt: Prompt, values: Values) -> Box:
-        """Four answered numbers as a box in pixels of the original image, not clipped."""
+        """Convert four numbers of a response into a box in pixels of the original image, not clipped."""
+
+
+def localization_prompt(phrase: str) -> str:
+    """Return the instruction of paper appendix D with the phrase inserted unchanged."""
+    return PROMPT.replace("{object_name}", phrase)
+
+
+@dataclass(frozen=True)
+class PromptBuilder:
+    """Builder of prompt ids for one tokenizer and chat template; see :meth:`create`.
+
+    Attributes:
+        plain: the tokenizer without added tokens.
+        parts: the rendered template: the id of each added token, and the text between them.
+        image_id: id of the image token.
+        special_ids: ids that must never result from text.
+    """
+
+    plain: Tokenizer
+    parts: tuple[int | str, ...]
+    image_id: int
+    special_ids: frozenset[int]
+
+    @classmethod
+    def create(cls, processor: Any) -> PromptBuilder:
+        """Create the builder of a processor.
+
+        Raises:
+            ModelError: the processor has no fast tokenizer or no usable chat template.
+        """
+        tokenizer = processor.tokenizer
+        if getattr(tokenizer, "backend_tokenizer", None) is None:
+            raise ModelError("the model has no fast tokenizer (tokenizer.json): use a folder that has one")
+        if not processor.chat_template:
+            raise ModelError("the model has no chat template: add its chat_template.jinja to the folder")
+        content = [{"type": "image"}, {"type": "text", "text": _PLACEHOLDER}]
+        rendered = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        added: dict[str, int] = {token.content: token_id for token_id, token in tokenizer.added_tokens_decoder.items()}
+        # Longest first, so that a token that is a prefix of another one does not match in its place.
+        pattern = "|".join(re.escape(text) for text in sorted(added, key=len, reverse=True))
+        pieces = re.split(f"({pattern})", rendered) if pattern else [rendered]
+        parts = tuple(added.get(piece, piece) for piece in pieces if piece)
+        image_id = tokenizer.convert_tokens_to_ids(processor.image_token)
+        texts = [p for p in parts if isinstance(p, str)]
+        if parts.count(image_id) != 1 or sum(t.count(_PLACEHOLDER) for t in texts) != 1:
+            raise ModelError(
+                "the model's chat template does not place one image and the user's text once each; got "
+                f"{rendered!r}: use the template that came with the model"
+            )
+        special = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+        return cls(_without_added_tokens(tokenizer.backend_tokenizer), parts, image_id, frozenset(special | {image_id}))
+
+    def build(self, user_text: str, image_ids: list[int]) -> list[int]:
+        """Return the ids of a prompt.
+
+        Args:
+            user_text: the instruction with the phrase.
+            image_ids: start token, image tokens and end token, which replace the image placeholder.
+
+        Raises:
+            PhraseError: the text cannot be tokenised without special tokens.
+        """
+        ids: list[int] = []
+        for part in self.parts:
+            if part == self.image_id:
+                ids += image_ids
+            elif isinstance(part, int):
+                ids.append(part)
+            else:
+                text_ids = self.plain.encode(part.replace(_PLACEHOLDER, user_text), add_special_tokens=False).ids
+                if not self.special_ids.isdisjoint(text_ids):
+                    raise PhraseError("the phrase contains a special token of the model: leave such markup out of it")
+                ids += text_ids
+        return ids
+
+
+def _without_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
+    spec = json.loads(tokenizer.to_str())
+    vocabulary = spec["model"].get("vocab")
+    if isinstance(vocabulary, dict):  # may contain the special tokens too, which text could then match
+        specials = {token["content"] for token in spec["added_tokens"] if token["special"]}
+        spec["model"]["vocab"] = {text: i for text, i in vocabulary.items() if text not in specials}
+    return Tokenizer.from_str(json.dumps(spec | {"added_tokens": [], "truncation": None, "padding": None}))
+
+
+@dataclass(frozen=True)
+class LoadedLVLM:
+    """Implementation of :class:`LVLM` with a transformers model; see :func:`acs_core.lvlm.load_lvlm`."""
+
+    name: str
+    revision: str | None
+    adapter: Family
+    hf_model: Any
+    processor: Any
+    builder: PromptBuilder
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    picture: PictureOptions = field(default_factory=PictureOptions)
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
+    graphs: DecodeGraphs = field(default_factory=DecodeGraphs, repr=False, compare=False)
+
+    @property
+    def family(self) -> str:
+        """Name of the family, for example ``internvl``."""
+        return self.adapter.name
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers L of the language model."""
+        return self.hf_model.config.text_config.num_hidden_layers
+
+    @property
+    def num_heads(self) -> int:
+        """Number of query heads K per layer."""
+        return self.hf_model.config.text_config.num_attention_heads
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the language model's hidden states."""
+        return self.hf_model.config.text_config.hidden_size
+
+    @property
+    def text_model(self) -> Any:
+        """The language model, without vision tower and output head."""
+        return self.hf_model.model.language_model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer."""
+        return self.processor.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Torch device of the weights."""
+        return self.hf_model.device
+
+    def prepare(self, image: np.ndarray, phrase: str) -> Prompt:
+        """Return the prompt for one phrase; see :meth:`prepare_many`."""
+        return self.prepare_many(image, [phrase])[0]
+
+    def prepare_many(self, image: np.ndarray, phrases: Sequence[str]) -> tuple[Prompt, ...]:
+        """Return the prompts of paper appendix D for an RGB image, one per phrase; they share its pixel inputs.
+
+        Args:
+            image: (H, W, 3) uint8.
+            phrases: the phrases.
+
+        Raises:
+            ImageError: see :func:`acs_core.image.check_image`; or the model's image processor rejects the image.
+            PhraseError: a phrase cannot be used.
+        """
+        phrases = [clean_phrase(phrase) for phrase in phrases]
+        picture = check_image(image)
+        height, width = picture.shape[:2]
+        try:
+            inputs = self.processor(
+                images=[picture],
+                text=self.processor.image_token,
+                images_kwargs={"input_data_format": "channels_last"},
+                text_kwargs={"add_special_tokens": False},
+                return_tensors="pt",
+            )
+        except ValueError as error:
+            raise ImageError(
+                f"the model's image processor refuses a picture of {width} x {height} pixels ({error}): crop or "
+                "resize it"
+            ) from error
+        image_ids = inputs["input_ids"][0].tolist()
+        vision = {name: self._to_device(inputs[name]) for name in self.processor.image_processor.model_input_names}
+        return tuple(self._prompt(phrase, image_ids, vision, (width, height)) for phrase in phrases)
+
+    def _prompt(
+        self, phrase: str, image_ids: list[int], vision: Mapping[str, torch.Tensor], image_size: tuple[int, int]
+    ) -> Prompt:
+        ids = self.builder.build(localization_prompt(phrase), image_ids)
+        expected = image_ids.count(self.builder.image_id)
+        if ids.count(self.builder.image_id) != expected:
+            raise ModelError(
+                f"the prompt does not hold the {expected} image tokens of its picture: check the tokenizer"
+            )
+        input_ids = torch.tensor([ids], device=self.device)  # (1, S)
+        layout = self.adapter.layout(self.hf_model, input_ids, vision)
+        input_size = self.adapter.input_size(self.processor, vision, image_size)
+        frame = self.picture.coordinate_frame
+        return Prompt(
+            phrase=phrase,
+            input_ids=input_ids,
+            position_ids=layout.position_ids,
+            vision=vision,
+            map_slice=layout.map_slice,
+            grid=layout.grid,
+            image_size=image_size,
+            frame_size=layout.frame_size if frame == FAMILY_FRAME else frame_sizes(input_size, image_size)[frame],
+            input_size=input_size,
+            image_tokens=expected,
+        )
+
+    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        # From pinned memory the copy is asynchronous.
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def to_pixels(self, prompt: Prompt, values: Values) -> Box:
+        """Convert four numbers in the model's frame into a box in pixels of the original image, not clipped."""
+        sx = prompt.image_size[0] / prompt.frame_size[0]
+        sy = prompt.image_size[1] / prompt.frame_size[1]
+        x1, y1, x2, y2 = values
+        return Box(x1 * sx, y1 * sy, x2 * sx, y2 * sy)

@@ -1,57 +1,54 @@
-"""The two families' processors without their video half, which needs torchvision.
+"""Loading of a model's processor: tokenizer, image processor and chat template, from the files that people have.
 
-Why: in transformers 5.23 ``AutoProcessor`` cannot load ``InternVLProcessor`` or ``Qwen2_5_VLProcessor`` where
-torchvision is missing, because both take a video processor and every video processor imports torchvision. We
-ask about pictures only. The twins below drop that argument and always use the PIL image backend, so that a
-machine with torchvision and one without see the same pixels. They bear the names of their parents, so that a
-folder they save names the real class and ``AutoProcessor`` reads it where torchvision is installed.
+The image processor's class is that of the family. Files name classes of the transformers release that wrote them:
+``Qwen2_5_VLImageProcessor`` existed in one release only, the names that end in ``Fast`` are those of torchvision.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-import transformers
-from transformers import AutoImageProcessor
+from transformers import AutoImageProcessor, AutoTokenizer
+
+from acs_core.errors import ModelError
+from acs_core.lvlm.base import Family
+from acs_core.lvlm.checks import check_pixel_scale
+from acs_core.plain_text import shorten
+
+_BACKEND = re.compile(r"(?:Fast|Pil)$")
 
 
-class InternVLProcessor(transformers.InternVLProcessor):
-    """``transformers.InternVLProcessor`` for pictures only."""
+def load_processor(folder: str | Path, family: Family, revision: str | None = None) -> Any:
+    """Load the processor of a model folder or hub id, always with the PIL image backend.
 
-    def __init__(
-        self,
-        image_processor: Any = None,
-        tokenizer: Any = None,
-        image_seq_length: int = 256,
-        chat_template: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            image_processor, tokenizer, None, image_seq_length=image_seq_length, chat_template=chat_template, **kwargs
-        )
-
-
-class Qwen2_5_VLProcessor(transformers.Qwen2_5_VLProcessor):
-    """``transformers.Qwen2_5_VLProcessor`` for pictures only."""
-
-    def __init__(
-        self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
-
-
-PROCESSORS: dict[str, Any] = {"internvl": InternVLProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor}
-
-
-def load_processor(folder: str | Path, family: str, revision: str | None = None) -> Any:
-    """The processor saved in a model folder or hub id; ``family`` is the ``model_type`` of its config.
+    With that backend the pixels do not depend on whether torchvision is installed.
 
     Raises:
-        OSError, ValueError: files are missing or broken; :func:`acs_core.lvlm.load_lvlm` turns them into a ModelError.
+        OSError, ValueError: files are missing or damaged; :func:`acs_core.lvlm.load_lvlm` turns them into a ModelError.
+        ModelError: the image processor is that of another family, or would divide pixels by zero or return NaN.
     """
     options = {"trust_remote_code": False, **({"revision": revision} if revision else {})}
-    processor = PROCESSORS[family].from_pretrained(str(folder), **options)
-    # Asked for by itself: as an option of the whole processor, "backend" would reach the tokenizer too.
-    processor.image_processor = AutoImageProcessor.from_pretrained(str(folder), backend="pil", **options)
-    return processor
+    image_processor = _image_processor(str(folder), family, options)
+    check_pixel_scale(image_processor)
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
+    values, unused = family.processor_class.get_processor_dict(str(folder), **options)
+    unused.pop("trust_remote_code", None)
+    unused.pop("revision", None)
+    return family.processor_class.from_args_and_dict([image_processor, tokenizer], values, **unused)
+
+
+def _image_processor(folder: str, family: Family, options: dict[str, Any]) -> Any:
+    made = family.image_processor_class
+    if made is None:
+        return AutoImageProcessor.from_pretrained(folder, backend="pil", **options)
+    values, _ = made.get_image_processor_dict(folder, **options)
+    given = values.pop("image_processor_type", None)
+    own = _BACKEND.sub("", made.__name__)
+    if given is not None and _BACKEND.sub("", str(given)) not in (own, *family.former_processors):
+        raise ModelError(
+            f"image_processor_type is {shorten(given)}, but models of the family {family.name} have {own}: get "
+            "preprocessor_config.json or processor_config.json again"
+        )
+    return made.from_dict(values)

@@ -1,5 +1,8 @@
-"""ACS-Fusion: the box that sampled answers agree on, each with the weight that its attention deserves. Not the paper's:
-its selectors pick one candidate, and a sampled box has the rounding and the luck of four drawn numbers in it."""
+"""ACS-Fusion: publishes the weighted mean of the boxes that responses agree on, with weights by their attention.
+
+It is not part of the paper, whose selectors pick one candidate; a single sampled box has the rounding and the sampling
+noise of its four coordinates.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from acs_core.attention import AttentionNeeds, Evidence
+from acs_core.arguments import instance
+from acs_core.artifacts.heads import HeadFile
+from acs_core.attention import AttentionNeeds, AttentionRecord
 from acs_core.geometry import Box, iou_matrix
-from acs_core.heads import HeadFile
-from acs_core.second_look import looked_again
-from acs_core.selection.acs_free import mean_entropies, rank_sums
+from acs_core.selection.acs_free import HEADS, mean_entropies, rank_sums
+from acs_core.selection.base import SelectorSpec
+from acs_core.selection.box_votes import agreement
+from acs_core.selection.second_look import looked_again
 from acs_core.types import Candidate, ScoreKind
 
-SAME = 0.3  # IoU from which on two boxes are tries at one object; small ones that mean the same differ by half
+SAME = 0.3  # minimum IoU of two boxes for the same object; boxes of a small object may overlap by only a half
 
 
 class AcsFusion:
-    """Ranks by attention-weighted agreement, and publishes the mean of the boxes that agree with the best.
+    """Selector by attention-weighted agreement, which publishes the mean of the boxes that agree with the best
+    candidate.
 
-    A candidate's weight is 1 + a, with a in [0, 1] the quality that ACS-Free gives it (section 4.4): the best look
-    counts twice. Its quality is the weighted mean IoU of all candidates with it, itself included: the IoU to be
-    expected if one of them is the truth. A candidate of a second look counts twice: its unit is half as many pixels.
-    Nothing is fitted; the head file is that of ACS-Free.
+    The weight of a candidate is 1 + a, with the quality a in [0, 1] that ACS-Free gives it (section 4.4), so that the
+    best attention counts twice. Its quality is the weighted mean IoU of all candidates with it, including itself: the
+    expected IoU if one of them is the true box. A candidate of a second look has twice the weight, since its
+    coordinates are half as coarse. Nothing is fitted; the head file is that of ACS-Free.
     """
 
     name = "acs-fusion"
@@ -33,36 +40,38 @@ class AcsFusion:
     greedy_decoding = False
 
     def __init__(self, heads: HeadFile) -> None:
-        self.heads = heads
-        self.needs = AttentionNeeds(heads=heads.pairs())
+        self.heads = instance("heads", heads, HeadFile, "a HeadFile")
+        self._pairs = heads.pairs()
+        self.needs = AttentionNeeds(heads=self._pairs)
 
-    def qualities(self, candidates: Sequence[Candidate], evidence: Evidence, image_size: tuple[int, int]) -> np.ndarray:
-        """(C,) in [0, 1]: the weighted mean IoU with all candidates."""
+    def qualities(
+        self, candidates: Sequence[Candidate], record: AttentionRecord, image_size: tuple[int, int]
+    ) -> np.ndarray:
+        """Return (C,) qualities in [0, 1]: the weighted mean IoU with all candidates."""
         count = len(candidates)
         if not count:
             return np.zeros(0)
-        ranks = rank_sums(mean_entropies(evidence, self.heads))
+        ranks = rank_sums(mean_entropies(record, self._pairs))
         weight = 1.0 + (4.0 * count - ranks) / (4.0 * count - 4.0) if count > 1 else np.ones(1)
         weight = weight * np.where(looked_again(candidates), 2.0, 1.0)
         return np.asarray(_overlap(candidates) @ weight / weight.sum())  # (C, C) @ (C,)
 
     def confidences(
-        self, candidates: Sequence[Candidate], evidence: Evidence, qualities: np.ndarray
+        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
     ) -> np.ndarray | None:
-        """(C,) in [0, 1], the mean of two: of all *responses*, with what IoU they agree on average, one without a box
-        agreeing not at all; and how concentrated the attention is (1 - entropy / log cells, as of ACS-Free)."""
+        """Return (C,) confidences in [0, 1]: the mean of agreement and attention.
+
+        Agreement is the mean IoU with all *responses*, 0 for responses without a box; attention is 1 - entropy /
+        log(cells), as in ACS-Free.
+        """
         if not candidates:
             return np.zeros(0)
-        overlap, responses = _overlap(candidates), np.array([c.response for c in candidates])
-        # of several boxes in one response the one that fits counts
-        agreed = np.stack([overlap[:, responses == r].max(axis=1) for r in np.unique(responses)])  # (R', C)
-        drawn = max(evidence.num_responses, int(responses.max()) + 1)
-        cells = evidence.grid[0] * evidence.grid[1]
-        spread = mean_entropies(evidence, self.heads).mean(axis=1) / math.log(max(2, cells))
-        return np.asarray((agreed.sum(axis=0) / drawn + np.clip(1.0 - spread, 0.0, 1.0)) / 2.0)
+        cells = record.grid[0] * record.grid[1]
+        spread = mean_entropies(record, self._pairs).mean(axis=1) / math.log(max(2, cells))
+        return np.asarray((agreement(candidates, record.num_responses) + np.clip(1.0 - spread, 0.0, 1.0)) / 2.0)
 
-    def box_of(self, best: int, members: Sequence[int], candidates: Sequence[Candidate], qualities: np.ndarray) -> Box:
-        """The mean, weighted by quality, of the ``members`` that overlap the best one."""
+    def fuse(self, best: int, members: Sequence[int], candidates: Sequence[Candidate], qualities: np.ndarray) -> Box:
+        """Return the mean, weighted by quality, of the ``members`` that overlap the best one."""
         agreeing = [i for i in members if candidates[i].box.iou(candidates[best].box) >= SAME]
         weights = np.asarray(qualities)[agreeing]
         if weights.sum() <= 0:
@@ -71,6 +80,9 @@ class AcsFusion:
 
 
 def _overlap(candidates: Sequence[Candidate]) -> np.ndarray:
-    """(C, C) IoU of every candidate with every one."""
+    """Return the (C, C) IoU of all pairs of candidates."""
     boxes = np.array([c.box.as_tuple() for c in candidates])
     return iou_matrix(boxes, boxes)
+
+
+SPEC = SelectorSpec(AcsFusion.name, AcsFusion, reads=(HEADS,), fuses_boxes=True)

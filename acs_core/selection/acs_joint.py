@@ -1,5 +1,8 @@
-"""ACS-Joint: candidates ranked by the IoU that the joint quality predicts, and the mean of those that agree with the
-best one. Not the paper's: what ACS-Learned sees in attention and ACS-Fusion in agreement, weighed as was learnt."""
+"""ACS-Joint: ranks candidates by the IoU that the joint model predicts, and publishes the mean of the boxes that agree.
+
+It is not part of the paper. It combines the attention that ACS-Learned reads with the agreement that ACS-Fusion
+measures, weighted by boosted trees that `acs-train build` fits.
+"""
 
 from __future__ import annotations
 
@@ -7,46 +10,60 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from acs_core.attention import AttentionNeeds, Evidence
+from acs_core.attention import AttentionNeeds, AttentionRecord
 from acs_core.geometry import Box
-from acs_core.joint import JointQuality
-from acs_core.joint_features import SAME
-from acs_core.second_look import looked_again
+from acs_core.selection.base import SelectorSpec
+from acs_core.selection.joint_features import SAME
+from acs_core.selection.joint_model import JOINT_MODEL, JointIoUModel
+from acs_core.selection.second_look import looked_again
 from acs_core.types import Candidate, ScoreKind
 
 
 class AcsJoint:
-    """Ranks by predicted IoU, and publishes the mean of the boxes that agree (IoU >= 0.3) with the best, weighted by
-    its square. A box of a second look weighs twice as much: its unit is half as many pixels."""
+    """Selector by predicted IoU, which publishes the mean of the boxes that agree (IoU >= 0.3) with the best candidate.
+
+    Boxes are weighted by the square of their predicted IoU. A box of a second look has twice the weight, since its
+    coordinates are half as coarse.
+    """
 
     name = "acs-joint"
     score_kind = ScoreKind.PREDICTED_IOU
     feature = "joint_predicted_iou"
     greedy_decoding = False
 
-    def __init__(self, quality: JointQuality) -> None:
-        self.quality = quality
-        self.needs = AttentionNeeds(maps=True, map_size=quality.map_size, all_entropies=True)
+    def __init__(self, model: JointIoUModel) -> None:
+        self.model = model
+        self.needs = AttentionNeeds(maps=True, map_size=model.map_size, all_entropies=True)
 
-    def qualities(self, candidates: Sequence[Candidate], evidence: Evidence, image_size: tuple[int, int]) -> np.ndarray:
-        """(C,) predicted IoU in [0, 1].
+    def qualities(
+        self, candidates: Sequence[Candidate], record: AttentionRecord, image_size: tuple[int, int]
+    ) -> np.ndarray:
+        """Return (C,) predicted IoU in [0, 1].
 
         Raises:
-            JointError: the evidence holds no maps, or maps of another shape.
+            JointError: ``record`` holds no maps, or maps of another shape.
+            NonFiniteError: the attention is NaN or infinite.
         """
-        return self.quality.predict(candidates, evidence, image_size)
+        return self.model.predict(candidates, record, image_size)
 
     def confidences(
-        self, candidates: Sequence[Candidate], evidence: Evidence, qualities: np.ndarray
+        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
     ) -> np.ndarray | None:
-        """The predicted IoU itself: it means the same in every call."""
+        """Return the predicted IoU, (C,) in [0, 1], which is comparable between calls."""
         return qualities
 
-    def box_of(self, best: int, members: Sequence[int], candidates: Sequence[Candidate], qualities: np.ndarray) -> Box:
-        """The mean, weighted by the square of quality, of the ``members`` that overlap the best one."""
+    def fuse(self, best: int, members: Sequence[int], candidates: Sequence[Candidate], qualities: np.ndarray) -> Box:
+        """Return the weighted mean of the ``members`` whose IoU with the best one is at least 0.3.
+
+        Weights are the square of quality, twice that for boxes of a second look. If all weights are 0, the best box is
+        returned.
+        """
         agreeing = [i for i in members if candidates[i].box.iou(candidates[best].box) >= SAME]
         doubled = np.where(looked_again([candidates[i] for i in agreeing]), 2.0, 1.0)
         weights = np.asarray(qualities)[agreeing] ** 2 * doubled
         if not weights.sum() > 0:
             return candidates[best].box
         return Box(*np.average([candidates[i].box.as_tuple() for i in agreeing], axis=0, weights=weights).tolist())
+
+
+SPEC = SelectorSpec(AcsJoint.name, AcsJoint, reads=(JOINT_MODEL,), fuses_boxes=True, learned=True)

@@ -1,4 +1,7 @@
-"""ACS-Learned: candidates ranked by the IoU that the attention-IoU regressor predicts (paper section 4.2)."""
+"""ACS-Learned: ranks candidates by the IoU that the attention-IoU regressor predicts (paper section 4.2).
+
+The regressor reads the maps of all layers and heads; `acs-train build` fits one for a model.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,22 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from acs_core.attention import AttentionNeeds, Evidence
-from acs_core.errors import RegressorError
-from acs_core.regressor import AttentionIoURegressor
+from acs_core.attention import AttentionNeeds, AttentionRecord
+from acs_core.errors import NonFiniteError, RegressorError
+from acs_core.selection.base import SelectorSpec
+from acs_core.selection.regressor import REGRESSOR, AttentionIoURegressor
 from acs_core.types import Candidate, ScoreKind
 
-BATCH = 32  # candidates at once: 36 x 32 maps of 24 x 24 are 10 MB each, and the first layer's output adds to that
+BATCH = 32  # candidates per batch; a candidate with 36 x 32 maps of 24 x 24 takes 10 MB, and more in the first layer
 
 
 class AcsLearned:
-    """Ranks by predicted IoU. ``map_size`` (h, w) is the one ``regressor`` was trained on; it runs where its weights
-    are, in eval mode."""
+    """Selector by predicted IoU.
+
+    Args:
+        regressor: regressor in eval mode; runs on the device of its weights.
+        map_size: (h, w) of the maps that ``regressor`` was trained on.
+    """
 
     name = "acs-learned"
     score_kind = ScoreKind.PREDICTED_IOU
@@ -28,26 +36,40 @@ class AcsLearned:
         self.regressor = regressor.eval()
         self.needs = AttentionNeeds(heads=None, maps=True, map_size=map_size)
 
-    def qualities(self, candidates: Sequence[Candidate], evidence: Evidence, image_size: tuple[int, int]) -> np.ndarray:
-        """(C,) predicted IoU in [0, 1].
+    def qualities(
+        self, candidates: Sequence[Candidate], record: AttentionRecord, image_size: tuple[int, int]
+    ) -> np.ndarray:
+        """Return (C,) predicted IoU in [0, 1].
 
         Raises:
-            RegressorError: the evidence holds no maps, or maps of another shape.
+            RegressorError: ``record`` holds no maps, or maps of another shape.
+            NonFiniteError: a prediction is NaN.
         """
         if not candidates:
             return np.zeros(0)
-        if evidence.maps is None:
+        if record.maps is None:
             raise RegressorError("acs-learned needs attention maps, but only entropies were captured")
         device = next(self.regressor.parameters()).device
         predicted = []
         with torch.inference_mode():
             for start in range(0, len(candidates), BATCH):
-                maps = torch.from_numpy(evidence.maps[start : start + BATCH]).to(device, torch.float32)
+                maps = torch.from_numpy(record.maps[start : start + BATCH]).to(device, torch.float32)
                 predicted.append(self.regressor(maps).cpu())  # (b, 4, L, K, h, w) -> (b,)
-        return torch.cat(predicted).numpy().astype(np.float64)
+        found = torch.cat(predicted).numpy().astype(np.float64)
+        if not np.isfinite(found).all():
+            raise NonFiniteError(
+                "the regressor of acs-learned predicted NaN: its weights, or the attention that it read, are broken; "
+                "build it again with `acs-train build`, or try float32"
+            )
+        return found
 
     def confidences(
-        self, candidates: Sequence[Candidate], evidence: Evidence, qualities: np.ndarray
+        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
     ) -> np.ndarray | None:
-        """The predicted IoU itself: it means the same in every call."""
+        """Return the predicted IoU, (C,) in [0, 1], which is comparable between calls."""
         return qualities
+
+
+SPEC = SelectorSpec(
+    AcsLearned.name, lambda loaded: AcsLearned(loaded.model, loaded.map_size), reads=(REGRESSOR,), learned=True
+)

@@ -5,69 +5,64 @@ Publishes the phrases on ~/query, where they stand until replaced, and prints th
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first: a signal may come while the modules below are imported
+    from acs_core.entry import run
+
+    run("acs_ros.examples.ask_by_topic", "ask_by_topic")
+
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 
-import rclpy
-from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
-from std_msgs.msg import String
-from vision_msgs.msg import Detection2DArray
 
-
-class TopicClient(Node):
-    """Says what it looks for, and hears what was found."""
-
-    def __init__(self, grounding: str) -> None:
-        super().__init__("ask_by_topic")
-        self.answers = 0
-        self._query = self.create_publisher(String, f"{grounding}/query", 1)
-        self.create_subscription(Detection2DArray, f"{grounding}/detections", self._on_detections, 10)
-
-    @property
-    def connected(self) -> bool:
-        """Whether the node hears us; before that a message would be lost."""
-        return self._query.get_subscription_count() > 0
-
-    def ask(self, phrases: str) -> None:
-        """Ask for one phrase, or several separated by semicolons."""
-        self._query.publish(String(data=phrases))
-
-    def _on_detections(self, msg: Detection2DArray) -> None:
-        self.answers += 1
-        if not msg.detections:
-            print("nothing found; ~/candidates and /diagnostics say why")
-        for found in msg.detections:
-            what = found.results[0].hypothesis
-            at = found.bbox.center.position
-            print(f"{what.class_id}: score {what.score:.2f}, centre ({at.x:.0f}, {at.y:.0f})")
+from acs_core.errors import AcsError
+from acs_core.option_types import StrictParser, real_option, whole_option
+from acs_core.plain_text import one_line
+from acs_core.terminal import print_error
+from acs_ros.client.found_objects import FrameObjects
+from acs_ros.client.grounding_client import GroundingClient
+from acs_ros.dds import name_option
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Ask and print; the exit code: 1 where no answer came in time."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("phrases", help="what to look for; several are separated by semicolons")
-    parser.add_argument("--node", default="/grounding", help="the node's full name (/grounding)")
-    parser.add_argument("--answers", type=int, default=3, help="how many to wait for (3)")
-    parser.add_argument("--timeout", type=float, default=30.0, help="longest wait in seconds (30)")
-    options = parser.parse_args(remove_ros_args(sys.argv)[1:] if arguments is None else arguments)
-    with rclpy.init():
-        client = TopicClient(options.node)
-        until = client.get_clock().now().nanoseconds + options.timeout * 1e9
-        asked = False
-        while client.answers < options.answers and client.get_clock().now().nanoseconds < until:
-            if not asked and client.connected:
-                client.ask(options.phrases)
-                asked = True
-            rclpy.spin_once(client, timeout_sec=0.1)
-        answers = client.answers
-        client.destroy_node()
-    if answers < options.answers:
-        print(f"only {answers} answers within {options.timeout:g} s: see /diagnostics", file=sys.stderr)
-        return 1
+    options = make_parser().parse_args(remove_ros_args(sys.argv)[1:] if arguments is None else arguments)
+    until, answers = time.monotonic() + options.timeout, 0
+    with GroundingClient(options.node, name="ask_by_topic") as client:
+        frames = client.detections()  # before asking, or the first answer could be missed
+        try:
+            client.publish_query(options.phrases, options.timeout)
+            while answers < options.answers:
+                print_objects(frames.take(until - time.monotonic()))
+                answers += 1
+        except TimeoutError:
+            print_error("ask_by_topic", f"only {answers} answers within {options.timeout:g} s: see /diagnostics")
+            return 1
+        except AcsError as error:
+            print_error("ask_by_topic", error)
+            return 1
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def print_objects(frame: FrameObjects) -> None:
+    """Print what was found in a frame."""
+    if not frame.objects:
+        print("nothing found; ~/candidates and /diagnostics say why")
+    for found in frame.objects:
+        x, y = found.box.center
+        print(f"{one_line(found.phrase)}: score {found.score:.2f}, centre ({x:.0f}, {y:.0f})")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """What the command line may hold."""
+    parser = StrictParser(prog="ask_by_topic", description=__doc__)
+    parser.add_argument("phrases", help="what to look for; several are separated by semicolons")
+    parser.add_argument(
+        "--node", type=name_option(absolute=True), default="/grounding", help="the node's full name (/grounding)"
+    )
+    parser.add_argument("--answers", type=whole_option(1), default=3, help="how many to wait for (3)")
+    seconds = real_option(0, 1e6, above=True)
+    parser.add_argument("--timeout", type=seconds, default=30.0, help="longest wait in seconds (30)")
+    return parser

@@ -1,1 +1,1 @@
-"""``acs-replay``: how good the answers about a bag's frames are, asked one by one or published by a running node."""
+"""``acs-replay``: evaluates the answers to a bag's frames, computed offline or published by a running node."""

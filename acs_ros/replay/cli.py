@@ -1,89 +1,103 @@
-"""``acs-replay``: evaluates what a robot would have published about the frames of a bag."""
+"""``acs-replay``: evaluates a model or a running node on the frames of a bag."""
 
 from __future__ import annotations
+
+if __name__ == "__main__":  # first: a signal may come while the modules below are imported
+    from acs_core.entry import run
+
+    run("acs_ros.replay.cli", "acs-replay")
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rclpy.utilities import remove_ros_args
 from rich.console import Console
 
-from acs_core.errors import AcsError, PhraseError, SelectorError
-from acs_core.oserrors import FULL, os_problem
-from acs_ros.bags import BagError
-from acs_ros.grounder_source import GrounderLike, GrounderLoader, load_grounder
-from acs_ros.node_client import NodeTrouble
-from acs_ros.parameters import Settings
-from acs_ros.replay.comparing import compare_files
-from acs_ros.replay.extract import extract
-from acs_ros.replay.options import given_parameters, make_parser, usage_problem
+from acs_core.artifacts.model_name import check_model_name
+from acs_core.errors import FULL, AcsError, OutputError, PhraseError, SelectorError, os_problem
+from acs_core.evaluation.compare import compare, comparison_tables
+from acs_core.evaluation.storage import load
+from acs_core.evaluation.table import print_tables, to_json
+from acs_core.output import check_target, write_json
+from acs_core.plain_text import one_line
+from acs_core.terminal import make_console, print_error
+from acs_ros.bags.reader import Bag
+from acs_ros.errors import BagError, NodeTrouble
+from acs_ros.node.model_loader import GrounderLike, GrounderLoader, load_grounder
+from acs_ros.node.parameter_table import MODEL
+from acs_ros.node.parameters import Settings
+from acs_ros.replay.material import topics_of
+from acs_ros.replay.options import given_parameters, make_parser, usage_problem, without_ros_arguments
+from acs_ros.replay.output import extract
 from acs_ros.replay.session import Session
 from acs_ros.replay.settings import make_settings
-from acs_ros.replay.stopping import Stop
-from acs_ros.replay.storage import Bag
+from acs_ros.stop_signals import StopSignals, interrupt_at_the_second
 
 FAILURES = (AcsError, BagError, NodeTrouble)
+DEFAULT_SELECTOR = next(spec.default for spec in MODEL if spec.name == "selector")
+SHOWN = 10  # changed questions of each kind
 
 
 def main(arguments: Sequence[str] | None = None, load: GrounderLoader | None = None) -> int:
-    """Run the command on the model that ``load`` gives, by default the one that the options name; the exit code."""
+    """Run the command; returns the exit code. ``load`` loads the model, by default the one that the options name."""
     parser = make_parser()
-    options = parser.parse_args(remove_ros_args(sys.argv)[1:] if arguments is None else list(arguments))
-    problem = usage_problem(options)
-    if problem:
+    options = parser.parse_args(without_ros_arguments(sys.argv[1:]) if arguments is None else arguments)
+    if problem := usage_problem(options):
         parser.error(problem)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
+    console = make_console(piped_width=160)
     try:
-        with Stop() as stop:
+        with StopSignals(interrupt_at_the_second("acs-replay")) as stop:
             return _run(options, parser, console, stop, load)
     except (SelectorError, PhraseError) as error:
         parser.error(str(error))
     except FAILURES as error:
-        print(f"acs-replay: {' '.join(str(error).split())}", file=sys.stderr)
+        print_error("acs-replay", error)
         return 1
     except OSError as error:
         kept = ": it goes on from the answers that it has" if error.errno in FULL else ""
-        print(f"acs-replay: {os_problem(error, options.out or '')}{kept}", file=sys.stderr)
+        print_error("acs-replay", f"{os_problem(error, options.out or '')}{kept}")
         return 1
-    except KeyboardInterrupt:
-        print("acs-replay: stopped", file=sys.stderr)
-        return 130
 
 
 def _run(
     options: argparse.Namespace,
     parser: argparse.ArgumentParser,
     console: Console,
-    stop: Stop,
+    stop: StopSignals,
     load: GrounderLoader | None,
 ) -> int:
-    if options.json is not None and not options.json.parent.is_dir():
-        parser.error(f"--json: the folder {options.json.parent} does not exist")
+    if options.json is not None:
+        try:
+            check_target(options.json)
+        except OutputError as error:
+            parser.error(f"--json: {error}")
     if options.compare:
         return compare_files(options.compare[0], options.compare[1], console, options.json)
     try:
         settings = make_settings(options.params_file, given_parameters(options), options.node)
     except ValueError as error:
-        parser.error(str(error))
-    if load is None and (not options.live or options.start_node):
-        from acs_core.selection import check_name  # late: torch takes seconds, and --help needs none
-
-        check_name(settings.selector)
+        parser.error(one_line(str(error)))
     options.out = (
         options.out or Path("replay_output") / f"{options.bag.resolve().stem}{'-live' if options.live else ''}"
     )
     with Bag(options.bag) as bag:
         if options.extract:
             return extract(bag, options, console)
-        return Session(bag, options, settings, console, stop).run(load or _load)
+        topics_of(bag, options)  # what is wrong with the bag is said before torch takes its seconds
+        if load is None and (not options.live or options.start_node):
+            check_model_name(settings.model)
+            if settings.selector != DEFAULT_SELECTOR:  # before a long bag is read
+                from acs_core.selection.registry import check_name
+
+                check_name(settings.selector, auto=True)
+        session = Session(bag, options, settings, console, stop)
+        material = session.read()
+        return session.run(material, load or _load)
 
 
 def _load(settings: Settings) -> GrounderLike:
-    """The model, without progress bars of others among our own."""
+    """Load the model without the progress bars of transformers."""
     from transformers.utils import logging  # late: it takes seconds
 
     logging.set_verbosity_error()
@@ -91,5 +105,18 @@ def _load(settings: Settings) -> GrounderLike:
     return load_grounder(settings)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def compare_files(first: Path, second: Path, console: Console, json_file: Path | None) -> int:
+    """Print the differences of two evaluations on the questions that both have; returns the exit code. A folder stands
+    for the ``evaluation.json`` in it.
+
+    Raises:
+        EvaluationError: a file cannot be read.
+        ComparisonError: the two have nothing in common.
+        OSError: ``json_file`` cannot be written.
+    """
+    files = [file / "evaluation.json" if file.is_dir() else file for file in (first, second)]
+    found = compare(load(files[0]), load(files[1]))
+    print_tables(comparison_tables(found, SHOWN), console)
+    if json_file is not None:
+        write_json(json_file, {"tables": to_json(comparison_tables(found))}, "acs-replay")
+    return 0

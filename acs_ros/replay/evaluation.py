@@ -1,4 +1,4 @@
-"""The answers of a run as an evaluation: the labelled questions with what was answered, to be compared and shown."""
+"""Converts the answers of a run into an evaluation of the labelled questions, for reports and comparisons."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from acs_core.evaluation.records import Evaluation, Group, Prediction, Question, Run
 from acs_core.geometry import Box
 from acs_core.types import GroundingResult, ScoreKind
-from acs_eval.records import Answer, Evaluation, Group, Question, Run
-from acs_ros.parameters import Settings
-from acs_ros.replay.asked import Truth
-from acs_ros.replay.contents import FrameAt
+from acs_ros.bags.frames import FrameAt, show_stamp
+from acs_ros.node.parameters import Settings
 from acs_ros.replay.journal import Kept
 from acs_ros.replay.replies import Fate, Replies
+from acs_ros.replay.schedule import GroundTruth
 
 ONE, ALL = "one object", "every object"
 GREEDY = "greedy"
@@ -22,7 +22,8 @@ COUNTED = (Fate.ANSWERED, Fate.FAILED, Fate.UNREADABLE, Fate.UNANSWERED)  # a dr
 
 @dataclass(frozen=True)
 class Item:
-    """One question of the run. ``truth`` None: not known. ``key`` names it in every run over the same bag."""
+    """One phrase asked about one frame. ``truth`` is None where it is unknown; ``key`` is the same in all runs over a
+    bag."""
 
     key: str
     frame: FrameAt
@@ -34,7 +35,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Method:
-    """What a run is called, its selector, and how it sampled; ``temperature`` None: greedily, or it is not known."""
+    """Name, selector and sampling of a run; ``temperature`` is None for greedy decoding or where it is unknown."""
 
     name: str
     selector: str
@@ -42,8 +43,8 @@ class Method:
     samples: int
 
 
-def items_of(replies: Replies, truth: Truth) -> tuple[Item, ...]:
-    """Every question that was due, in order; frames that were dropped or not reached are none."""
+def items_of(replies: Replies, truth: GroundTruth) -> tuple[Item, ...]:
+    """All questions in order, without those about frames that were dropped, not asked or not reached."""
     seen: Counter[str] = Counter()
     items = []
     for told in replies.frames:
@@ -51,7 +52,7 @@ def items_of(replies: Replies, truth: Truth) -> tuple[Item, ...]:
             continue
         kept = told.kept or (Kept(None, None, f"no answer ({told.fate})"),) * len(told.phrases)
         for phrase, one in zip(told.phrases, kept, strict=True):
-            key = f"{told.frame.stamp}:{phrase}"
+            key = f"{show_stamp(told.frame.key[0])}:{phrase}"
             seen[key] += 1
             if seen[key] > 1:  # a stamp that came twice
                 key += f" ({seen[key]})"
@@ -60,8 +61,8 @@ def items_of(replies: Replies, truth: Truth) -> tuple[Item, ...]:
 
 
 def method_of(items: tuple[Item, ...], settings: Settings | None, name: str | None) -> Method:
-    """What answered: from the ``settings`` of the run, where they are known, and from the answers. ``name`` is what the
-    user calls it."""
+    """The method of a run, from its ``settings`` where they are known and from its answers. ``name`` replaces the
+    selector's name."""
     results = [i.kept.result for i in items if i.kept.result is not None]
     last = results[-1] if results else None
     selector = last.selector if last else settings.selector if settings else "unknown"
@@ -82,6 +83,12 @@ def make_evaluation(
     """
     known = [item for item in items if item.truth is not None]
     several = any(item.truth and len(item.truth) > 1 for item in known)
+    # Imports torch, for which no --help should wait.
+    from acs_core.selection.registry import is_baseline, is_learned, selector_names
+
+    # The selector of a node may be unknown: a method that is not known to be of this package is none of its own.
+    ours = method.selector in selector_names() and not is_baseline(method.selector)
+
     groups = []
     for name, objects in ((ONE, "single"), (ALL, "several")):
         chosen = [i for i in known if objects == "several" or len(i.truth or ()) <= 1]
@@ -92,21 +99,21 @@ def make_evaluation(
                 method.temperature,
                 method.samples,
                 tuple(answer_of(i.kept) for i in chosen),
-                "ours" if method.selector.startswith("acs") else "baseline",
-                method.selector == "acs-learned",
+                "ours" if ours else "baseline",
+                is_learned(method.selector),
             )
             groups.append(Group(name, objects, questions, (run,)))
     return Evaluation(title, tuple(groups), dict(facts))
 
 
-def answer_of(kept: Kept) -> Answer:
-    """What a question got. Scores that are no probabilities are left out."""
+def answer_of(kept: Kept) -> Prediction:
+    """Convert an answer to a prediction; scores that are not calibrated are left out."""
     result = kept.result
     if result is None:
-        return Answer(latency_ms=kept.latency_ms, reason=kept.problem)
+        return Prediction(latency_ms=kept.latency_ms, reason=kept.problem)
     found = sorted(result.detections, key=lambda d: -d.score)
     calibrated = result.score_kind is ScoreKind.CALIBRATED
-    return Answer(
+    return Prediction(
         tuple(d.box for d in found),
         tuple(min(1.0, max(0.0, d.score)) for d in found) if calibrated else (),
         found[0].expected_iou if found else None,

@@ -1,37 +1,42 @@
-"""Answers on disk as they come, so that a run that was stopped goes on where it was.
+"""Answers written to disk as they come, so that a stopped run can be resumed.
 
 One file per combination of settings, ``answers-DIGEST.jsonl``: its first line has the settings, every other line one
-answer. An answer is known by its frame (stamp, frame_id and a digest of the recorded message) and its phrase, so it is
-found again in a longer bag too, and not in another bag with the same stamps.
+answer, sealed (:mod:`acs_core.artifacts.sealed`): a line that was changed or cut short is left out, and its question
+asked again. An answer is known by its frame (stamp, frame_id and a digest of the recorded message) and its phrase, so
+it is found again in a longer bag too, and not in another bag with the same stamps.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
+from acs_core.artifacts.json_io import SMALL
+from acs_core.artifacts.sealed import seal, unseal
+from acs_core.errors import with_file
 from acs_core.serialize import result_from_dict, result_to_dict
 from acs_core.types import GroundingResult
-from acs_ros.replay.contents import FrameAt
+from acs_ros.bags.frames import FrameAt
 
 DIGITS = 12
+LINE = SMALL  # of one answer, which takes some 100 KB with 256 responses
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What became of one question: a ``result``, or the ``problem`` that there is none; the call's wall time."""
+    """Answer to one question: a ``result``, or the ``problem`` why there is none; wall time of the call in ms."""
 
     result: GroundingResult | None
     latency_ms: float | None
     problem: str = ""
 
 
-class Journal:
+class AnswerJournal:
     """The answers under ``settings`` in ``folder``; a context manager. ``found`` is how many there were already,
     ``others`` how many files of other settings lie there."""
 
@@ -39,16 +44,18 @@ class Journal:
         text = json.dumps(dict(settings), sort_keys=True)
         self.file = folder / f"answers-{hashlib.sha256(text.encode()).hexdigest()[:DIGITS]}.jsonl"
         self.others = sum(f != self.file for f in folder.glob("answers-*.jsonl"))
+        self._name = self.file.stem
         self._known = _read(self.file)
         self.found = len(self._known)
         fresh = not self.file.is_file() or not self.file.stat().st_size
-        self._out: TextIO = self.file.open("a", encoding="utf-8")
+        with with_file(self.file):
+            self._out: TextIO = self.file.open("a", encoding="utf-8")
         if fresh:
             self._line({"settings": dict(settings)})
         elif not _ends_with_newline(self.file):
             self._out.write("\n")  # the last line was cut short: it stays behind, and is not read
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> AnswerJournal:
         return self
 
     def __exit__(
@@ -57,13 +64,14 @@ class Journal:
         self._out.close()
 
     def get(self, frame: FrameAt, digest: str, phrase: str) -> Kept | None:
-        """The answer that is there already; None: ask."""
+        """The answer from an earlier run; None without one."""
         return self._known.get((frame.stamp, frame.frame_id, digest, phrase))
 
     def add(self, frame: FrameAt, digest: str, phrase: str, kept: Kept) -> Kept:
-        """Write an answer down; returns it as it will be read again, so that a run that went on gives the very same
-        numbers as one that was not stopped."""
+        """Write an answer and return it as it will be read back, so that a resumed run gives exactly the numbers of one
+        that was not stopped."""
         record = {
+            "file": self._name,
             "frame": frame.number,
             "stamp": frame.stamp,
             "frame_id": frame.frame_id,
@@ -77,12 +85,13 @@ class Journal:
         return _kept(record)
 
     def _line(self, record: Mapping[str, Any]) -> None:
-        self._out.write(json.dumps(record) + "\n")
-        self._out.flush()
+        with with_file(self.file):
+            self._out.write(json.dumps(seal(record)) + "\n")
+            self._out.flush()
 
 
 def digest_of(data: bytes) -> str:
-    """A name for the bytes of a message."""
+    """Digest of a recorded message, as hexadecimal digits."""
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
@@ -90,16 +99,26 @@ def _read(file: Path) -> dict[tuple[str, str, str, str], Kept]:
     known: dict[tuple[str, str, str, str], Kept] = {}
     if not file.is_file():
         return known
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
+    with file.open("rb") as content:
+        for line in _lines(content):
             try:
-                record = json.loads(line)
-                if "settings" not in record:
+                record = unseal(line, LINE)
+                if record.get("file") == file.stem:  # not the settings, nor an answer under others
                     key = record["stamp"], record["frame_id"], record["digest"], record["phrase"]
                     known[key] = _kept(record)
-            except (ValueError, KeyError, TypeError):
-                continue  # a line that was cut short by the end of the process: asked again
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # changed, or cut short by the end of the process: asked again
     return known
+
+
+def _lines(content: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, without those longer than an answer may be."""
+    while line := content.readline(LINE.max_bytes):
+        if line.endswith(b"\n") or len(line) < LINE.max_bytes:
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = content.readline(LINE.max_bytes)
 
 
 def _kept(record: Mapping[str, Any]) -> Kept:

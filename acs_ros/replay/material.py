@@ -1,4 +1,4 @@
-"""Everything about a bag that a run needs before anything is asked: topics, frames, what is asked, what is true."""
+"""Inputs of a run, read from a bag and label files: topics, frames, query schedule and ground truth."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from acs_ros.bags import BagError
-from acs_ros.replay.asked import Plan, Truth, make_plan, unmatched
+from acs_ros.bags.frames import FrameAt, due_times
+from acs_ros.bags.reader import Bag
+from acs_ros.errors import BagError
 from acs_ros.replay.coco_truth import match_coco, read_coco
-from acs_ros.replay.contents import Contents, FrameAt, read_contents
+from acs_ros.replay.contents import Contents, Topics, choose_topics, read_contents
 from acs_ros.replay.replies import Replies
-from acs_ros.replay.storage import Bag
-from acs_ros.replay.topics import Topics, choose_topics
+from acs_ros.replay.schedule import GroundTruth, QuerySchedule, make_schedule, unmatched
 
 
 @dataclass(frozen=True)
-class Material:
+class BagData:
     """``truth_source`` says where the labels come from; ``sizes`` are the (width, height) that frames had when they
-    were labelled, by stamp and frame_id, where that is known; ``notes`` are sentences for the user."""
+    were labelled, by stamp and frame_id, where that is known; ``due`` says when each frame is due at the bag's own
+    pace, in nanoseconds after the first one; ``notes`` are sentences for the user."""
 
     bag: Bag
     topics: Topics
     contents: Contents
-    truth: Truth
+    truth: GroundTruth
     truth_source: str
-    plan: Plan
+    plan: QuerySchedule
     sizes: dict[tuple[int, str], tuple[int, int]]
+    due: tuple[int, ...]
     notes: tuple[str, ...]
 
     @property
@@ -36,7 +38,7 @@ class Material:
 
 
 def look_at(bag: Bag, options: argparse.Namespace, progress: Callable[[], None] = lambda: None) -> Contents:
-    """The contents of a bag as far as ``options`` ask for them.
+    """Read the contents of a bag that ``options`` select.
 
     Raises:
         BagError: a topic is missing or ambiguous, or there are no frames.
@@ -51,7 +53,7 @@ def look_at(bag: Bag, options: argparse.Namespace, progress: Callable[[], None] 
 
 
 def topics_of(bag: Bag, options: argparse.Namespace) -> Topics:
-    """The topics that ``options`` mean.
+    """Choose the topics by ``options``.
 
     Raises:
         BagError: see :func:`choose_topics`.
@@ -62,39 +64,46 @@ def topics_of(bag: Bag, options: argparse.Namespace) -> Topics:
     )
 
 
-def gather(bag: Bag, options: argparse.Namespace, progress: Callable[[], None] = lambda: None) -> Material:
-    """Read all of it.
+def load_bag_data(bag: Bag, options: argparse.Namespace, progress: Callable[[], None] = lambda: None) -> BagData:
+    """Read all inputs of a run.
 
     Raises:
-        BagError: something is missing, or nothing fits together; says what.
+        BagError: something is missing, or nothing fits together, such as ground truth that is no frame's; says what.
         PhraseError: the phrase cannot be asked.
     """
     topics, contents = topics_of(bag, options), look_at(bag, options, progress)
-    notes, sizes, labels = [], {}, contents.truth
+    notes, sizes, labels = list(contents.notes), {}, contents.truth
     source = f"{topics.truth} of the bag" if topics.truth else "none"
     if options.coco:
         match = match_coco(read_coco(options.coco), contents.frames, options.coco_match)
         labels, sizes, source = match.truth, match.sizes, f"{options.coco} by {options.coco_match}"
         notes.append(match.note)
     if topics.truth and not labels:
-        notes.append(f"there is no ground truth in the messages on {topics.truth}")
-    # Where only the first frames are used, labels of the others are no mistake.
-    notes.append("" if options.frames and not options.coco else unmatched(labels, contents.frames))
+        if contents.truth_messages:
+            bad = contents.unreadable.get(topics.truth, 0)
+            why = [f"{bad} of them cannot be decoded" if bad else "", *contents.notes]
+            raise BagError(
+                f"no frame has ground truth, although {contents.truth_messages} messages on {topics.truth} should hold "
+                f"it: {'; '.join(w for w in why if w)}. --truth '' runs without it"
+            )
+        notes.append(f"there is no message on {topics.truth}, and so no ground truth")
+    notes.append(unmatched(labels, contents.frames, options.frames if not options.coco else None))
     notes += [
         f"{count} messages on {topic} cannot be decoded and are skipped: damaged, or of another version of their type"
         for topic, count in contents.unreadable.items()
     ]
-    stamps = {frame.key for frame in contents.frames}
-    if len(stamps) < len(contents.frames):
-        notes.append(f"{len(contents.frames) - len(stamps)} frames repeat the stamp of another one")
-    truth = Truth(labels)
-    plan = make_plan(contents, truth, options.query, topics.query)
+    if options.live and any(frame.own_stamp_ns is not None for frame in contents.frames):
+        notes.append("frames that repeat a stamp are sent with one of their own, so that their answers are told apart")
+    truth = GroundTruth(labels)
+    plan = make_schedule(contents, truth, options.query, topics.query)
     notes += plan.notes
-    return Material(bag, topics, contents, truth, source, plan, sizes, tuple(n for n in notes if n))
+    return BagData(
+        bag, topics, contents, truth, source, plan, sizes, due_times(contents.frames), tuple(n for n in notes if n)
+    )
 
 
-def without_misfits(material: Material, replies: Replies) -> Material:
-    """The material without labels that were made on pictures of another size than the frames have."""
+def without_misfits(material: BagData, replies: Replies) -> BagData:
+    """Drop labels that were made on pictures of another size than the frames have."""
     shown = {f.frame.key: k.result.image_size for f in replies.frames for k in f.kept if k.result is not None}
     wrong = {key for key, size in material.sizes.items() if key in shown and shown[key] != size}
     if not wrong:

@@ -1,4 +1,4 @@
-"""Every frame asked one after the other, without DDS: what the model can do, whatever the rate."""
+"""Offline runs: the model answers every frame in turn, without DDS."""
 
 from __future__ import annotations
 
@@ -9,28 +9,32 @@ import numpy as np
 
 from acs_core.errors import AcsError, Cancelled, ImageError
 from acs_core.types import ShouldStop
-from acs_ros.asking import describe
-from acs_ros.engine import ask, question_of
-from acs_ros.grounder_source import GrounderLike, free_memory
-from acs_ros.parameters import Settings
-from acs_ros.replay.asked import Asked, Plan
-from acs_ros.replay.journal import Journal, Kept, digest_of
+from acs_ros.bags.reader import Bag
+from acs_ros.errors import describe
+from acs_ros.node.inference_worker import ask, inference_options
+from acs_ros.node.model_loader import GrounderLike, free_memory
+from acs_ros.node.parameters import Settings
+from acs_ros.replay.contents import Topics
+from acs_ros.replay.journal import AnswerJournal, Kept, digest_of
 from acs_ros.replay.replies import Fate, FrameReplies, Replies, picture, recorded
-from acs_ros.replay.storage import Bag
-from acs_ros.replay.topics import Topics
+from acs_ros.replay.schedule import FrameQuery, QuerySchedule
 
 
-class OfflineAsker:
-    """Asks ``grounder`` about frames, and writes down in ``journal`` what it says. ``should_stop`` is asked between
-    frames and during them."""
+class OfflineRun:
+    """Runs ``grounder`` on frames and writes the answers to ``journal``. ``should_stop`` is polled between frames and
+    during them."""
 
-    def __init__(self, grounder: GrounderLike, settings: Settings, journal: Journal, should_stop: ShouldStop) -> None:
+    def __init__(
+        self, grounder: GrounderLike, settings: Settings, journal: AnswerJournal, should_stop: ShouldStop
+    ) -> None:
         self._grounder, self._settings, self._journal = grounder, settings, journal
         self._should_stop = should_stop
         self.resumed = 0  # answers that were there already
 
-    def run(self, bag: Bag, topics: Topics, plan: Plan, progress: Callable[[], None] = lambda: None) -> Replies:
-        """Ask what ``plan`` says. ``progress`` is called for every frame."""
+    def run(
+        self, bag: Bag, topics: Topics, plan: QuerySchedule, progress: Callable[[], None] = lambda: None
+    ) -> Replies:
+        """Answer all queries of ``plan``. ``progress`` is called for every frame."""
         by_number = {asked.frame.number: asked for asked in plan.asked}
         done: dict[int, FrameReplies] = {}
         stopped = False
@@ -50,7 +54,7 @@ class OfflineAsker:
         ]
         return Replies(tuple(missing), stopped)
 
-    def _frame(self, asked: Asked, data: bytes, topics: Topics) -> FrameReplies:
+    def _frame(self, asked: FrameQuery, data: bytes, topics: Topics) -> FrameReplies:
         frame, phrases = asked.frame, asked.phrases
         if not phrases:
             return FrameReplies(frame, Fate.NOT_ASKED)
@@ -60,7 +64,8 @@ class OfflineAsker:
         missing = tuple(phrase for phrase, kept in known.items() if kept is None)
         if missing:
             try:
-                image = picture(data, topics, self._settings.max_image_pixels)
+                now = self._settings
+                image = picture(data, topics, now.max_image_pixels, now.accept_tiff, now.image_bits, now.accept_16uc1)
             except ImageError as error:
                 return FrameReplies(
                     frame, Fate.UNREADABLE, phrases, tuple(Kept(None, None, str(error)) for _ in phrases)
@@ -70,10 +75,10 @@ class OfflineAsker:
         fate = Fate.FAILED if any(k.result is None for k in kept) else Fate.ANSWERED
         return FrameReplies(frame, fate, phrases, kept, kept[0].latency_ms)
 
-    def _ask(self, asked: Asked, digest: str, image: np.ndarray, phrases: tuple[str, ...]) -> dict[str, Kept]:
+    def _ask(self, asked: FrameQuery, digest: str, image: np.ndarray, phrases: tuple[str, ...]) -> dict[str, Kept]:
         began = time.perf_counter()
         try:
-            results = ask(self._grounder, image, question_of(self._settings, phrases), self._should_stop)
+            results = ask(self._grounder, image, inference_options(self._settings, phrases), self._should_stop)
         except Cancelled:
             raise
         except Exception as error:  # as in the node: one frame's trouble is not the next one's. Not written down, so

@@ -1,4 +1,4 @@
-"""What a user of the robot asks first: how many frames got an answer, how fast, and how it went by phrase."""
+"""Tables and numbers of a run: outcomes of frames, latency, scores, and results by phrase."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from acs_eval.outcomes import MIN_IOU
-from acs_eval.rows import percent
-from acs_eval.table import Cell, Column, Row, Table
-from acs_eval.tables import Assessed
+from acs_core.evaluation.outcomes import MIN_IOU
+from acs_core.evaluation.rows import percent
+from acs_core.evaluation.table import Cell, Column, Table, TableRow
+from acs_core.evaluation.tables import Assessed
 from acs_ros.replay.evaluation import Item
+from acs_ros.replay.frame_table import best_iou
 from acs_ros.replay.replies import Fate, Replies
 
 WORDS = {
@@ -27,7 +28,7 @@ PERCENTILES = (50, 90, 95, 99)
 
 
 def frames_table(replies: Replies) -> Table:
-    """What became of the frames."""
+    """Table of the outcomes of the frames."""
     total = len(replies.frames)
     rows = [_count(words, replies.count(fate), total) for fate, words in WORDS.items() if replies.count(fate)]
     columns = Column("frames"), Column("count", "count"), Column("%", "percent")
@@ -35,7 +36,7 @@ def frames_table(replies: Replies) -> Table:
 
 
 def latency_table(replies: Replies, live: bool) -> Table | None:
-    """Percentiles over answered frames; None where none was measured."""
+    """Table of latency percentiles over answered frames; None where none was measured."""
     times = latencies(replies)
     if not times:
         return None
@@ -44,11 +45,11 @@ def latency_table(replies: Replies, live: bool) -> Table | None:
     what = (
         "from publishing the frame to having its detections" if live else "of the call about a frame, all its phrases"
     )
-    return Table("frame-latency", "Latency in milliseconds", columns, (Row(values),), (f"Wall time {what}.",))
+    return Table("frame-latency", "Latency in milliseconds", columns, (TableRow(values),), (f"Wall time {what}.",))
 
 
 def scores_table(assessed: Assessed) -> Table | None:
-    """The numbers of the run in one row for each group of questions; None where nothing is labelled."""
+    """Table of the scores of each group of questions; None where nothing is labelled."""
     rows = []
     for measured in assessed.measured:
         (scores,) = measured.scores
@@ -56,7 +57,7 @@ def scores_table(assessed: Assessed) -> Table | None:
         shares = scores.accuracy, scores.miou, scores.precision, scores.recall, scores.f1
         error = Cell(100 * calibration.error if calibration else None)
         name = Cell(measured.group.name), Cell(len(measured.group.questions))
-        rows.append(Row((*name, *(percent(share) for share in shares), error)))
+        rows.append(TableRow((*name, *(percent(share) for share in shares), error)))
     columns = (
         Column("questions about"),
         Column("count", "count"),
@@ -71,12 +72,12 @@ def scores_table(assessed: Assessed) -> Table | None:
 
 
 def latencies(replies: Replies) -> list[float]:
-    """Of the answered frames, in milliseconds, where they were measured."""
+    """Latencies of the answered frames in milliseconds, where they were measured."""
     return [f.latency_ms for f in replies.frames if f.latency_ms is not None and f.fate is Fate.ANSWERED]
 
 
 def phrases_table(items: Sequence[Item]) -> Table:
-    """How it went by phrase, the most frequent first; accuracy over the frames whose labels show it."""
+    """Table of results by phrase, the most frequent first; accuracy over the frames whose labels show the object."""
     phrases = sorted({i.phrase for i in items}, key=lambda p: (-sum(i.phrase == p for i in items), p))
     rows = [_phrase([i for i in items if i.phrase == phrase], phrase) for phrase in phrases]
     if len(phrases) > 1:
@@ -94,15 +95,16 @@ def phrases_table(items: Sequence[Item]) -> Table:
     )
     notes = ("Accuracy is that of the best box, over the frames whose labels show the thing; no box counts as IoU 0.",)
     if not any(i.truth for i in items):
-        notes = ("Accuracy is unknown: there is no ground truth for what was asked.",)
+        cause = "there is no ground truth for the phrases" if items else "no frame was answered"
+        notes = (f"Accuracy is unknown: {cause}.",)
     return Table("phrases", "By phrase", columns, tuple(rows), notes)
 
 
-def _phrase(items: Sequence[Item], name: str) -> Row:
+def _phrase(items: Sequence[Item], name: str) -> TableRow:
     results = [i.kept.result for i in items if i.kept.result is not None]
     best = [r.best for r in results if r.best is not None]
     ious = [iou for i in items if (iou := iou_of(i)) is not None]
-    return Row(
+    return TableRow(
         (
             Cell(name),
             Cell(len(items)),
@@ -120,14 +122,11 @@ def _phrase(items: Sequence[Item], name: str) -> Row:
 def iou_of(item: Item) -> float | None:
     """IoU of the best box with the true box it fits best, 0 without a box; None where the labels show no such thing,
     or there are none."""
-    if not item.truth:
-        return None
-    best = item.kept.result.best if item.kept.result else None
-    return max(best.box.iou(box) for box in item.truth) if best else 0.0
+    return best_iou(item.kept.result, item.truth)
 
 
 def facts_of(replies: Replies, items: Sequence[Item]) -> dict[str, str]:
-    """The counts as words, for the report."""
+    """Counts and latencies as texts, for the report."""
     abstained = sum(i.kept.result is not None and not i.kept.result.detections for i in items)
     found = {f"frames {fate.replace('_', ' ')}": str(replies.count(fate)) for fate in WORDS if replies.count(fate)}
     found |= {"questions": str(len(items)), "abstained": str(abstained)}
@@ -137,7 +136,7 @@ def facts_of(replies: Replies, items: Sequence[Item]) -> dict[str, str]:
 
 
 def as_json(replies: Replies, items: Sequence[Item]) -> dict[str, Any]:
-    """The counts and latencies for scripts; ``questions`` has every question with what was answered."""
+    """Counts, latencies, and every question with its answer, as JSON values."""
     times = latencies(replies)
     return {
         "frames": {"total": len(replies.frames), **{fate.value: replies.count(fate) for fate in Fate}},
@@ -164,5 +163,5 @@ def _record(item: Item) -> dict[str, Any]:
     }
 
 
-def _count(words: str, count: int, total: int) -> Row:
-    return Row((Cell(words), Cell(count), Cell(100 * count / total if total else None)))
+def _count(words: str, count: int, total: int) -> TableRow:
+    return TableRow((Cell(words), Cell(count), Cell(100 * count / total if total else None)))

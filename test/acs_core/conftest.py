@@ -1,19 +1,21 @@
-"""Small random models, made once; and this folder's helpers, which pytest's importlib mode does not find itself."""
-
-import sys
-from pathlib import Path
+"""Small random models, made once."""
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-KINDS = {"internvl": {}, "internvl-tiles": {"max_patches": 6}, "qwen2_5_vl": {}}
+KINDS = {
+    "internvl": {},
+    "internvl-tiles": {"max_patches": 6, "text_model": "qwen2", "seed": 1},
+    "qwen2_vl": {},
+    "qwen2_5_vl": {},
+    "qwen3_vl": {},
+}
 
 
 @pytest.fixture(scope="session")
 def model_folders(tmp_path_factory):
-    """Folders of random models by kind: internvl (one tile), internvl-tiles (tiles and a thumbnail), qwen2_5_vl."""
+    """Folders of random models by kind: internvl (one tile, Qwen3), internvl-tiles (tiles and a thumbnail, Qwen2), and
+    one of each other family."""
     import tiny_models
 
     return {

@@ -1,19 +1,22 @@
 """What is looked at once equals what a full eager forward gives."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from acs_core import attention as module
-from acs_core.attention import AttentionNeeds, capture
-from acs_core.branches import IMPLEMENTATION, Branches, Segment
-from acs_core.candidates import find_candidates
-from acs_core.entropy import entropy
+from acs_core.attention import AttentionNeeds, capture, entropy, resize_maps, row_entropy
+from acs_core.generation.candidates import find_candidates
+from acs_core.generation.generate import draw_more
+from acs_core.generation.prefill import IMPLEMENTATION, CacheSegment, SharedPrefixCache, prefill
+from acs_core.generation.sample import sample_responses
 from acs_core.geometry import Box
-from acs_core.reading import read
-from acs_core.sampling import draw_more, sample
 from acs_core.types import Candidate, SamplingConfig
 
 ANSWERS = [
@@ -23,6 +26,13 @@ ANSWERS = [
     "(5, 6), (700, 800) and [[1, 2, 30, 40], [3, 4, 50, 60], [5, 6, 70, 80]]",
     "no idea",
 ]
+CASES = [
+    ("one cell", [[0.0, 3.0], [0.0, 0.0]], 0.0),
+    ("even", [[0.1, 0.1], [0.1, 0.1]], math.log(4)),
+    ("two cells", [[0.5, 0.5], [0.0, 0.0]], math.log(2)),
+    ("no mass", [[0.0, 0.0], [0.0, 0.0]], math.log(4)),
+    ("by hand", [[1.0, 3.0], [0.0, 0.0]], -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))),
+]
 
 
 def answered(lvlm, picture, n, phrase="key"):
@@ -30,7 +40,7 @@ def answered(lvlm, picture, n, phrase="key"):
     prompt = lvlm.prepare(picture, phrase)
     texts = [ANSWERS[(i + (n == 1)) % len(ANSWERS)] for i in range(n)]
     forced = [lvlm.tokenizer(text)["input_ids"] for text in texts]
-    samples = sample(lvlm, prompt, SamplingConfig(num_samples=n), forced=forced)
+    samples = sample_responses(lvlm, prompt, SamplingConfig(num_samples=n), forced=forced)
     candidates, _ = find_candidates(lvlm, prompt, samples)
     return prompt, samples, candidates
 
@@ -66,24 +76,24 @@ def eager_maps(lvlm, prompt, samples, candidates, later=0):
 def test_maps_and_entropies_equal_a_full_eager_forward(lvlm, picture, n):
     prompt, samples, candidates = answered(lvlm, picture, n)
     assert len(candidates) == {1: 2, 3: 3, 16: 22}[n]
-    evidence = capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True, all_entropies=True))
+    record = capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True, all_entropies=True))
     expected = eager_maps(lvlm, prompt, samples, candidates)
-    assert evidence.maps.shape == (len(candidates), 4, 3, 4, *prompt.grid)
-    assert evidence.maps.dtype == evidence.entropy.dtype == np.float32
+    assert record.maps.shape == (len(candidates), 4, 3, 4, *prompt.grid)
+    assert record.maps.dtype == record.entropy.dtype == np.float32
     assert expected.max() > 0.02  # the weights compared are far from even
-    assert np.abs(evidence.maps - expected).max() < 1e-5
-    assert np.abs(evidence.entropy - entropy(expected)).max() < 1e-4
-    assert evidence.grid == prompt.grid
+    assert np.abs(record.maps - expected).max() < 1e-5
+    assert np.abs(record.entropy - entropy(expected)).max() < 1e-4
+    assert record.grid == prompt.grid
 
 
 @pytest.mark.parametrize("n", [1, 16])
 def test_the_step_that_reads_the_token_is_the_next_position(lvlm, picture, n):
     prompt, samples, candidates = answered(lvlm, picture, n)
     needs = AttentionNeeds(maps=True, all_entropies=True, step="consuming")
-    evidence = capture(lvlm, prompt, samples, candidates, needs)
+    record = capture(lvlm, prompt, samples, candidates, needs)
     expected = eager_maps(lvlm, prompt, samples, candidates, later=1)
-    assert np.abs(evidence.maps - expected).max() < 1e-5
-    assert np.abs(evidence.entropy - entropy(expected)).max() < 1e-4
+    assert np.abs(record.maps - expected).max() < 1e-5
+    assert np.abs(record.entropy - entropy(expected)).max() < 1e-4
     assert np.abs(expected - eager_maps(lvlm, prompt, samples, candidates)).max() > 1e-4
 
 
@@ -91,14 +101,14 @@ def test_the_step_that_reads_the_token_is_the_next_position(lvlm, picture, n):
 def test_token_entropies_are_those_of_the_first_tokens(lvlm, picture, heads):
     prompt = lvlm.prepare(picture, "key")
     forced = [lvlm.tokenizer(text)["input_ids"] for text in ANSWERS[:2]]
-    samples = sample(lvlm, prompt, SamplingConfig(num_samples=2), forced=forced, token_entropy=True)
+    samples = sample_responses(lvlm, prompt, SamplingConfig(num_samples=2), forced=forced, token_statistics=True)
     candidates, _ = find_candidates(lvlm, prompt, samples)
-    needs = AttentionNeeds(heads=heads, token_entropy=True)
-    found = capture(lvlm, prompt, samples, candidates, needs).token_entropy
+    needs = AttentionNeeds(heads=heads, token_statistics=True)
+    found = capture(lvlm, prompt, samples, candidates, needs).tokens.entropy
     expected = [[samples.token_entropy[c.response][t] for t in c.coordinate_tokens] for c in candidates]
     assert found.tolist() == expected and found.shape == (3, 4) and (found > 0).all()
-    assert capture(lvlm, prompt, samples, [], needs).token_entropy.shape == (0, 4)
-    assert capture(lvlm, prompt, samples, candidates, AttentionNeeds()).token_entropy is None
+    assert capture(lvlm, prompt, samples, [], needs).tokens.entropy.shape == (0, 4)
+    assert capture(lvlm, prompt, samples, candidates, AttentionNeeds()).tokens is None
     _, unsaid, _ = answered(lvlm, picture, 3)
     with pytest.raises(ValueError, match="without keeping them"):
         capture(lvlm, prompt, unsaid, candidates, needs)
@@ -110,20 +120,20 @@ def test_a_coordinate_may_be_the_very_first_token(lvlm, picture):
         Candidate(Box(0, 0, 1, 1), "", 0, 0, (0, 1, 2, 3)),
         Candidate(Box(0, 0, 1, 1), "", 1, 0, (0, 0, 5, 5)),
     ]
-    evidence = capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True))
-    assert np.abs(evidence.maps - eager_maps(lvlm, prompt, samples, candidates)).max() < 1e-5
+    record = capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True))
+    assert np.abs(record.maps - eager_maps(lvlm, prompt, samples, candidates)).max() < 1e-5
 
 
 def test_sampled_responses_too(lvlm, picture):
     """Not forced: whatever a draw wrote, with rows that end apart."""
     prompt = lvlm.prepare(picture, "key")
-    samples = sample(lvlm, prompt, SamplingConfig(num_samples=5, max_new_tokens=9, temperature=1.5, seed=1))
+    samples = sample_responses(lvlm, prompt, SamplingConfig(num_samples=5, max_new_tokens=9, temperature=1.5, seed=1))
     candidates = [
         Candidate(Box(0, 0, 1, 1), "", i, 0, tuple(min(k, len(ids) - 1) for k in (0, 3, 5, 8)))
         for i, ids in enumerate(samples.response_ids)
     ]
-    evidence = capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True))
-    assert np.abs(evidence.maps - eager_maps(lvlm, prompt, samples, candidates)).max() < 1e-5
+    record = capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True))
+    assert np.abs(record.maps - eager_maps(lvlm, prompt, samples, candidates)).max() < 1e-5
 
 
 HEADS = (((0, 1), (1, 3)), ((1, 0),), (), ((0, 0), (0, 1), (0, 2)))
@@ -162,24 +172,24 @@ def test_looking_runs_no_layer_again(lvlm, picture):
     prompt, samples, candidates = answered(lvlm, picture, 3)
     needs = AttentionNeeds(maps=True, all_entropies=True)
     assert count_layers(lvlm, lambda: capture(lvlm, prompt, samples, candidates, needs)) == []
-    evidence = capture(lvlm, prompt, samples, [], AttentionNeeds(maps=True, map_size=(5, 6), all_entropies=True))
-    assert (evidence.entropy.shape, evidence.maps.shape) == ((0, 4, 3, 4), (0, 4, 3, 4, 5, 6))
+    record = capture(lvlm, prompt, samples, [], AttentionNeeds(maps=True, map_size=(5, 6), all_entropies=True))
+    assert (record.entropy.shape, record.maps.shape) == ((0, 4, 3, 4), (0, 4, 3, 4, 5, 6))
 
 
 def test_responses_of_several_phrases_and_batches(lvlm, picture):
     """Several tails behind one trunk, rows in two batches, rows that end apart: still what an eager forward gives."""
     prompts = lvlm.prepare_many(picture, ["key", "a small dog behind the key"])
     config = SamplingConfig(max_new_tokens=11, temperature=1.5)
-    reading = read(lvlm, prompts)
-    early, late = (draw_more(lvlm, reading, config, [3, 4], rows) for rows in (range(4), range(4, 7)))
+    state = prefill(lvlm, prompts)
+    early, late = (draw_more(lvlm, state, config, [3, 4], rows) for rows in (range(4), range(4, 7)))
     for k, prompt in enumerate(prompts):
         samples = early[k].extended(late[k])
         candidates = [
             Candidate(Box(0, 0, 1, 1), "", i, 0, tuple(min(t, len(samples.response_ids[i]) - 1) for t in (0, 2, 5, 9)))
             for i in (6, 0, 3, 5)
         ]
-        evidence = capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True))
-        assert np.abs(evidence.maps - eager_maps(lvlm, prompt, samples, candidates)).max() < 1e-5
+        record = capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True))
+        assert np.abs(record.maps - eager_maps(lvlm, prompt, samples, candidates)).max() < 1e-5
 
 
 def implementations(lvlm):
@@ -202,7 +212,7 @@ def test_attention_is_restored_after_a_failure(lvlm, picture, monkeypatch):
         inside.append(lvlm.text_model.config._attn_implementation)
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(Branches, "attend", fail)
+    monkeypatch.setattr(SharedPrefixCache, "attend", fail)
     with pytest.raises(RuntimeError, match="on purpose"):
         answered(lvlm, picture, 3)
     assert inside == [IMPLEMENTATION]
@@ -227,10 +237,10 @@ def test_weights_of_a_half_precision_model_are_those_of_float32(dtype):
     query = (3 * torch.randn(1, count, heads, dim, generator=draw)).to(dtype)
     prompt = (3 * torch.randn(groups, slots, dim, generator=draw)).to(dtype)
     answer = (3 * torch.randn(3, groups, own, dim, generator=draw)).to(dtype)
-    branches = Branches(Segment((prompt,), (prompt,)), [None], [3])
-    branches.keys, branches.length = [answer], own
+    prefix_cache = SharedPrefixCache(CacheSegment((prompt,), (prompt,)), [None], [3])
+    prefix_cache.keys, prefix_cache.length = [answer], own
     rows, seen = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([0, 2, 1, 5, 3, 4])
-    queries = module._Queries((branches.trunk,), (module._Batch(branches, rows),), query, seen, torch.empty(0))
+    queries = module._Queries((prefix_cache.prefix,), (module._Batch(prefix_cache, rows),), query, seen, torch.empty(0))
     found = queries.weights(0, slice(None), dim**-0.5)
 
     keys = torch.cat([prompt.expand(count, -1, -1, -1), answer[rows]], dim=2).double()
@@ -268,7 +278,9 @@ def test_impossible_heads_are_named(lvlm, picture, heads, message):
 def test_threads_may_share_a_model(lvlm, picture):
     def work(seed):
         prompt = lvlm.prepare(np.roll(picture, seed * 10, axis=1), "key")
-        samples = sample(lvlm, prompt, SamplingConfig(num_samples=2, max_new_tokens=6, temperature=1.0, seed=seed))
+        samples = sample_responses(
+            lvlm, prompt, SamplingConfig(num_samples=2, max_new_tokens=6, temperature=1.0, seed=seed)
+        )
         candidates = [Candidate(Box(0, 0, 1, 1), "", i, 0, (0, 0, 0, 0)) for i in range(2)]
         return samples.response_ids, capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True)).maps
 
@@ -277,3 +289,54 @@ def test_threads_may_share_a_model(lvlm, picture):
         for (ids, maps), (own_ids, own_maps) in zip(pool.map(work, range(6)), alone, strict=True):
             assert ids == own_ids
             np.testing.assert_allclose(maps, own_maps, atol=1e-6)
+
+
+@pytest.mark.parametrize(("maps", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_known_maps(maps, expected):
+    assert entropy(np.array(maps)) == pytest.approx(expected, abs=1e-12)
+    assert row_entropy(torch.tensor(maps).flatten()).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_leading_axes_are_kept():
+    maps = np.random.default_rng(0).random((2, 4, 3, 5, 6))
+    assert entropy(maps).shape == (2, 4, 3)
+    assert entropy(maps)[1, 2, 0] == pytest.approx(float(entropy(maps[1, 2, 0])))
+
+
+@settings(max_examples=50)
+@given(arrays(np.float32, (3, 4), elements=st.floats(0, 1, width=32)), st.floats(0.01, 100))
+def test_bounds_and_scale(maps, factor):
+    value = float(entropy(maps))
+    assert -1e-9 <= value <= math.log(12) + 1e-9
+    assert float(entropy(maps * np.float64(factor))) == pytest.approx(value, abs=1e-6)
+    assert row_entropy(torch.tensor(maps).flatten()).item() == pytest.approx(value, abs=1e-4)
+
+
+def test_resizing_maps():
+    maps = torch.arange(24.0).view(1, 4, 6)
+    assert resize_maps(maps, (4, 6)) is maps
+    halved = resize_maps(maps, (2, 3))
+    # Area averaging times 4, since four cells' mass goes into one.
+    assert torch.allclose(halved[0, 0], torch.tensor([0.0 + 1 + 6 + 7, 2.0 + 3 + 8 + 9, 4.0 + 5 + 10 + 11]))
+    spot = torch.zeros(1, 4, 6)
+    spot[0, 3, 1] = 0.5
+    for size in ((8, 12), (2, 3), (3, 9), (24, 24)):
+        sized = resize_maps(spot, size)
+        assert sized.sum().item() == pytest.approx(0.5)
+        row, column = np.unravel_index(int(sized.argmax()), size)
+        assert ((row + 0.5) / size[0], (column + 0.5) / size[1]) == pytest.approx((3.5 / 4, 1.5 / 6), abs=0.13)
+    assert torch.equal(resize_maps(torch.zeros(2, 4, 6), (3, 3)), torch.zeros(2, 3, 3))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_the_entropy_of_what_is_no_map_is_nan_and_no_even_spread(value):
+    maps = np.ones((2, 3, 3), np.float32)
+    maps[1, 1, 1] = value
+    for found in (entropy(maps), row_entropy(torch.tensor(maps).flatten(1)).numpy()):
+        assert found[0] == pytest.approx(np.log(9)) and np.isnan(found[1])
+
+
+def test_a_map_of_zeros_has_the_entropy_of_an_even_spread():
+    zeros = np.zeros((3, 4), np.float32)
+    assert entropy(zeros) == pytest.approx(np.log(12))
+    assert row_entropy(torch.tensor(zeros).flatten()).item() == pytest.approx(np.log(12))

@@ -10,14 +10,12 @@ from PIL import Image
 from rich.console import Console
 
 import acs_core.grounder
-from acs_core.candidates import UNPARSEABLE
-from acs_core.choice import choose
 from acs_core.cli import main, print_result
 from acs_core.errors import ModelError
 from acs_core.geometry import Box
-from acs_core.judging import why_no_candidates
+from acs_core.selection.decision import decide, why_no_candidates
 from acs_core.serialize import result_to_dict
-from acs_core.types import Candidate, GroundingResult, Response, ScoreKind
+from acs_core.types import UNPARSEABLE, Candidate, GroundingResult, Response, ScoreKind
 
 
 def result(phrase="key", texts=(), min_score=0.0, kind=ScoreKind.CALIBRATED):
@@ -25,7 +23,7 @@ def result(phrase="key", texts=(), min_score=0.0, kind=ScoreKind.CALIBRATED):
         Candidate(Box(10 * i, 5, 10 * i + 8, 15), "key", i, 0, (1, 3, 5, 7)) for i in range(0 if texts else 3)
     ]
     values = np.array([0.2, 0.9, 0.5][: len(candidates)])
-    choice = choose(candidates, values, values, num_responses=3, min_score=min_score)
+    choice = decide(candidates, values, values, num_responses=3, min_score=min_score)
     responses = tuple(Response(t, 0, True, UNPARSEABLE) for t in texts)
     reason = choice.reason if candidates else why_no_candidates(responses)
     timing = {"total": 12.5}
@@ -45,7 +43,7 @@ def result(phrase="key", texts=(), min_score=0.0, kind=ScoreKind.CALIBRATED):
     )
 
 
-class FakeGrounder:
+class RecordingGrounder:
     """Stands in for the model; keeps what it was asked."""
 
     def __init__(self, answer=None):
@@ -56,7 +54,7 @@ class FakeGrounder:
         return self
 
     def ground(self, image, phrase, **options):
-        self.asked = options
+        self.image, self.asked = image, options
         if isinstance(self.answer, BaseException):
             raise self.answer
         return replace(self.answer, phrase=phrase)
@@ -64,7 +62,7 @@ class FakeGrounder:
 
 @pytest.fixture
 def grounder(monkeypatch):
-    fake = FakeGrounder()
+    fake = RecordingGrounder()
     monkeypatch.setattr(acs_core.grounder, "Grounder", fake)
     return fake
 
@@ -84,36 +82,76 @@ def test_prints_the_answer_and_every_candidate(grounder, picture, capsys):
         assert verdict in " ".join(out.split())
 
 
+@pytest.mark.parametrize(
+    ("selector", "option", "readers"),
+    [
+        ("greedy", "--heads", "acs-free, acs-fusion"),
+        ("acs-learned", "--joint-model", "acs-joint"),
+        ("acs-free", "--regressor", "acs-learned"),
+    ],
+)
+def test_a_file_that_the_selector_does_not_read_is_refused(grounder, picture, capsys, selector, option, readers):
+    with pytest.raises(SystemExit) as ended:
+        main([picture, "key", "--selector", selector, option, "f"])
+    assert ended.value.code == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"the selector {selector} does not read {option}: leave it out, or choose {readers}" in said
+
+
 def test_options_reach_the_grounder(grounder, picture, tmp_path):
-    arguments = (
-        "--model m --selector acs-learned --samples 4 --temperature 0.7 --top-p 0.8 --top-k 7 --seed 11 --multiple"
-    )
-    more = "--min-score 0.25 --min-votes 3 --device cpu --dtype float32 --heads h.json --regressor r --calibration c"
-    limits = "--deadline 250 --quantization 8bit --second-look"
-    assert main([picture, "key", *arguments.split(), *more.split(), *limits.split()]) == 0
+    arguments = "--model o/m --selector acs-learned --samples 4 --temperature 0.7 --top-p 0.8 --top-k 7 --seed 11"
+    more = "--multiple --min-score 0.25 --min-votes 3 --device cpu --dtype float32"
+    files = "--regressor r --calibration c"
+    limits = "--deadline 250 --quantization 8bit --second-look --no-check-labels"
+    limits += " --max-image-tokens 640 --coordinate-frame 0-1"
+    assert main([picture, "key", *arguments.split(), *more.split(), *files.split(), *limits.split()]) == 0
     assert {k: str(v) for k, v in grounder.loaded.items() if v is not None} == {
-        "model": "m",
+        "model": "o/m",
         "selector": "acs-learned",
-        "heads": "h.json",
         "regressor": "r",
         "calibration": "c",
         "device": "cpu",
         "dtype": "float32",
         "quantization": "8bit",
+        "max_image_tokens": "640",
+        "coordinate_frame": "0-1",
     }
     config = grounder.asked.pop("sampling")
     assert (config.num_samples, config.temperature, config.top_p, config.top_k, config.seed) == (4, 0.7, 0.8, 7, 11)
     assert not config.auto
-    expected = {"multiple": True, "min_score": 0.25, "min_votes": 3, "deadline_ms": 250.0, "second_look": True}
-    assert grounder.asked == expected
+    assert grounder.asked == {
+        "multiple": True,
+        "min_score": 0.25,
+        "min_votes": 3,
+        "check_labels": False,
+        "deadline_ms": 250.0,
+        "second_look": True,
+    }
+    for selector, option, name in (("acs-fusion", "--heads", "heads"), ("acs-joint", "--joint-model", "joint_model")):
+        assert main([picture, "key", "--selector", selector, option, "f"]) == 0
+        assert str(grounder.loaded[name]) == "f" and grounder.asked["check_labels"]
     assert main([picture, "key", "--samples", "auto"]) == 0
     assert (grounder.asked["sampling"].auto, grounder.asked["sampling"].num_samples) == (True, 10)
+
+
+@pytest.mark.parametrize(("arguments", "white"), [([], 15), (["--bits", "12"], 255)])
+def test_bits_reach_the_reader(grounder, tmp_path, arguments, white):
+    Image.fromarray(np.full((40, 60), 4095, np.uint16)).save(tmp_path / "a.png")
+    assert main([str(tmp_path / "a.png"), "key", *arguments]) == 0
+    assert (grounder.image == white).all()
+
+
+@pytest.mark.parametrize("bits", ["8", "17", "12.5", ""])
+def test_numbers_of_bits_that_do_not_exist_are_wrong_usage(grounder, picture, capsys, bits):
+    with pytest.raises(SystemExit) as raised:
+        main([picture, "key", "--bits", bits])
+    assert raised.value.code == 2 and "--bits" in capsys.readouterr().err
 
 
 def test_writes_picture_and_json(grounder, picture, tmp_path, capsys):
     assert main([picture, "key", "--out", str(tmp_path / "o.png"), "--json", str(tmp_path / "o.json")]) == 0
     assert Image.open(tmp_path / "o.png").size[0] == 480
-    assert json.loads((tmp_path / "o.json").read_text()) == result_to_dict(result())
+    assert json.loads((tmp_path / "o.json").read_text()) == {"written_by": "acs-ground"} | result_to_dict(result())
     assert "best quality" in capsys.readouterr().out
 
 
@@ -130,13 +168,19 @@ def test_json_alone_goes_to_standard_output(grounder, picture, capsys, arguments
     [
         ([], "required: IMAGE, PHRASE"),
         (["a.png"], "required: PHRASE"),
-        (["a.png", "key", "--samples", "0"], "num_samples must be at least 1"),
-        (["a.png", "key", "--samples", "few"], "must be a whole number or auto"),
-        (["a.png", "key", "--temperature", "0"], "temperature must be above 0"),
-        (["a.png", "key", "--min-score", "2"], "must be in [0, 1]"),
-        (["a.png", "key", "--min-score", "nan"], "must be in [0, 1]"),
-        (["a.png", "key", "--min-votes", "0"], "must be at least 1"),
-        (["a.png", "key", "--seed", "-1"], "must be from 0"),
+        (
+            ["a.png", "key", "--samples", "0"],
+            "argument --samples: must be a whole number from 1 to 1024, got 0; or auto",
+        ),
+        (["a.png", "key", "--samples", "few"], "argument --samples: must be a whole number"),
+        (
+            ["a.png", "key", "--temperature", "0"],
+            "argument --temperature: must be a number from 0.0001 to 10000, got 0",
+        ),
+        (["a.png", "key", "--min-score", "2"], "argument --min-score: must be a number from 0 to 1, got 2"),
+        (["a.png", "key", "--min-score", "nan"], "argument --min-score: must be a number from 0 to 1, got nan"),
+        (["a.png", "key", "--min-votes", "0"], "argument --min-votes: must be a whole number from 1"),
+        (["a.png", "key", "--seed", "-1"], "argument --seed: must be a whole number from 0 to 2^63 - 1, got -1"),
         (["a.png", "key", "--selector", "best"], "choose one of acs-free"),
         (["a.png", "key", "--out", "o.txt"], "--out must end in one of .png"),
         (["a.png", "key", "--nonsense"], "unrecognized arguments"),
@@ -171,7 +215,6 @@ def test_failures_are_one_line_and_found_before_the_model_is_loaded(grounder, pi
     [
         (ModelError("broken\nmodel"), 1, "acs-ground: broken model"),
         (PermissionError(13, "Permission denied", "x"), 1, "acs-ground: x: Permission denied"),
-        (KeyboardInterrupt(), 130, "acs-ground: stopped"),
     ],
 )
 def test_failures_on_the_way(grounder, picture, capsys, error, code, says):
@@ -227,8 +270,8 @@ def test_ctrl_c_in_a_real_process_ends_with_130_and_one_line(picture):
         "        print('loading', flush=True); time.sleep(60)\n"
         "fake.Grounder = Grounder\n"
         "sys.modules['acs_core.grounder'] = fake\n"
-        "from acs_core.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
+        "from acs_core.entry import run\n"
+        "run('acs_core.cli', 'acs-ground')\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, picture, "key"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -1,6 +1,8 @@
 """The whole way with a small random model: real tokens, real attention; only what it answers is given."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +11,14 @@ from grounder_parts import ANSWERS, IMAGE, NEAR, ONE, answer
 from PIL import Image
 from rich.console import Console
 
-from acs_core.candidates import ABSENT, UNPARSEABLE
+import acs_core
+from acs_core.artifacts.heads import HeadFile
+from acs_core.artifacts.identity import ModelIdentity
 from acs_core.cli import main, print_result
 from acs_core.errors import HeadFileError, ImageError, ModelError, PhraseError, SelectorError
 from acs_core.grounder import Grounder
-from acs_core.heads import HeadFile
-from acs_core.identity import ModelIdentity
-from acs_core.types import STAGES, Outcome, SamplingConfig, ScoreKind
+from acs_core.image import read_image
+from acs_core.types import ABSENT, STAGES, UNPARSEABLE, Outcome, SamplingConfig, ScoreKind
 
 
 @pytest.mark.parametrize(
@@ -121,10 +124,11 @@ def test_abstains_below_the_threshold(grounders, answers):
     answers(*ANSWERS)
     result = grounders("acs-learned").ground(IMAGE, "key", min_score=0.9)
     assert result.detections == ()
-    assert result.reason.endswith("is below 0.90")
+    assert result.reason.endswith("is below 0.90 (min_score)")
     result = grounders("first-valid").ground(IMAGE, "key", min_score=0.1)
     assert result.reason == (
-        "the selector first-valid gives no score, so nothing reaches min_score; best score 0.00 is below 0.10"
+        "the selector first-valid gives no score, so nothing reaches min_score; best score 0.00 is below 0.10 "
+        "(min_score); choose another selector, or min_score 0"
     )
 
 
@@ -191,8 +195,11 @@ def test_what_cannot_be_loaded_is_said(tmp_path, folder):
 
 def test_a_model_without_a_head_file_says_how_to_get_one(tmp_path):
     tiny_models.save_internvl(tmp_path / "bare")
-    with pytest.raises(HeadFileError, match=r"acs-train build.*heads=\.\.\."):
-        Grounder.from_pretrained(tmp_path / "bare")
+    with pytest.raises(
+        HeadFileError, match=r"acs-train build.*heads=\.\.\..*the default selector .*, consensus, works"
+    ):
+        Grounder.from_pretrained(tmp_path / "bare", selector="acs-free")
+    assert Grounder.from_pretrained(tmp_path / "bare").selector_name == "consensus"
     assert Grounder.from_pretrained(tmp_path / "bare", selector="greedy").score_kind is ScoreKind.NONE
 
 
@@ -217,3 +224,22 @@ def test_the_command_on_a_real_model(folder, answers, tmp_path, capsys):
     assert (data["score_kind"], len(data["candidates"]), len(data["detections"])) == ("calibrated", 4, 2)
     assert Image.open(tmp_path / "o.png").size[0] == 126 * 4
     assert capsys.readouterr().out.count("best quality, in 2 of 4 responses") == 2
+
+
+def test_a_warm_call_enters_few_files(repo):
+    grounder, image, sampling = Grounder.from_pretrained(), read_image(repo / "docs/sample.png"), SamplingConfig(seed=5)
+    package, entered = Path(acs_core.__file__).parent, set()
+
+    def note(frame, event, arg):
+        if Path(frame.f_code.co_filename).is_relative_to(package):
+            entered.add(frame.f_code.co_filename)
+
+    before = sys.getprofile()
+    assert grounder.ground(image, "key", sampling=sampling).candidates
+    sys.setprofile(note)
+    try:
+        grounder.ground(image, "key", sampling=sampling)
+    finally:
+        sys.setprofile(before)
+    print("\n".join(sorted(entered)))
+    assert 10 < len(entered) <= 16

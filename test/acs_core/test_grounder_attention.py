@@ -5,14 +5,14 @@ import pytest
 from grounder_parts import ANSWERS, IMAGE
 
 from acs_core.attention import AttentionNeeds, capture
-from acs_core.sampling import sample
+from acs_core.generation.sample import sample_responses
 from acs_core.types import SamplingConfig
 
 
 def forced_answers(lvlm, prompt):
     """Samples that say ANSWERS."""
     ids = [lvlm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ANSWERS]
-    return sample(lvlm, prompt, SamplingConfig(num_samples=len(ids)), forced=ids)
+    return sample_responses(lvlm, prompt, SamplingConfig(num_samples=len(ids)), forced=ids)
 
 
 def test_quality_follows_the_captured_entropies(grounders, answers):
@@ -57,12 +57,12 @@ def test_token_entropies_reach_the_selector(grounders, answers):
     grounder = grounders("token-entropy")
     result = grounder.ground(IMAGE, "key")
     forced = [grounder.lvlm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ANSWERS]
-    samples = sample(
+    samples = sample_responses(
         grounder.lvlm,
         grounder.lvlm.prepare(IMAGE, "key"),
         SamplingConfig(num_samples=4),
         forced=forced,
-        token_entropy=True,
+        token_statistics=True,
     )
     sums = [sum(samples.token_entropy[c.response][t] for t in c.coordinate_tokens) for c in result.candidates]
     assert [c.quality for c in result.candidates] == pytest.approx([1 / (1 + h) for h in sums], abs=1e-3)

@@ -8,16 +8,16 @@ import pytest
 import torch
 from grounder_parts import ANSWERS, IMAGE
 
-import acs_core.stages as module
-from acs_core.branches import Branches
+import acs_core.pipeline as module
 from acs_core.errors import Cancelled, DeviceMemoryError
+from acs_core.generation.prefill import SharedPrefixCache
 from acs_core.grounder import Grounder
 from acs_core.types import STAGES, SamplingConfig
 
 SAMPLING = SamplingConfig(num_samples=6, max_new_tokens=12, temperature=1.0, seed=3)
 
 
-@pytest.fixture(scope="module", params=["internvl", "qwen2_5_vl"])
+@pytest.fixture(scope="module", params=["internvl", "qwen2_5_vl", "qwen3_vl"])
 def grounder(request, model_folders):
     return Grounder.from_pretrained(model_folders[request.param], selector="first-valid", device="cpu")
 
@@ -50,15 +50,15 @@ def test_a_deadline_in_the_past_gives_an_empty_answer_that_says_why(grounder):
 
 
 def test_memory_runs_out_and_half_the_samples_are_drawn(grounder, monkeypatch):
-    real = module.draw_answers
+    real = module.sample_on_schedule
 
-    def tight(lvlm, reading, config, seeds, **options):
+    def tight(lvlm, state, config, seeds, **options):
         if config.num_samples > 2:
             raise torch.OutOfMemoryError("tried to allocate 2 GiB")
-        return real(lvlm, reading, config, seeds, **options)
+        return real(lvlm, state, config, seeds, **options)
 
     whole = grounder.ground(IMAGE, "key", sampling=SAMPLING)
-    monkeypatch.setattr(module, "draw_answers", tight)
+    monkeypatch.setattr(module, "sample_on_schedule", tight)
     result = grounder.ground(IMAGE, "key", sampling=SAMPLING)
     assert texts(result) == texts(whole)[:1]  # 6, then 3, then 1
     assert result.skipped == ("5 of 6 responses: cpu ran out of memory",)
@@ -81,7 +81,7 @@ def test_no_room_at_all_is_a_named_error_and_the_next_call_works(grounder, monke
     def full(*_, **__):
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
-    monkeypatch.setattr(module, "read", full)
+    monkeypatch.setattr(module, "prefill", full)
     with pytest.raises(DeviceMemoryError, match=r"cpu has no room .* 126 x 84 pixels .*2 GiB.*smaller pictures"):
         grounder.ground(IMAGE, "key", sampling=SAMPLING)
     monkeypatch.undo()
@@ -91,15 +91,15 @@ def test_no_room_at_all_is_a_named_error_and_the_next_call_works(grounder, monke
 def test_a_stop_ends_the_call_within_a_step_and_gives_its_memory_back(grounder, monkeypatch):
     alive = []
     steps = []
-    real = Branches.end_step
+    real = SharedPrefixCache.end_step
 
     def noting(self):
         steps.append(1)
         if len(steps) == 1:
-            alive.extend([weakref.ref(self), weakref.ref(self.keys[0]), weakref.ref(self.trunk.keys[0])])
+            alive.extend([weakref.ref(self), weakref.ref(self.keys[0]), weakref.ref(self.prefix.keys[0])])
         return real(self)
 
-    monkeypatch.setattr(Branches, "end_step", noting)
+    monkeypatch.setattr(SharedPrefixCache, "end_step", noting)
     before = texts(grounder.ground(IMAGE, "key", sampling=SAMPLING))
     steps.clear()
     alive.clear()

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from acs_core import stages, waves
-from acs_core.drawing import Forced
+from acs_core import pipeline
 from acs_core.errors import Cancelled
+from acs_core.generation import schedule
+from acs_core.generation.generate import TeacherForcing, generate
 from acs_core.geometry import Box
 from acs_core.grounder import Grounder
-from acs_core.sampling import write
-from acs_core.second_look import SecondLook, second_seed
-from acs_core.types import SECOND_LOOK, STAGES, SamplingConfig
+from acs_core.selection.second_look import second_draw
+from acs_core.types import SECOND_LOOK, STAGES, SamplingConfig, SecondLook
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (84, 126, 3), dtype=np.uint8)
 SAMPLING = SamplingConfig(num_samples=4, max_new_tokens=64, seed=3)
@@ -30,7 +30,7 @@ LARGE = answer(300, 300, 700, 700)
 NOTHING = "there is no key in the image"
 
 
-@pytest.fixture(scope="module", params=["internvl", "qwen2_5_vl"])
+@pytest.fixture(scope="module", params=["internvl", "qwen2_5_vl", "qwen3_vl"])
 def grounder(request, model_folders):
     return Grounder.from_pretrained(model_folders[request.param], selector="mean-box", device="cpu")
 
@@ -47,15 +47,17 @@ def told(monkeypatch):
     def force(*looks):
         drawn = []
 
-        def forced(lvlm, reading, config, seeds, rows, **options):
+        def forced(lvlm, state, config, seeds, rows, **options):
             text = looks[min(len(drawn), len(looks) - 1)]
             drawn.append((seeds[0], config.num_samples))
             ids = lvlm.tokenizer(text, add_special_tokens=False)["input_ids"]
             count = len(rows) * len(seeds)
-            written = write(lvlm, reading, Forced([ids] * count, lvlm.eos_ids[0]), len(rows), len(ids) + 1, **options)
+            written = generate(
+                lvlm, state, TeacherForcing([ids] * count, lvlm.eos_ids[0]), len(rows), len(ids) + 1, **options
+            )
             return tuple(replace(samples, seed=seed) for samples, seed in zip(written, seeds, strict=True))
 
-        monkeypatch.setattr(waves, "draw_more", forced)
+        monkeypatch.setattr(schedule, "draw_more", forced)
         return drawn
 
     return force
@@ -65,7 +67,7 @@ def test_both_looks_are_chosen_from(internvl, told):
     drawn = told(SMALL, FINER)
     heard = []
     result = internvl.ground(IMAGE, "key", sampling=SAMPLING, second_look=True, on_stage=heard.append)
-    assert drawn == [(3, 4), (second_seed(3), 2)]
+    assert drawn == [(3, 4), second_draw(SecondLook(), 4, 3)[::-1]]
     assert result.window.as_tuple() == pytest.approx(WINDOW.as_tuple())
     assert [c.look for c in result.candidates] == [0, 0, 0, 0, 1, 1]
     assert [c.response for c in result.candidates] == [0, 1, 2, 3, 4, 5] and len(result.responses) == 6
@@ -87,7 +89,7 @@ def test_both_looks_are_chosen_from(internvl, told):
 )
 def test_no_second_look_and_why(internvl, told, monkeypatch, look, options, why):
     if "deadline_ms" in options:  # a first look that takes more than half of the time
-        monkeypatch.setattr(stages.StageClock, "worked_ms", 599_999.0)
+        monkeypatch.setattr(pipeline.StageClock, "worked_ms", 599_999.0)
     drawn = told(look)
     plain = internvl.ground(IMAGE, "key", sampling=SAMPLING, **{k: v for k, v in options.items() if k == "multiple"})
     asked = internvl.ground(IMAGE, "key", sampling=SAMPLING, second_look=True, **options)
@@ -117,7 +119,7 @@ def test_without_the_option_nothing_is_enlarged(grounder, monkeypatch):
         raise AssertionError("looked again")
 
     plain = grounder.ground(IMAGE, "key", sampling=SAMPLING)
-    monkeypatch.setattr(stages, "_second_looks", never)
+    monkeypatch.setattr(pipeline, "_second_looks", never)
     off = grounder.ground(IMAGE, "key", sampling=SAMPLING, second_look=False)
     assert replace(off, timing_ms={}) == replace(plain, timing_ms={})
     assert off.window is None and set(off.timing_ms) == {"waiting", *STAGES, "total"}
@@ -144,7 +146,7 @@ def test_auto_samples_stop_in_both_looks(internvl, told):
 
 def test_memory_that_runs_out_in_the_second_look_leaves_the_first(internvl, told, monkeypatch):
     told(SMALL)
-    real, calls = stages.read, []
+    real, calls = pipeline.prefill, []
 
     def tight(*arguments):
         calls.append(1)
@@ -152,7 +154,7 @@ def test_memory_that_runs_out_in_the_second_look_leaves_the_first(internvl, told
             raise torch.OutOfMemoryError("tried to allocate 2 GiB")
         return real(*arguments)
 
-    monkeypatch.setattr(stages, "read", tight)
+    monkeypatch.setattr(pipeline, "prefill", tight)
     result = internvl.ground(IMAGE, "key", sampling=SAMPLING, second_look=True)
     assert result.best and result.window is None
     assert result.skipped == ("no second look: cpu ran out of memory",) and len(result.responses) == 4
@@ -178,3 +180,15 @@ def test_the_attention_is_that_of_the_first_look(internvl, told):
     told(SMALL, FINER)
     asked = internvl.ground(IMAGE, "key", sampling=SAMPLING, with_attention=True, second_look=True)
     np.testing.assert_allclose(asked.attention, plain.attention)
+
+
+def test_the_window_in_a_region_is_in_pixels_of_the_whole_image(internvl, told):
+    told(SMALL, FINER)
+    region = Box(20, 10, 104, 66)
+    crop = np.ascontiguousarray(IMAGE[10:66, 20:104])
+    alone = internvl.ground(crop, "key", sampling=SAMPLING, second_look=True)
+    told(SMALL, FINER)
+    result = internvl.ground(IMAGE, "key", sampling=SAMPLING, second_look=True, region=region)
+    assert alone.window is not None and result.window is not None and result.region == region
+    assert result.window.as_tuple() == tuple(v + o for v, o in zip(alone.window.as_tuple(), (20, 10) * 2, strict=True))
+    assert [c.in_window for c in result.candidates] == [c.in_window for c in alone.candidates]

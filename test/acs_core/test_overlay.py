@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from acs_core.choice import choose
 from acs_core.geometry import Box
 from acs_core.overlay import DARK, REFUSED, TRUTH, WINNER, draw_result
+from acs_core.selection.decision import decide
 from acs_core.types import Candidate, GroundingResult, Response, ScoreKind
 
 BOXES = [Box(20, 20, 40, 35), Box(21, 20, 41, 35), Box(100, 80, 120, 99)]
@@ -12,7 +12,7 @@ BOXES = [Box(20, 20, 40, 35), Box(21, 20, 41, 35), Box(100, 80, 120, 99)]
 def result(boxes=BOXES, qualities=(0.9, 0.5, 0.3), size=(160, 120), kind=ScoreKind.CALIBRATED, **options):
     candidates = [Candidate(b, "key", i, 0, (1, 3, 5, 7)) for i, b in enumerate(boxes)]
     values = np.array(qualities[: len(boxes)])
-    choice = choose(candidates, values, values, num_responses=max(1, len(boxes)), **options)
+    choice = decide(candidates, values, values, num_responses=max(1, len(boxes)), **options)
     responses = tuple(Response("", 1, True) for _ in boxes)
     phrase = options.get("phrase", "key")
     return GroundingResult(

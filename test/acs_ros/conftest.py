@@ -1,14 +1,14 @@
-"""What the tests of the ROS side share: a grounder that does as it is told, and a node that spins in this process."""
+"""What the tests of the ROS side share: a grounder that does as it is told, a node that spins in this process, and
+small bags in both storages."""
 
 from __future__ import annotations
 
-import itertools
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,11 @@ pytest.importorskip("rclpy", reason="needs ROS 2: make test builds the environme
 pytest.importorskip("acs_msgs", reason="needs the built interfaces: make test builds them")
 
 import rclpy
+import torch  # noqa: F401 - or the first answer of a process waits seconds for it
 from acs_msgs.action import Ground
 from acs_msgs.msg import CandidateArray
 from diagnostic_msgs.msg import DiagnosticArray
+from process_parts import fresh_domain
 from rclpy.context import Context
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
@@ -30,19 +32,21 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from vision_msgs.msg import Detection2DArray
 
-import acs_core.candidates  # noqa: F401 - with torch, or the first answer of a process waits seconds for it
 from acs_core.errors import Cancelled
 from acs_core.geometry import Box
 from acs_core.types import Candidate, Detection, GroundingResult, Outcome, Response, ScoreKind
-from acs_ros.bags import stamp_ns
+from acs_ros.bags.bags import BagFrame, BagWriter
+from acs_ros.client.background_node import GoalClient
+from acs_ros.client.domains import domains_in_use
+from acs_ros.conversions.images import encode_jpeg, fill_image, stamp_ns
 from acs_ros.dds import apply_profile
-from acs_ros.goal_client import GoalClient
-from acs_ros.grounding_node import GroundingNode
-from acs_ros.image_conversion import fill_image
-from acs_ros.spinning import spin
+from acs_ros.node.grounding_node import GroundingNode
+from acs_ros.node.inference_worker import Task
+from acs_ros.rclpy_fixes import spin_tolerant
 
 PATIENCE_S = 60.0
-_domains = itertools.count(os.getpid() % 60)
+PERIOD_NS = 250_000_000  # of the frames of a bag
+CHOSEN = Box(1, 2, 4, 5)  # what the fake grounder answers
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:
@@ -82,6 +86,7 @@ class FakeGrounder:
 
     model_name: str = "fake-model"
     selector_name: str = "fake"
+    revision: str | None = None
     device: str = "cpu"
     reason: str = ""
     error: Exception | None = None
@@ -126,14 +131,22 @@ def make_image(value: int = 0, stamp: int = 1, width: int = 8, height: int = 6) 
 class Rig:
     """A grounding node, a peer node that talks to it, and an executor thread for both, in one private context."""
 
-    def __init__(self, load: Callable[..., Any], **parameters: Any) -> None:
+    def __init__(
+        self, load: Callable[..., Any], make_executor: Callable[..., Any] = MultiThreadedExecutor, **parameters: Any
+    ) -> None:
         self.context = Context()
-        self.domain = 1 + next(_domains) % 100
+        self._domain = fresh_domain()
+        self.domain = self._domain.__enter__()
         rclpy.init(context=self.context, domain_id=self.domain)
         overrides = [
             Parameter(k, value=v) for k, v in ({"diagnostics_period": 0.1, "stale_after": 0.0} | parameters).items()
         ]
-        self.node = GroundingNode(load=load, context=self.context, parameter_overrides=overrides)
+        try:
+            self.node = GroundingNode(load=load, context=self.context, parameter_overrides=overrides)
+        except ValueError:  # refused parameters
+            rclpy.shutdown(context=self.context)
+            self._domain.__exit__(None, None, None)
+            raise
         self.peer = Node("peer", context=self.context)
         self.detections: list[Detection2DArray] = []
         self.candidates: list[CandidateArray] = []
@@ -146,7 +159,7 @@ class Rig:
         self.images = self.peer.create_publisher(Image, "/grounding/image", reliable)
         self.queries = self.peer.create_publisher(String, "/grounding/query", reliable)
         self.ground = GoalClient(self.peer, "/grounding")
-        self.executor = MultiThreadedExecutor(num_threads=6, context=self.context)
+        self.executor = make_executor(num_threads=6, context=self.context)
         for node in (self.node, self.peer):
             self.executor.add_node(node)
         self._done = threading.Event()
@@ -156,7 +169,7 @@ class Rig:
 
     def _spin(self) -> None:
         try:
-            spin(self.executor, self._done.is_set)
+            spin_tolerant(self.executor, self._done.is_set)
         except Exception as error:  # an exception out of a callback ends spin; the tests look for it
             self.spin_error = error
 
@@ -178,7 +191,7 @@ class Rig:
         """Publish a query and wait until it is in force."""
         self.queries.publish(String(data="; ".join(phrases)))
         wanted = tuple(p for p in phrases if p)
-        wait_until(lambda: self.node.asker.queries == wanted, f"the query {phrases!r}")
+        wait_until(lambda: self.node.query_manager.queries == wanted, f"the query {phrases!r}")
 
     def status(self) -> tuple[int, str, dict[str, str]]:
         """Level, message and values of a diagnostic that is made now."""
@@ -205,8 +218,8 @@ class Rig:
     def rest(self) -> None:
         """Wait until the model's thread is done with what it was given, pictures included."""
         ended = threading.Event()
-        task = SimpleNamespace(run=lambda should_stop: ended.set(), abandon=lambda reason: ended.set())
-        self.node.asker._worker.enqueue(task)
+        task = Task(run=lambda should_stop: ended.set(), abandon=lambda reason: ended.set())
+        self.node.query_manager._worker.enqueue(task)
         wait_until(ended.is_set, "the model's thread")
 
     def listen(self, kind: Any, topic: str, qos: Any = 10) -> list[Any]:
@@ -221,10 +234,14 @@ class Rig:
         self._done.set()
         self._thread.join(5)
         self.executor.shutdown(timeout_sec=5)
+        self.ground.destroy()
         self.peer.destroy_node()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
+        left = self.domain in domains_in_use(own=True)
+        self._domain.__exit__(None, None, None)
         assert self.spin_error is None
+        assert not left, f"a node of this test stays on DDS domain {self.domain}"
 
 
 @pytest.fixture(autouse=True)
@@ -241,15 +258,14 @@ def grounder() -> FakeGrounder:
 
 @pytest.fixture
 def make_rig() -> Iterator[Callable[..., Rig]]:
-    rigs: list[Rig] = []
+    with ExitStack() as closing:  # closes all of them, also after one that fails to close
 
-    def make(load: Callable[..., Any], **parameters: Any) -> Rig:
-        rigs.append(Rig(load, **parameters))
-        return rigs[-1]
+        def make(load: Callable[..., Any], **parameters: Any) -> Rig:
+            rig = Rig(load, **parameters)
+            closing.callback(rig.close)
+            return rig
 
-    yield make
-    for rig in rigs:
-        rig.close()
+        yield make
 
 
 @pytest.fixture
@@ -274,3 +290,46 @@ def result() -> Callable[..., GroundingResult]:
 @pytest.fixture
 def until() -> Callable[..., Any]:
     return wait_until
+
+
+def make_frames(count: int, phrase: str = "key", noise: bool = False) -> list[BagFrame]:
+    """Frames of 40 x 30 pixels, stamped from 0.25 s on; the label is what the fake grounder answers. With ``noise``
+    zstd cannot make them small."""
+    rng = np.random.default_rng(3)
+    made = []
+    for i in range(count):
+        image = rng.integers(0, 256, (300, 400, 3), np.uint8) if noise else np.full((30, 40, 3), 10 * i, np.uint8)
+        made.append(BagFrame((i + 1) * PERIOD_NS, image, ((phrase, CHOSEN),)))
+    return made
+
+
+@pytest.fixture
+def frames() -> Callable[..., list[BagFrame]]:
+    return make_frames
+
+
+@pytest.fixture
+def make_bag(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a bag of frames; ``queries`` are pairs of a time in ns and a text."""
+
+    def make(
+        name: str = "bag",
+        frames: list[BagFrame] | None = None,
+        storage: str = "mcap",
+        truth: bool = True,
+        compressed: bool = False,
+        queries: tuple[tuple[int, str], ...] = (),
+    ) -> Path:
+        frames = make_frames(4) if frames is None else frames
+        messages: list[tuple[int, str, Any]] = [(at, "/grounding/query", String(data=text)) for at, text in queries]
+        for frame in frames:
+            if truth:
+                messages.append((frame.stamp_ns, "/ground_truth", frame.truth_message))
+            image = encode_jpeg(frame.image, frame.header) if compressed else frame.image_message
+            messages.append((frame.stamp_ns, "/camera/image", image))
+        with BagWriter(tmp_path / name, storage) as bag:
+            for at, topic, msg in sorted(messages, key=lambda m: m[0]):
+                bag.write(topic, msg, at)
+        return tmp_path / name
+
+    return make

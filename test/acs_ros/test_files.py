@@ -7,7 +7,7 @@ import yaml
 
 from acs_ros import files
 from acs_ros.dds import PROFILE_VARIABLE, apply_profile, profile_path
-from acs_ros.parameters import SPECS
+from acs_ros.node.parameters import SPECS
 
 SPEC = {spec.name: spec for spec in SPECS}
 CONFIGS = ["tiny_internvl.yaml", "tiny_qwen2_5_vl.yaml", "qwen2_5_vl_7b.yaml", "internvl3_5_8b.yaml"]

@@ -6,7 +6,7 @@ import acs_ros.main as module
 
 
 def test_threads_take_short_turns_and_a_ros_that_cannot_start_is_named(monkeypatch, capsys):
-    def no_ros(args=None):
+    def no_ros(**_):
         raise RuntimeError("no folder for logs")
 
     monkeypatch.setattr(module.rclpy, "init", no_ros)

@@ -16,7 +16,7 @@ def test_a_campaign_counts_its_cases(tmp_path):
         app, ["--target", "converter", "--cases", "30", "--engine", "random", "--json", str(tmp_path / "a.json")]
     )
     assert done.exit_code == 0, done.output
-    (record,) = json.loads((tmp_path / "a.json").read_text())
+    (record,) = json.loads((tmp_path / "a.json").read_text())["targets"]
     assert (record["target"], record["cases"], record["defects"], record["seed"]) == ("converter", 30, [], 0)
     assert {"python", "numpy", "pillow"} <= set(record["versions"])
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from acs_core.jsonfile import shorten
+from acs_core.plain_text import shorten
 from fuzz import target as target_module
-from fuzz.draw import Draw, change_bytes, change_json, nested
+from fuzz.draw import FuzzedData, change_bytes, change_json, nested
 from fuzz.target import Broken, Target, judge
 
 
@@ -51,18 +51,20 @@ def test_time_and_memory_are_bounded(monkeypatch):
 
 def test_a_case_decides_alike_everywhere():
     def decisions(case):
-        draw = Draw(case)
+        draw = FuzzedData(case)
         return draw.integer(0, 9), draw.text(), draw.raw(9), draw.pick("abc"), shorten(draw.value(), 10**6)
 
     assert decisions(b"some case") == decisions(b"some case")
     assert decisions(b"some case") != decisions(b"another one")
-    assert Draw(b"\x05\x07").integer(0, 255) == 5
-    assert all(2 <= Draw(bytes([i])).integer(2, 6) <= 6 for i in range(256))
+    assert FuzzedData(b"\x05\x07").integer(0, 255) == 5
+    assert all(2 <= FuzzedData(bytes([i])).integer(2, 6) <= 6 for i in range(256))
 
 
 def test_mutations_change_things():
     data = {"a": [1, 2, {"b": "c"}], "d": 0.5}
-    made = {shorten(change_json(Draw(bytes([i])), {"a": [1, 2, {"b": "c"}], "d": 0.5}, 2), 10**6) for i in range(60)}
+    made = {
+        shorten(change_json(FuzzedData(bytes([i])), {"a": [1, 2, {"b": "c"}], "d": 0.5}, 2), 10**6) for i in range(60)
+    }
     assert len(made) > 40 and str(data) not in made
-    assert len({change_bytes(Draw(bytes([i])), b"0123456789", 2) for i in range(60)}) > 40
+    assert len({change_bytes(FuzzedData(bytes([i])), b"0123456789", 2) for i in range(60)}) > 40
     assert nested(3) == [[[[]]]]

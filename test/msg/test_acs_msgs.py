@@ -33,9 +33,10 @@ def test_every_field_of_a_candidate_has_its_own():
 def test_the_call_is_described():
     ours = {field.name for field in dataclasses.fields(GroundingResult)}
     theirs = set(CandidateArray.get_fields_and_field_types())
-    # The boxes chosen are in Detection2DArray; texts of responses, attention and the second look's window stay in the
-    # library.
-    assert ours - theirs == {"image_size", "detections", "responses", "attention", "window"}
+    # The boxes chosen are in Detection2DArray; texts of responses, attention, the second look's window and the searched
+    # region, which the goal named, stay in the library; what the model saw is on /diagnostics.
+    stay = {"attention", "window", "region", "input_size", "image_tokens"}
+    assert ours - theirs == {"image_size", "detections", "responses", *stay}
     assert {"image_width", "image_height", "num_responses", "num_without_box", "timing_names", "timing_ms"} <= theirs
 
 

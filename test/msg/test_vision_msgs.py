@@ -62,9 +62,9 @@ def test_type_hash_of_the_generated_description():
     assert hashes["vision_msgs/msg/Detection2DArray"] == DETECTION_2D_ARRAY_HASH
 
 
-def test_type_hash_that_other_participants_see():
+def test_type_hash_that_other_participants_see(domain):
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=87)
+    rclpy.init(context=context, domain_id=domain)
     try:
         node = rclpy.create_node("type_hash", context=context)
         node.create_publisher(Detection2DArray, "detections", 1)

@@ -1,10 +1,15 @@
-"""What differs between the embedded models' two architectures; one file each, one line each in ``ARCHES``."""
+"""Interface of the embedded models' architectures, their sizes and training settings, and shared functions.
+
+An architecture is one file beside this one, and one line in :mod:`training.tiny.arches`.
+"""
 
 from __future__ import annotations
 
 import copy
 import json
 import math
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +18,21 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 
+from acs_core.errors import ModelError
 from acs_core.geometry import Box
+from acs_core.lvlm.checks import check_config, check_folder, check_weights, read_json
+from training.errors import DataError
 from training.tiny.recipe import TrainConfig
-
-# As transformers' AutoVideoProcessor maps them; the names are needed where that class cannot be imported.
-VIDEO_PROCESSORS = {"internvl": "InternVLVideoProcessor", "qwen2_5_vl": "Qwen2VLVideoProcessor"}
 
 
 @dataclass(frozen=True)
 class TinyConfig:
-    """Sizes of an embedded model; ``image_size`` and ``patch_size`` in pixels, two by two patches an image token.
+    """Sizes of an embedded model; ``image_size`` and ``patch_size`` in pixels, with 2 x 2 patches per image token.
 
-    ``image_size`` is the side of InternVL's square tile; Qwen2.5-VL takes pictures of up to as many pixels, whatever
-    their shape.
+    ``image_size`` is the side of InternVL's square tile. Qwen2.5-VL takes images of any shape with at most as many
+    pixels as this tile.
     """
 
     image_size: int = 360
@@ -48,80 +54,97 @@ class TinyConfig:
 
 
 class Arch(Protocol):
-    """One architecture. Pictures are batches (B, H, W, 3) uint8 of one size; (width, height) in pixels."""
+    """Interface of an architecture. Images are batches (B, H, W, 3) uint8 of one size; sizes are (width, height) in
+    pixels."""
 
     @property
     def name(self) -> str:
-        """The ``model_type`` of its configuration."""
+        """``model_type`` of its configuration."""
 
     @property
     def model_name(self) -> str:
-        """What its trained model is called."""
+        """Name of its trained model, and of the model's folder."""
 
     @property
     def size(self) -> TinyConfig:
-        """Its sizes."""
+        """Sizes of the model."""
+
+    @property
+    def video_processor(self) -> str:
+        """Class name of its video processor, as transformers' ``AutoVideoProcessor`` maps the ``model_type``."""
 
     @property
     def teacher_layers(self) -> int:
-        """Layers of the language model through which the teacher reads image tokens: Qwen2.5-VL's vision tower has
-        only relative positions, so where a token lies is first known inside the language model."""
+        """Number of language model layers before the dense head reads the image tokens. Qwen2.5-VL's vision tower has
+        only relative positions, so only the language model adds absolute ones."""
 
     @property
     def guided_layer(self) -> int:
-        """Layer of the language model that the guide looks into; see :mod:`training.tiny.guide`."""
+        """Index of the language model layer whose attention is supervised; see
+        :class:`training.tiny.attention.AttentionSupervision`."""
 
     @property
     def digit_places(self) -> tuple[int, ...]:
-        """Digits of a coordinate that the teacher asks for, as powers of ten."""
+        """Digits of a coordinate that the dense head predicts, as powers of ten."""
 
     @property
     def recipe(self) -> TrainConfig:
-        """How it is trained: as long as leaves a model that errs like a large one, not all it can learn."""
+        """Training settings. The run ends before the loss converges, so that the model makes as many errors as a large
+        one."""
 
     def build_processor(self, names: Sequence[str]) -> Any:
-        """The transformers processor, its tokenizer knowing ``names``."""
+        """Return the transformers processor, with ``names`` as tokens of its tokenizer."""
 
     def build_model(self, processor: Any) -> Any:
-        """The transformers model with fresh weights, drawn from torch's global generator."""
+        """Return the transformers model with fresh weights, drawn from torch's global generator."""
 
     def frame(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) of the frame in which the model answers about a picture."""
+        """Return the (width, height) of the coordinate frame of answers about an image of this size."""
 
     def grid(self, width: int, height: int) -> tuple[int, int]:
-        """(rows, columns) of image tokens."""
+        """Return the (rows, columns) of image tokens."""
 
     def vision_inputs(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The forward's pixel inputs, as the processor makes them, on the device of ``pictures``."""
+        """Return the pixel inputs of the forward pass, equal to those of the processor, on the device of
+        ``pictures``."""
 
     def image_tokens(self, model: Any, pictures: torch.Tensor) -> torch.Tensor:
-        """The projector's output (B, rows * columns, width), the order of computing made for training."""
+        """Return the projector's output (B, rows * columns, width), computed in an order that is fast in training."""
 
     def image_text(self, processor: Any, width: int, height: int) -> str:
-        """What stands for the picture in the prompt, image tokens and all."""
+        """Return the placeholder text of the image in the prompt, including the image tokens."""
 
     def text_inputs(self, processor: Any, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What ``generate`` wants to be told about prompt tokens (B, S) beside themselves."""
+        """Return further arguments of ``generate`` that depend on the prompt tokens ``ids`` (B, S)."""
 
     def prefix_positions(self, model: Any, ids: torch.Tensor, width: int, height: int) -> torch.Tensor:
-        """Rope positions (1, P), or (3, 1, P), of a prompt's first tokens ``ids`` (1, P), the picture's included."""
+        """Return the rope positions (1, P), or (3, 1, P), of a prompt's first tokens ``ids`` (1, P), including the
+        image."""
 
 
 def frame_scale(size: tuple[int, int], frame: tuple[int, int]) -> np.ndarray:
-    """(4,) factors from corners in pixels of a picture of ``size`` (width, height) to the model's ``frame``."""
+    """Return the factors (4,) from box corners in pixels of an image of ``size`` (width, height) to the model's
+    ``frame``."""
     return np.array([frame[0] / size[0], frame[1] / size[1]] * 2)
 
 
 def token_at(box: Box, size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
-    """(row, column) of the image token, of ``grid`` (rows, columns), in which ``box`` in a picture of ``size`` (width,
-    height) has its centre."""
+    """Return the (row, column) of the image token that contains the centre of ``box``.
+
+    Args:
+        box: box in pixels.
+        size: (width, height) of the image in pixels.
+        grid: (rows, columns) of image tokens.
+    """
     x, y = box.center
     return int(y * grid[0] / size[1]), int(x * grid[1] / size[0])
 
 
 def resized(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 (B, 3, H, W) in ``size`` (width, height), bicubic: grey levels, float32. They differ from the image
-    processors', which round and clip between the two axes too, by a grey level, at hard black and white edges by more.
+    """Resize images to ``size`` (width, height), bicubic: (B, 3, H, W) float32 grey levels.
+
+    The image processors also round and clip between the two axes; the results differ by one grey level, and by more at
+    hard black and white edges.
     """
     x = pictures.float()
     if (x.shape[3], x.shape[2]) == size:
@@ -130,15 +153,18 @@ def resized(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def normalised(pictures: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Grey levels 0-255 (B, 3, H, W) as an image processor gives them before it cuts patches: float32."""
+    """Normalise grey levels 0-255 (B, 3, H, W) as an image processor does before it cuts patches; float32."""
     of_colour = (3, 1, 1)
     mean_, std_ = (torch.tensor(v, device=pictures.device).view(of_colour) for v in (mean, std))
     return (pictures.float() / 255 - mean_) / std_
 
 
 def cosine_filters(count: int, patch: int) -> torch.Tensor:
-    """(count, 3, patch, patch): the lowest cosine bases of each colour, so that the first layer sees colour, edges and
-    where they lie from the first step; a few thousand steps cannot discover them."""
+    """Return the lowest cosine bases of each colour, (count, 3, patch, patch).
+
+    As initial filters they let the first layer see colours, edges and their positions, which it cannot learn in a few
+    thousand steps.
+    """
     k = torch.arange(patch).float()
     basis = torch.cos(math.pi / patch * (k + 0.5)[None] * k[:, None])  # (frequency, pixel)
     basis = basis / basis.norm(dim=1, keepdim=True)
@@ -151,7 +177,7 @@ def cosine_filters(count: int, patch: int) -> torch.Tensor:
 
 
 def text_config(size: TinyConfig, tokenizer: Any) -> dict[str, Any]:
-    """What both language models have in common, for their configuration."""
+    """Return the values of the text configuration that both architectures share."""
     return {
         "vocab_size": 8 * math.ceil(len(tokenizer) / 8),
         "hidden_size": size.width,
@@ -168,40 +194,62 @@ def text_config(size: TinyConfig, tokenizer: Any) -> dict[str, Any]:
 
 
 def set_end(model: Any, tokenizer: Any) -> None:
-    """Tells ``generate`` where an answer ends, and what fills a shorter one."""
+    """Set the end and padding tokens of ``generate``."""
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 
-def make_arch(name: str, size: TinyConfig | None = None) -> Arch:
-    """The architecture ``name``, in the sizes that ship unless ``size`` says otherwise.
+def load_weights(model: Any, folder: Path) -> None:
+    """Copy the weights of the model in ``folder`` into ``model``, which is of the same architecture and sizes.
+
+    Only safetensors are read, and nothing is downloaded.
 
     Raises:
-        ValueError: unknown name; the message lists the known ones.
+        DataError: there is no such folder, or it holds no such model, or an unsafe or incomplete one.
     """
-    from training.tiny.arch_internvl import InternVLArch
-    from training.tiny.arch_qwen2_5_vl import Qwen2_5_VLArch
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: name the folder of a model to start from")
+    try:
+        check_config(read_json(folder / "config.json"))
+        check_folder(folder)
+        found, report = type(model).from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        if missing := sorted(report["missing_keys"]):
+            raise ModelError(f"the weights lack {len(missing)} tensors, such as {missing[0]}")
+        check_weights(found)
+        model.load_state_dict(found.state_dict())
+    except (OSError, RuntimeError, ValueError, SafetensorError, ModelError) as error:
+        raise DataError(f"{folder} is no model to start from ({error!s:.200})") from error
 
-    arches: dict[str, type[InternVLArch] | type[Qwen2_5_VLArch]] = {
-        "internvl": InternVLArch,
-        "qwen2_5_vl": Qwen2_5_VLArch,
-    }
-    if name not in arches:
-        raise ValueError(f"unknown architecture {name!r}; choose one of {', '.join(arches)}")
-    return arches[name](size) if size else arches[name]()
 
+def save(arch: Arch, model: Any, processor: Any, folder: Path) -> None:
+    """Write a model of ``arch`` as a folder that transformers loads: half-precision safetensors, configuration and
+    processor files.
 
-def save(model: Any, processor: Any, folder: Path) -> None:
-    """Writes a model folder that transformers loads: half-precision safetensors, configuration, processor files.
+    The processor has no video half (:class:`acs_core.lvlm.base.Family`). ``AutoProcessor``, which needs torchvision,
+    refuses a folder without the description of one, so one with the sizes of images is written.
 
-    The processor has no video half (:mod:`acs_core.lvlm.processors`), but ``AutoProcessor``, which needs torchvision,
-    refuses a folder without a description of one: it gets the sizes of the pictures.
+    Raises:
+        OSError: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    copy.deepcopy(model).half().save_pretrained(folder)
+    weights = folder / "model.safetensors"
+    try:
+        copy.deepcopy(model).half().save_pretrained(folder)
+    except SafetensorError as error:
+        if (number := re.search(r"os error (\d+)", str(error))) is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(weights)) from error
+    weights.chmod((folder / "config.json").stat().st_mode & 0o777)  # safetensors creates files with mode 0600
     processor.save_pretrained(folder)
     pictures = processor.image_processor.to_dict()
     kept = ("size", "image_mean", "image_std", "patch_size", "temporal_patch_size", "merge_size")
-    video = {"video_processor_type": VIDEO_PROCESSORS[model.config.model_type]}
+    video = {"video_processor_type": arch.video_processor}
     video |= {name: pictures[name] for name in kept if name in pictures}
     (folder / "video_preprocessor_config.json").write_text(json.dumps(video, indent=2) + "\n")

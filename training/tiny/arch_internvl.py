@@ -1,4 +1,4 @@
-"""The embedded InternVL: one square tile whatever the picture's shape, answers in 0-1000 of the picture."""
+"""The embedded InternVL: one square tile for images of any shape; coordinates are 0-1000 of the image."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
-from acs_core.lvlm.processors import InternVLProcessor
+from acs_core.lvlm.internvl import InternVLProcessor
 from training.tiny.arch import TinyConfig, cosine_filters, normalised, resized, set_end, text_config
-from training.tiny.recipe import TrainConfig
+from training.tiny.recipe import TrainConfig, standard_phases
 from training.tiny.tokenizer import build_tokenizer, chat_template
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -22,28 +22,29 @@ _IMAGE_TOKENS = {
     "context_image_token": "<IMG_CONTEXT>",
     "video_token": "<video>",
 }
-RECIPE = TrainConfig(steps=(600, 1800, 1000))
+RECIPE = TrainConfig(standard_phases((600, 1800, 1000, 0, 0)))
 
 
 @dataclass(frozen=True)
 class InternVLArch:
-    """Implements :class:`training.tiny.arch.Arch`; its vision tower has absolute positions."""
+    """InternVL as a :class:`training.tiny.arch.Arch`; its vision tower has absolute positions."""
 
     size: TinyConfig = field(default_factory=TinyConfig)
     name: str = "internvl"
     model_name: str = "tiny-internvl"
+    video_processor: str = "InternVLVideoProcessor"
     teacher_layers: int = 0
     guided_layer: int = 2
-    digit_places: tuple[int, ...] = (100, 10)  # ones are below half a pixel
+    digit_places: tuple[int, ...] = (100, 10)  # units are less than half a pixel
     recipe: TrainConfig = RECIPE
 
     @property
     def side(self) -> int:
-        """Image tokens along one side."""
+        """Number of image tokens along one side."""
         return self.size.image_size // self.size.token_size
 
     def build_processor(self, names: Sequence[str]) -> InternVLProcessor:
-        """The processor for pictures of any size: resized to one square tile, no crops."""
+        """Return the processor, which resizes every image to one square tile, without crops."""
         image_processor = GotOcr2ImageProcessorPil(
             size={"height": self.size.image_size, "width": self.size.image_size},
             min_patches=1,
@@ -59,7 +60,8 @@ class InternVLArch:
         )
 
     def build_model(self, processor: InternVLProcessor) -> InternVLForConditionalGeneration:
-        """A model that fits ``processor``, its vision tower started on cosine filters and sine-cosine positions."""
+        """Return a model for ``processor``, with its vision tower initialised to cosine filters and sine-cosine
+        positions."""
         size, tokenizer = self.size, processor.tokenizer
         model = InternVLForConditionalGeneration(
             InternVLConfig(
@@ -92,38 +94,38 @@ class InternVLArch:
         return model
 
     def frame(self, width: int, height: int) -> tuple[int, int]:
-        """0-1000 of the picture on both axes, whatever its size."""
+        """Return (1000, 1000) for every image size."""
         return 1000, 1000
 
     def grid(self, width: int, height: int) -> tuple[int, int]:
-        """The tile's (rows, columns), whatever the picture's size."""
+        """Return the tile's (rows, columns) for every image size."""
         return self.side, self.side
 
     def vision_inputs(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        """``pixel_values`` (B, 3, image_size, image_size)."""
+        """Return ``pixel_values`` (B, 3, image_size, image_size)."""
         tile = (self.size.image_size, self.size.image_size)
         return {"pixel_values": normalised(resized(pictures.permute(0, 3, 1, 2), tile), MEAN, STD)}
 
     def image_tokens(self, model: Any, pictures: torch.Tensor) -> torch.Tensor:
-        """As transformers computes it."""
+        """Compute the image tokens as transformers does."""
         return torch.as_tensor(model.model.get_image_features(**self.vision_inputs(pictures)).pooler_output)
 
     def image_text(self, processor: InternVLProcessor, width: int, height: int) -> str:
-        """The tile's tokens between their brackets."""
+        """Return the tile's tokens between their start and end tokens."""
         tokens = "<IMG_CONTEXT>" * processor.image_seq_length
         return f"{processor.start_image_token}{tokens}{processor.end_image_token}"
 
     def text_inputs(self, processor: InternVLProcessor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Nothing."""
+        """Return no further arguments."""
         return {}
 
     def prefix_positions(self, model: Any, ids: torch.Tensor, width: int, height: int) -> torch.Tensor:
-        """0, 1, 2, ... as (1, P)."""
+        """Return 0, 1, 2, ... as (1, P)."""
         return torch.arange(ids.shape[1])[None]
 
 
 def _positions(size: TinyConfig) -> torch.Tensor:
-    """Sine-cosine position embeddings (patches, vision width), rows in the first half, columns in the second."""
+    """Return sine-cosine position embeddings (patches, vision width): rows in the first half, columns in the second."""
     g, width = size.image_size // size.patch_size, size.vision_width
     rate = 100.0 ** -(torch.arange(width // 4) / (width / 4))
     y, x = torch.meshgrid(torch.arange(g).float(), torch.arange(g).float(), indexing="ij")

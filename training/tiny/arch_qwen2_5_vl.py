@@ -1,4 +1,4 @@
-"""The embedded Qwen2.5-VL: pictures keep their shape, answers in pixels of the resized picture."""
+"""The embedded Qwen2.5-VL: images keep their shape; coordinates are pixels of the resized image."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
-from acs_core.lvlm.processors import Qwen2_5_VLProcessor
+from acs_core.lvlm.qwen2_5_vl import Qwen2_5_VLProcessor
 from training.tiny.arch import TinyConfig, cosine_filters, normalised, resized, set_end, text_config
-from training.tiny.recipe import TrainConfig
+from training.tiny.recipe import TrainConfig, standard_phases
 from training.tiny.tokenizer import build_tokenizer, chat_template
 from training.tiny.windows import windowed_tokens
 
@@ -23,20 +23,22 @@ _IMAGE_TOKENS = {
     "image_token": "<|image_pad|>",
     "video_token": "<|video_pad|>",
 }
-_FRAMES = 2  # a still picture enters as two equal frames
+_FRAMES = 2  # a still image is passed as two equal frames
 
-# The merger and the gated vision layers are larger than InternVL's, the rest gives way to stay below 8 MB.
+# The merger and the gated vision layers are larger than InternVL's; the other sizes keep the model below 8 MB.
 QWEN_SIZE = TinyConfig(image_size=300, vision_intermediate=256, intermediate=416)
-RECIPE = TrainConfig(steps=(5000, 4000, 600))
+RECIPE = TrainConfig(standard_phases((5000, 4000, 600, 0, 0)))
 
 
 @dataclass(frozen=True)
 class Qwen2_5_VLArch:
-    """Implements :class:`training.tiny.arch.Arch`; positions enter by the language model's three-axis rope alone."""
+    """Qwen2.5-VL as a :class:`training.tiny.arch.Arch`; positions enter only through the language model's three-axis
+    rope."""
 
     size: TinyConfig = field(default_factory=lambda: QWEN_SIZE)
     name: str = "qwen2_5_vl"
     model_name: str = "tiny-qwen2.5-vl"
+    video_processor: str = "Qwen2VLVideoProcessor"
     teacher_layers: int = 2
     guided_layer: int = 3
     digit_places: tuple[int, ...] = (100, 10, 1)
@@ -44,12 +46,13 @@ class Qwen2_5_VLArch:
 
     @property
     def _pixels(self) -> tuple[int, int]:
-        """Fewest and most pixels of a resized picture."""
+        """Minimum and maximum number of pixels of a resized image."""
         most = self.size.image_size**2
         return most * 2 // 3, most
 
     def build_processor(self, names: Sequence[str]) -> Qwen2_5_VLProcessor:
-        """The processor: pictures are resized to whole image tokens, to at most ``image_size`` squared pixels."""
+        """Return the processor, which resizes images to whole image tokens and at most ``image_size`` squared
+        pixels."""
         fewest, most = self._pixels
         image_processor = Qwen2VLImageProcessorPil(
             patch_size=self.size.patch_size,
@@ -61,7 +64,7 @@ class Qwen2_5_VLArch:
         return Qwen2_5_VLProcessor(image_processor, build_tokenizer(names, _IMAGE_TOKENS), chat_template=template)
 
     def build_model(self, processor: Qwen2_5_VLProcessor) -> Qwen2_5_VLForConditionalGeneration:
-        """A model that fits ``processor``, its patch embedding started on cosine filters."""
+        """Return a model for ``processor``, with its patch embedding initialised to cosine filters."""
         size, tokenizer = self.size, processor.tokenizer
         start_token, end_token, image_token, video_token = tokenizer.convert_tokens_to_ids(list(_IMAGE_TOKENS.values()))
         pairs = size.width // size.heads // 2  # rope frequencies of a head
@@ -103,18 +106,19 @@ class Qwen2_5_VLArch:
         return model
 
     def frame(self, width: int, height: int) -> tuple[int, int]:
-        """The picture as the processor resizes it: whole image tokens, at most ``image_size`` squared pixels."""
+        """Return the size to which the processor resizes the image: whole image tokens, at most ``image_size`` squared
+        pixels."""
         fewest, most = self._pixels
         resized_height, resized_width = smart_resize(height, width, self.size.token_size, fewest, most)
         return resized_width, resized_height
 
     def grid(self, width: int, height: int) -> tuple[int, int]:
-        """(rows, columns) of image tokens."""
+        """Return the (rows, columns) of image tokens."""
         columns, rows = (side // self.size.token_size for side in self.frame(width, height))
         return rows, columns
 
     def vision_inputs(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-        """``pixel_values`` (patches of all pictures, 3 * 2 * patch * patch) and ``image_grid_thw`` (B, 3)."""
+        """Return ``pixel_values`` (patches of all images, 3 * 2 * patch * patch) and ``image_grid_thw`` (B, 3)."""
         count, p = len(pictures), self.size.patch_size
         size = (pictures.shape[2], pictures.shape[1])
         rows, columns = self.grid(*size)
@@ -125,21 +129,21 @@ class Qwen2_5_VLArch:
         return {"pixel_values": x, "image_grid_thw": thw}
 
     def image_tokens(self, model: Any, pictures: torch.Tensor) -> torch.Tensor:
-        """All windows of a size at once; see :mod:`training.tiny.windows`."""
+        """Compute the image tokens with all windows of a size in one batch; see :mod:`training.tiny.windows`."""
         rows, columns = self.grid(pictures.shape[2], pictures.shape[1])
         return windowed_tokens(model.model.visual, self.vision_inputs(pictures)["pixel_values"], rows, columns)
 
     def image_text(self, processor: Qwen2_5_VLProcessor, width: int, height: int) -> str:
-        """The picture's tokens; the brackets around them are the chat template's."""
+        """Return the image tokens; the chat template adds the start and end tokens."""
         rows, columns = self.grid(width, height)
         return "<|image_pad|>" * (rows * columns)
 
     def text_inputs(self, processor: Qwen2_5_VLProcessor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Which tokens are a picture's."""
+        """Return the token types: 1 for image tokens, 0 for text."""
         return {"mm_token_type_ids": (ids == processor.image_token_id).int()}
 
     def prefix_positions(self, model: Any, ids: torch.Tensor, width: int, height: int) -> torch.Tensor:
-        """Time, row and column of every token, (3, 1, P)."""
+        """Return time, row and column of every token, (3, 1, P)."""
         is_image = (ids == model.config.image_token_id).int()
         rows, columns = self.grid(width, height)
         thw = torch.tensor([[1, 2 * rows, 2 * columns]], device=ids.device)

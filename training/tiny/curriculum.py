@@ -1,5 +1,5 @@
-"""What each step of a training run learns from, a function of the step's number: made ahead by worker processes, and
-the same after a resumption."""
+"""Batches of the training steps. A batch depends only on the step's number, so that a resumed run gets the same ones;
+worker processes prepare them ahead."""
 
 from __future__ import annotations
 
@@ -14,27 +14,38 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.errors import DataError
 from training.tiny.arch import Arch
-from training.tiny.dense import DenseTargets, dense_targets
+from training.tiny.dense_head import DenseTargets, dense_targets
+from training.tiny.image_pool import ImagePool
+from training.tiny.mistakes import AnswerBox
 from training.tiny.questions import QuestionMaker, Turns
-from training.tiny.stock import Shelf
+from training.tiny.recipe import PhaseConfig
+from training.world.scene import SceneObject
 
 T = TypeVar("T", covariant=True)
 
 
 @dataclass(frozen=True)
-class Batch:
-    """B pictures of one ``size`` (width, height): numbers ``index`` (B,) int64 of shelf ``shelf``; ``targets`` for the
-    teacher; ``pixels`` (B, H, W, 3) uint8 where pictures are read; ``turns`` where questions are asked."""
+class ImageBatch:
+    """Batch of B images of one size.
+
+    Attributes:
+        size: (width, height) in pixels.
+        pool: index of the pool.
+        index: (B,) int64 indices of the images in the pool.
+        targets: targets of the dense head.
+        pixels: (B, H, W, 3) uint8; None if images are not read.
+        turns: questions and answers; None without questions.
+    """
 
     size: tuple[int, int]
-    shelf: int
+    pool: int
     index: torch.Tensor
     targets: DenseTargets
     pixels: torch.Tensor | None = None
     turns: Turns | None = None
 
-    def to(self, device: str) -> Batch:
-        """The same on another device."""
+    def to(self, device: str) -> ImageBatch:
+        """Return the batch on another device."""
         return replace(
             self,
             index=self.index.to(device),
@@ -46,70 +57,91 @@ class Batch:
 
 @dataclass(frozen=True)
 class Curriculum:
-    """Draws batches of ``count`` pictures from ``shelves``, each by a generator of (``seed``, step). ``makers`` has a
-    question maker for every size; ``questions`` a picture are asked at most, none where it is 0, with ``absent_share``
-    of them about what is not there. ``pixels`` says whether pictures are read."""
+    """Random batches: step n draws from a generator seeded with (``seed``, n).
+
+    Attributes:
+        arch: the architecture.
+        names: category names.
+        makers: question maker of each image size.
+        pools: pools of images.
+        seed: seed of the run.
+        phase: settings of the phase.
+    """
 
     arch: Arch
     names: Sequence[str]
     makers: dict[tuple[int, int], QuestionMaker]
-    shelves: tuple[Shelf, ...]
+    pools: tuple[ImagePool, ...]
     seed: int
-    count: int
-    questions: int
-    absent_share: float
-    pixels: bool
+    phase: PhaseConfig
 
-    def __getitem__(self, step: int) -> Batch:
+    @property
+    def pixels(self) -> bool:
+        """Whether images are read."""
+        return self.phase.end_to_end or not self.phase.questions
+
+    def __getitem__(self, step: int) -> ImageBatch:
         rng = np.random.default_rng([self.seed, step])
-        sizes = np.array([len(s.files) for s in self.shelves])
-        number = int(rng.choice(len(self.shelves), p=sizes / sizes.sum()))
-        shelf = self.shelves[number]
-        index = np.sort(rng.choice(len(shelf.files), min(self.count, len(shelf.files)), replace=False))
-        scenes = [shelf.objects[i] for i in index]
-        turns = None
-        if self.questions:
-            maker = self.makers[shelf.size]
-            phrases = [maker.pick(rng, scene, self.questions, self.absent_share) for scene in scenes]
-            turns = maker.turns(scenes, phrases)
-        return Batch(
-            shelf.size,
+        sizes = np.array([len(s.files) for s in self.pools])
+        number = int(rng.choice(len(self.pools), p=sizes / sizes.sum()))
+        pool = self.pools[number]
+        index = np.sort(rng.choice(len(pool.files), min(self.phase.batch, len(pool.files)), replace=False))
+        scenes = [pool.objects[i] for i in index]
+        return ImageBatch(
+            pool.size,
             number,
             torch.from_numpy(index),
-            dense_targets(scenes, self.names, self.arch, shelf.size),
-            torch.from_numpy(shelf.read(index.tolist()).pixels) if self.pixels else None,
-            turns,
+            dense_targets(scenes, self.names, self.arch, pool.size),
+            torch.from_numpy(pool.read(index.tolist()).pixels) if self.pixels else None,
+            self._turns(rng, pool.size, scenes) if self.phase.questions else None,
         )
+
+    def _turns(self, rng: np.random.Generator, size: tuple[int, int], scenes: Sequence[Sequence[SceneObject]]) -> Turns:
+        maker, phase = self.makers[size], self.phase
+        phrases = [maker.pick(rng, scene, phase.questions, phase.absent_share) for scene in scenes]
+        answers = [
+            [self._answer(rng, maker, phrase, scene) for phrase in asked]
+            for asked, scene in zip(phrases, scenes, strict=True)
+        ]
+        return maker.turns(phrases, answers, phase.all_coordinates)
+
+    def _answer(
+        self, rng: np.random.Generator, maker: QuestionMaker, phrase: str, scene: Sequence[SceneObject]
+    ) -> tuple[AnswerBox, ...]:
+        mistakes = self.phase.mistakes
+        wrong = mistakes.answer(rng, phrase, scene, maker.size) if mistakes else None
+        return (wrong,) if wrong else maker.true_answer(phrase, scene)
 
 
 @dataclass(frozen=True)
 class InOrder(Dataset[torch.Tensor]):
-    """All pictures of a shelf, ``count`` at a time."""
+    """Batches of all images of a pool in order, ``count`` at a time."""
 
-    shelf: Shelf
+    pool: ImagePool
     count: int
 
     def __len__(self) -> int:
-        return -(-len(self.shelf.files) // self.count)
+        return -(-len(self.pool.files) // self.count)
 
     def __getitem__(self, number: int) -> torch.Tensor:
-        stop = min(len(self.shelf.files), (number + 1) * self.count)
-        return torch.from_numpy(self.shelf.read(range(number * self.count, stop)).pixels)
+        stop = min(len(self.pool.files), (number + 1) * self.count)
+        return torch.from_numpy(self.pool.read(range(number * self.count, stop)).pixels)
 
 
 class Numbered(Protocol[T]):
-    """What has a value for each number."""
+    """Sequence-like source that is indexed with an integer."""
 
     def __getitem__(self, number: int, /) -> T: ...
 
 
 def ahead(source: Numbered[T], numbers: Sequence[int], workers: int) -> Iterator[T]:
-    """``source[n]`` for each of ``numbers`` in turn, made ahead by ``workers`` processes, or here without any.
+    """Yield ``source[n]`` for each of ``numbers``, prepared ahead by ``workers`` processes, or in this process without
+    workers.
 
     Raises:
         DataError: as ``source`` does.
     """
-    cv2.setNumThreads(1)  # a pool of threads does not survive a fork
+    cv2.setNumThreads(1)  # OpenCV's thread pool does not work after a fork
     dataset: Any = _Caught(source)
     made = DataLoader(
         dataset,
@@ -117,9 +149,9 @@ def ahead(source: Numbered[T], numbers: Sequence[int], workers: int) -> Iterator
         sampler=numbers,
         num_workers=workers,
         collate_fn=_as_it_is,
-        # fork: the scenes of all pictures are not pickled for each worker; workers do not touch the device
+        # fork avoids pickling the scenes of all images for each worker; workers do not use the device
         multiprocessing_context="fork" if workers else None,
-        prefetch_factor=2 if workers else None,  # each batch of pictures takes 40 MB of shared memory
+        prefetch_factor=2 if workers else None,  # each batch of images takes 40 MB of shared memory
     )
     for value in made:
         if isinstance(value, DataError):
@@ -129,7 +161,7 @@ def ahead(source: Numbered[T], numbers: Sequence[int], workers: int) -> Iterator
 
 @dataclass(frozen=True)
 class _Caught:
-    """A source whose errors are values: a loader would wrap them in the traceback of its worker."""
+    """Source that returns errors as values: a loader would wrap them in the traceback of its worker."""
 
     source: Numbered[Any]
 

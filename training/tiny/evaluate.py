@@ -1,7 +1,6 @@
-"""How well a model in training grounds: greedy answers about pictures that it has not seen, many at a time.
+"""Quick evaluation of a model during training: batched greedy answers about validation images.
 
-The shipped models are judged through the engine itself (:mod:`training.tiny.report`); this is the quick look between
-two checkpoints.
+Finished models are evaluated through the engine itself (:mod:`training.tiny.report`).
 """
 
 from __future__ import annotations
@@ -14,20 +13,27 @@ import cv2
 import numpy as np
 import torch
 
+from acs_core.generation.candidates import parse_response
 from acs_core.geometry import Box
-from acs_core.parsing import parse_response
-from training.coco import SMALL
+from training.data.coco import SMALL
 from training.errors import DataError
 from training.tiny.arch import Arch, frame_scale
-from training.tiny.data import Pictures
+from training.tiny.image_pool import Pictures
 from training.tiny.questions import QuestionMaker
-from training.world import SceneObject
+from training.world.world import SceneObject
 
 
 @dataclass(frozen=True)
 class Answered:
-    """One question about picture ``index``: ``truth`` None where the phrase's object is absent; ``box`` in pixels,
-    None where the answer holds none; ``text`` as generated."""
+    """An answered question.
+
+    Attributes:
+        index: index of the image.
+        phrase: the phrase.
+        truth: the true object; None if the image shows none.
+        text: the generated answer.
+        box: the answered box in pixels; None if the answer has none.
+    """
 
     index: int
     phrase: str
@@ -37,12 +43,13 @@ class Answered:
 
     @property
     def iou(self) -> float:
-        """Of the answered box with the true one; 0 where either is missing."""
+        """IoU of the answered box with the true one; 0 if either is missing."""
         return self.box.iou(self.truth.box) if self.box and self.truth else 0.0
 
 
 def small_cases(pictures: Pictures, limit: int) -> list[tuple[int, SceneObject]]:
-    """(picture, object) of objects of 0.1-1 % of the picture that are the only one of their category in it.
+    """Return (image index, object) of objects that cover 0.1-1 % of their image and are the only one of their category
+    there.
 
     Raises:
         DataError: there is none.
@@ -60,7 +67,7 @@ def small_cases(pictures: Pictures, limit: int) -> list[tuple[int, SceneObject]]
 
 
 def absent_cases(pictures: Pictures, names: Sequence[str], limit: int, seed: int = 0) -> list[tuple[int, str]]:
-    """(picture, name of something that is not in it), at most one a picture."""
+    """Return (image index, name of an absent category), at most one per image."""
     rng = np.random.default_rng(seed)
     absent = [[n for n in names if all(o.name != n for o in objects)] for objects in pictures.objects]
     return [(i, str(rng.choice(there_not))) for i, there_not in enumerate(absent) if there_not][:limit]
@@ -70,7 +77,8 @@ def absent_cases(pictures: Pictures, names: Sequence[str], limit: int, seed: int
 def answer_all(
     arch: Arch, model: Any, processor: Any, maker: QuestionMaker, pictures: Pictures, asked: Sequence[tuple[int, str]]
 ) -> list[str]:
-    """Greedy answers to (picture, phrase) pairs whose questions are equally long (names of the world are)."""
+    """Return greedy answers to (image index, phrase) pairs whose questions are equally long, as those of the world's
+    categories are."""
     texts: list[str] = []
     for at in range(0, len(asked), 64):
         part = asked[at : at + 64]
@@ -91,7 +99,7 @@ def answer_all(
 def ask(
     arch: Arch, model: Any, processor: Any, maker: QuestionMaker, pictures: Pictures, names: Sequence[str], limit: int
 ) -> list[Answered]:
-    """Up to ``limit`` small objects and a quarter as many absent ones, asked and answered."""
+    """Answer questions about up to ``limit`` small objects and a quarter as many absent ones."""
     present = [(i, o.name, o) for i, o in small_cases(pictures, limit)]
     absent = [(i, name, None) for i, name in absent_cases(pictures, names, limit // 4)]
     cases: list[tuple[int, str, SceneObject | None]] = [*present, *absent]
@@ -106,8 +114,8 @@ def ask(
 
 
 def summary(answers: Sequence[Answered], pictures: Pictures) -> dict[str, float]:
-    """Acc@0.5, mIoU, the share of answers nearest to the asked object, of answers without a readable box, and of
-    absent objects refused."""
+    """Return Acc@0.5, mIoU, and the shares of answers nearest to the true object, of answers without a readable box,
+    and of refused absent objects."""
     present = [a for a in answers if a.truth is not None]
     absent = [a for a in answers if a.truth is None]
     right = sum(_nearest(a.box, pictures.objects[a.index]) is a.truth for a in present if a.box)
@@ -122,7 +130,8 @@ def summary(answers: Sequence[Answered], pictures: Pictures) -> dict[str, float]
 
 
 def sheet(answers: Sequence[Answered], pictures: Pictures, count: int = 6) -> np.ndarray:
-    """The first answer about each of ``count`` pictures, side by side, RGB: the true box green, the answered red."""
+    """Return the first answer about each of ``count`` images, side by side, RGB: the true box in green, the answered
+    one in red."""
     first = {a.index: a for a in reversed(answers)}
     tiles = []
     for index in sorted(first)[:count]:

@@ -1,46 +1,52 @@
-"""Questions about pictures and their answers, as token ids: many questions behind one image prefix."""
+"""Questions about images and their answers as token ids, with many questions that share one image prefix."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
-from acs_core.lvlm.prompt import localization_prompt
+from acs_core.geometry import Box
+from acs_core.lvlm.base import localization_prompt
+from acs_core.types import COORDINATES
 from training.tiny.arch import Arch, frame_scale, token_at
-from training.world import SceneObject
+from training.tiny.mistakes import AnswerBox
+from training.world.world import SceneObject
 
 IGNORED = -100
-MOST_BOXES = 4  # in one answer; a picture with more of one category asks about others
+MOST_BOXES = 4  # maximum per answer; categories with more objects in an image are not asked for
 
 
 def in_reading_order(name: str, objects: Sequence[SceneObject]) -> list[SceneObject]:
-    """The objects called ``name`` from top to bottom, as an answer lists them."""
+    """Return the objects called ``name`` from top to bottom, the order of answers."""
     return sorted((o for o in objects if o.name == name), key=lambda o: (o.box.y1, o.box.x1))
 
 
-def answer_text(name: str, objects: Sequence[SceneObject], size: tuple[int, int], frame: tuple[int, int]) -> str:
-    """The JSON answer about a picture of ``size`` (width, height): every object called ``name``, from top to bottom,
-    in the model's ``frame``."""
-    asked = in_reading_order(name, objects)
+def boxes_text(name: str, boxes: Sequence[Box], size: tuple[int, int], frame: tuple[int, int]) -> str:
+    """Return the JSON answer with these ``boxes`` in an image of ``size`` (width, height), in the model's ``frame``."""
     scale = frame_scale(size, frame)
-    items = [{"bbox_2d": np.round(scale * o.box.as_tuple()).astype(int).tolist(), "label": name} for o in asked]
+    items = [{"bbox_2d": np.round(scale * box.as_tuple()).astype(int).tolist(), "label": name} for box in boxes]
     return json.dumps(items)
 
 
 @dataclass(frozen=True)
 class Turns:
-    """B pictures with questions behind one shared image prefix each, T tokens.
+    """Token sequences of B images, each with an image prefix and the questions and answers that share it; T tokens.
 
-    ``ids`` and ``labels`` (B, T) int64; ``block`` (B, T) int64: 0 the prefix, then one number a question, -1 padding;
-    ``positions`` (B, T) or (3, B, T): every question starts where the prefix ends. ``image`` is (start, stop) of the
-    image tokens. ``emits`` (M, 2) int64 are the (picture, row) pairs that open a box or emit its first digit, or say
-    that there is none; ``keys`` (M,) int64 is the column of the image token with the object's centre, 0 where there is
-    none.
+    Attributes:
+        ids: (B, T) int64 token ids.
+        labels: (B, T) int64 targets of the language loss.
+        block: (B, T) int64: 0 for the prefix, then one number per question, -1 for padding.
+        positions: (B, T) or (3, B, T) rope positions: every question starts where the prefix ends.
+        image: (start, stop) of the image tokens.
+        emits: (M, 2) int64 (image, row) pairs of the tokens that open a box, emit the first digit of a coordinate, or
+            state that there is no box; those of one image are adjacent.
+        keys: (M,) int64 column of the image token with the object's centre, 0 without an object.
     """
 
     ids: torch.Tensor
@@ -53,13 +59,13 @@ class Turns:
 
     @property
     def mask(self) -> torch.Tensor:
-        """(B, 1, T, T) bool, True where row may see column: a question sees the prefix and itself, never another
-        question."""
+        """Attention mask, (B, 1, T, T) bool, True where a row may attend to a column: a question attends to the prefix
+        and itself, never to another question."""
         row, column = self.block[:, :, None], self.block[:, None]
         return ((row == column) | (column == 0)).tril()[:, None]
 
     def to(self, device: str) -> Turns:
-        """The same on another device."""
+        """Return the sequences on another device."""
         return replace(
             self,
             ids=self.ids.to(device),
@@ -73,8 +79,13 @@ class Turns:
 
 @dataclass(frozen=True)
 class Prefix:
-    """The prompt up to the end of the picture: ``ids`` (P,), ``positions`` (1, P) or (3, 1, P), and (start, stop) of
-    the image tokens."""
+    """Prompt up to the end of the image.
+
+    Attributes:
+        ids: (P,) token ids.
+        positions: (1, P) or (3, 1, P) rope positions.
+        image: (start, stop) of the image tokens.
+    """
 
     ids: tuple[int, ...]
     positions: torch.Tensor
@@ -82,11 +93,12 @@ class Prefix:
 
 
 class QuestionMaker:
-    """Turns what pictures of one size show into :class:`Turns`, through the processor's own chat template."""
+    """Factory of :class:`Turns` for images of one size, with the chat template of the processor."""
 
     def __init__(self, arch: Arch, model: Any, processor: Any, names: Sequence[str], size: tuple[int, int]) -> None:
         self._arch, self._processor, self._names, self.size = arch, processor, list(names), size
         self._tokens: dict[str, list[int]] = {}
+        self._digits = {self._ids(digit)[0] for digit in "0123456789"}
         self._openings = {self._ids(text)[0] for text in ('[{"bbox_2d": [', '"}, {"bbox_2d": [')}
         token = str(processor.image_token)
         ids = self._ids(self._chat(self._names[0]).split(token)[0] + arch.image_text(processor, *size))
@@ -103,7 +115,7 @@ class QuestionMaker:
         return list(self._processor.tokenizer(text, add_special_tokens=False).input_ids)
 
     def question(self, phrase: str) -> list[int]:
-        """Token ids of the prompt behind the image, up to where the answer starts."""
+        """Return the token ids of the prompt from the end of the image to the start of the answer."""
         if phrase not in self._tokens:
             self._tokens[phrase] = self._ids(self._chat(phrase).split(str(self._processor.image_token))[1])
         return self._tokens[phrase]
@@ -111,8 +123,8 @@ class QuestionMaker:
     def pick(
         self, rng: np.random.Generator, objects: Sequence[SceneObject], most: int, absent_share: float
     ) -> list[str]:
-        """Up to ``most`` phrases about one picture: what is in it, each once, in random order, each turned with
-        ``absent_share`` into something that is not."""
+        """Draw up to ``most`` phrases for one image: the names of its objects, each once, in random order, each
+        replaced with probability ``absent_share`` by the name of an absent category."""
         names = [o.name for o in objects]
         present = sorted({n for n in names if names.count(n) <= MOST_BOXES})
         absent = [n for n in self._names if n not in names]
@@ -120,34 +132,51 @@ class QuestionMaker:
         return [str(rng.choice(absent)) if rng.random() < absent_share else n for n in present[:most] or absent[:1]]
 
     def no_question(self, count: int) -> Turns:
-        """The prefix alone, for ``count`` pictures, plainly causal."""
+        """Return the prefix alone, for ``count`` images, with a causal mask."""
         ids = torch.tensor([self.prefix.ids]).expand(count, -1)
         none = torch.zeros(0, dtype=torch.int64)
         labels, block = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
         return Turns(ids, labels, block, self.prefix.positions, self.prefix.image, none.reshape(0, 2), none)
 
-    def turns(self, scenes: Sequence[Sequence[SceneObject]], phrases: Sequence[Sequence[str]]) -> Turns:
-        """Builds the sequences for ``scenes`` and the ``phrases`` asked of each, padded to the longest."""
+    def true_answer(self, phrase: str, objects: Sequence[SceneObject]) -> tuple[AnswerBox, ...]:
+        """Return the boxes of all objects called ``phrase``, in the order of answers."""
+        return tuple(AnswerBox(o.box) for o in in_reading_order(phrase, objects))
+
+    def turns(
+        self,
+        phrases: Sequence[Sequence[str]],
+        answers: Sequence[Sequence[Sequence[AnswerBox]]],
+        all_coordinates: bool = False,
+    ) -> Turns:
+        """Build the sequences for B images, padded to the longest.
+
+        Args:
+            phrases: phrases of each image.
+            answers: boxes of the answer to each phrase of each image.
+            all_coordinates: whether attention is supervised at the first digit of all coordinates of a box, not only of
+                the first.
+        """
         rows = [
-            [self._turn(phrase, objects) for phrase in wanted] for objects, wanted in zip(scenes, phrases, strict=True)
+            [self._turn(phrase, boxes) for phrase, boxes in zip(*row, strict=True)]
+            for row in zip(phrases, answers, strict=True)
         ]
         start = len(self.prefix.ids)
         total = start + max(sum(len(q) + len(a) for q, a in row) for row in rows)
         ids, labels = np.zeros((len(rows), total), np.int64), np.full((len(rows), total), IGNORED)
         block = np.full((len(rows), total), -1)
-        after = np.zeros((len(rows), total - start), np.int64)  # position behind the prefix
+        after = np.zeros((len(rows), total - start), np.int64)  # position relative to the end of the prefix
         emits, keys = [], list[int]()
         ids[:, :start], block[:, :start] = self.prefix.ids, 0
         for b, row in enumerate(rows):
             at = start
-            for k, ((question, answer), phrase) in enumerate(zip(row, phrases[b], strict=True)):
+            for k, ((question, answer), boxes) in enumerate(zip(row, answers[b], strict=True)):
                 stop = at + len(question) + len(answer)
                 ids[b, at:stop] = question + answer
                 labels[b, at + len(question) : stop] = answer
                 block[b, at:stop] = k + 1
                 after[b, at - start : stop - start] = np.arange(stop - at)
-                for offset, key in self._looks(answer, phrase, scenes[b]):
-                    emits.append((b, at + len(question) + offset - 1))  # a token is emitted one row before its own
+                for offset, key in self._looks(answer, boxes, len(COORDINATES) if all_coordinates else 1):
+                    emits.append((b, at + len(question) + offset - 1))  # the row before a token emits it
                     keys.append(key)
                 at = stop
         lead = self.prefix.positions.expand(*self.prefix.positions.shape[:-2], len(rows), -1)
@@ -163,20 +192,32 @@ class QuestionMaker:
             torch.tensor(keys, dtype=torch.int64),
         )
 
-    def _looks(self, answer: Sequence[int], phrase: str, objects: Sequence[SceneObject]) -> Iterator[tuple[int, int]]:
-        """(place in the answer, column of its object's image token) of the tokens that open a box and of the first
-        digit of each: later digits can be looked up by the digits before them, these only by what is asked for. An
-        answer without a box looks at column 0."""
-        rows, columns = self._arch.grid(*self.size)
-        places = (token_at(o.box, self.size, (rows, columns)) for o in in_reading_order(phrase, objects))
-        cells = [row * columns + column for row, column in places]
-        if not cells:
-            yield 0, 0
-        openings = (offset for offset, token in enumerate(answer) if token in self._openings)
-        for offset, cell in zip(openings, cells, strict=True):
-            yield offset, self.prefix.image[0] + cell
-            yield offset + 1, self.prefix.image[0] + cell
+    def _looks(self, answer: Sequence[int], boxes: Sequence[AnswerBox], coordinates: int) -> Iterator[tuple[int, int]]:
+        """Yield (index in the answer, column of the object's image token) of the tokens that open a supervised box and
+        of the first digits of its first ``coordinates``.
 
-    def _turn(self, phrase: str, objects: Sequence[SceneObject]) -> tuple[list[int], list[int]]:
-        answer = answer_text(phrase, objects, self.size, self._arch.frame(*self.size))
+        Later digits can be found from the digits before them, these only from the phrase. An answer without a box
+        yields column 0.
+        """
+        if not boxes:
+            yield 0, 0
+        rows, columns = self._arch.grid(*self.size)
+        openings = (offset for offset, token in enumerate(answer) if token in self._openings)
+        for chosen, opening in zip(boxes, openings, strict=True):
+            if not chosen.supervised:
+                continue
+            row, column = token_at(chosen.box, self.size, (rows, columns))
+            cell = self.prefix.image[0] + row * columns + column
+            yield opening, cell
+            for offset in islice(self._first_digits(answer, opening), coordinates):
+                yield offset, cell
+
+    def _first_digits(self, answer: Sequence[int], opening: int) -> Iterator[int]:
+        """Yield the index of the first digit of each number after ``opening``."""
+        for i in range(opening + 1, len(answer)):
+            if answer[i] in self._digits and answer[i - 1] not in self._digits:
+                yield i
+
+    def _turn(self, phrase: str, boxes: Sequence[AnswerBox]) -> tuple[list[int], list[int]]:
+        answer = boxes_text(phrase, [b.box for b in boxes], self.size, self._arch.frame(*self.size))
         return self.question(phrase), [*self._ids(answer), self._processor.tokenizer.eos_token_id]

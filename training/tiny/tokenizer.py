@@ -1,7 +1,8 @@
-"""The embedded models' tokenizer: byte-level, so that any phrase can be asked, with the world's few fixed texts as
-one token each, so that a prompt is two dozen tokens long and a small model can learn on a CPU.
+"""Tokenizer of the embedded models: byte-level, so that any phrase can be encoded, with one token for each fixed text
+of prompt and answer. A prompt then has about two dozen tokens, and a small model can be trained on a CPU.
 
-Every digit is a token of its own, as in Qwen's and InternVL's tokenizers.
+Every digit is a token of its own, as in the tokenizers of Qwen and InternVL. Capitals and plurals of the names are read
+as the names ("Keys" as "key"), since the models are trained with these alone.
 """
 
 from __future__ import annotations
@@ -9,19 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from acs_core.lvlm.prompt import localization_prompt
+from acs_core.lvlm.base import localization_prompt
 
 END = "<|im_end|>"
 PAD = "<|endoftext|>"
 _ANSWER_TEXTS = ('[{"bbox_2d": [', ", ", '], "label": "', '"}, {"bbox_2d": [', '"}]', "[]")
+SAME_PLURAL = ("broccoli", "scissors")
 _CHAT_TEXTS = ("user\n", "assistant\n", "\n")
 
 
 def chat_template(image: str) -> str:
-    """A Jinja chat template of the form that both families use, with ``image`` in a picture's place."""
+    """Return a Jinja chat template in the form of both families, with ``image`` as the image placeholder."""
     return (
         "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
         "{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '" + image + "' }}"
@@ -31,10 +33,9 @@ def chat_template(image: str) -> str:
 
 
 def build_tokenizer(names: Sequence[str], image_tokens: Mapping[str, str]) -> PreTrainedTokenizerFast:
-    """A tokenizer in which each of ``names`` is one token, everywhere it stands as a word of its own.
+    """Return a tokenizer in which each of ``names`` is one token wherever it, or its plural, is a separate word.
 
-    ``image_tokens`` are the family's special tokens around pictures, by the attribute under which its processor looks
-    them up.
+    ``image_tokens`` are the family's special tokens around images, by the attribute name that its processor uses.
     """
     prompt_texts = [text for text in localization_prompt("\0").split("\0") if text]
     texts = sorted({*prompt_texts, *_ANSWER_TEXTS, *_CHAT_TEXTS}, key=lambda t: (-len(t), t))
@@ -43,8 +44,9 @@ def build_tokenizer(names: Sequence[str], image_tokens: Mapping[str, str]) -> Pr
     vocabulary += [_as_bytes(text) for text in (*texts, *sorted(names))]
     ids = {text: i for i, text in enumerate(dict.fromkeys(vocabulary))}
 
-    # no merges: a piece that is in the vocabulary as a whole is one token, any other falls to its bytes
+    # no merges: a piece in the vocabulary is one token, any other is split into bytes
     tokenizer = Tokenizer(models.BPE(vocab=ids, merges=[], ignore_merges=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(_forms(name)), name) for name in names])
     words = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     pieces = "|".join([*(_escape(text) for text in texts), rf"\b(?:{words})\b", r"(?<!_)\d"])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -61,8 +63,22 @@ def build_tokenizer(names: Sequence[str], image_tokens: Mapping[str, str]) -> Pr
     return fast
 
 
+def plural(name: str) -> str:
+    """Return the English plural of ``name``, as far as the categories of the rendered world need it."""
+    if name in SAME_PLURAL:
+        return name
+    if name.endswith(("s", "x", "ch", "sh")):
+        return name + "es"
+    return name[:-1] + "ies" if name.endswith("y") and name[-2] not in "aeiou" else name + "s"
+
+
+def _forms(name: str) -> str:
+    """Return a pattern for ``name`` and its plural in any case, as separate words."""
+    return rf"(?i)\b(?:{re.escape(name)}|{re.escape(plural(name))})\b"
+
+
 def _as_bytes(text: str) -> str:
-    """``text`` in the printable alphabet in which byte-level vocabularies are written."""
+    """Return ``text`` in the printable alphabet of byte-level vocabularies."""
     return "".join(
         p for p, _ in pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
     )

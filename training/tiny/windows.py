@@ -1,6 +1,8 @@
-"""Qwen2.5-VL's vision tower on pictures of one size: the same function as transformers', which goes through windows one
-by one; here those of equal length, of all pictures, are one batch. Its patch embedding, a 3-D convolution whose kernel
-is its stride, is one matrix product."""
+"""Qwen2.5-VL's vision tower for images of one size, batched over windows.
+
+It computes the same function as that of transformers, which loops over the windows; here the windows of equal length of
+all images are one batch. The patch embedding, a 3-D convolution whose kernel equals its stride, is one matrix product.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,21 @@ from transformers.vision_utils import get_vision_position_ids, get_vision_window
 
 from training.tiny.attention import attend
 
-MERGED = 4  # patches to an image token
+MERGED = 4  # patches per image token
 
 
 @dataclass(frozen=True)
 class Windows:
-    """One picture's T patches, in the order of its windows: ``order`` (T / 4,) int64 is the image token that stands
-    there, ``cos`` and ``sin`` (T, head_dim) its rope; ``near`` and ``far`` are patch indices (windows, patches of
-    each), one tensor a window size, for layers that see a window and for those that see all."""
+    """Window layout of an image's T patches.
+
+    Attributes:
+        order: (T / 4,) int64 image token at each position in window order.
+        cos: (T, head_dim) cosines of the rope in window order.
+        sin: (T, head_dim) sines of the rope in window order.
+        near: patch indices (windows, patches per window), one tensor per window size, for layers with windowed
+            attention.
+        far: the same for layers with full attention.
+    """
 
     order: torch.Tensor
     cos: torch.Tensor
@@ -32,7 +41,7 @@ class Windows:
 
 
 def windows(visual: Any, rows: int, columns: int) -> Windows:
-    """The windows of a picture of ``rows`` x ``columns`` image tokens in the tower ``visual``."""
+    """Return the windows of an image of ``rows`` x ``columns`` image tokens in the vision tower ``visual``."""
     grid, config, device = torch.tensor([[1, 2 * rows, 2 * columns]]), visual.config, visual.device
     order, edges = get_vision_window_index(grid, 2, config.window_size, config.patch_size)
     positions = get_vision_position_ids(grid, 2).view(-1, MERGED, 2)[order].flatten(0, 1)  # (T, 2)
@@ -45,7 +54,7 @@ def windows(visual: Any, rows: int, columns: int) -> Windows:
 
 
 def windowed_tokens(visual: Any, patches: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """The merger's output (B, rows * columns, width) for ``patches`` (B * T, patch values) of B pictures."""
+    """Return the merger's output (B, rows * columns, width) for ``patches`` (B * T, patch values) of B images."""
     plan = windows(visual, rows, columns)
     x = F.linear(patches, visual.patch_embed.proj.weight.flatten(1))  # (B * T, vision width)
     x = x.view(-1, rows * columns, MERGED, x.shape[-1])[:, plan.order].flatten(1, 2)  # (B, T, vision width)
@@ -58,7 +67,7 @@ def windowed_tokens(visual: Any, patches: torch.Tensor, rows: int, columns: int)
 
 
 def _attention(attn: Any, x: torch.Tensor, plan: Windows, seen: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """(B, T, vision width): every patch of ``x`` (B, T, vision width) over the patches of its window."""
+    """Compute the attention of every patch of ``x`` (B, T, vision width) over the patches of its window; same shape."""
     q, k, v = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).unbind(2)  # (B, T, heads, head_dim)
     q, k = apply_rotary_pos_emb_vision(q, k, plan.cos, plan.sin)
     out = torch.empty_like(v)

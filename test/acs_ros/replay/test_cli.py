@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,15 +13,18 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from rclpy.serialization import serialize_message
 from rosbags.highlevel import AnyReader
 from std_msgs.msg import String
 
 from acs_core.errors import ModelError
+from acs_core.evaluation.storage import load
 from acs_core.geometry import Box
-from acs_eval.storage import load
-from acs_ros.bags import BagFrame, BagWriter
+from acs_core.output_folder import OutputFolder
+from acs_ros.bags.bags import BagFrame, BagWriter
 from acs_ros.replay.cli import main
+from acs_ros.replay.options import make_parser, usage_problem, without_ros_arguments
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
@@ -40,11 +44,41 @@ def test_a_bag_with_its_own_truth_is_evaluated(make_bag, replay, tmp_path, stora
     (scores,) = (t["rows"][0] for t in data["tables"] if t["name"] == "scores")
     assert scores["Acc@0.5 %"]["value"] == scores["F1 %"]["value"] == 100.0 and scores["ECE %"] == 25.0
     assert (told.folder / "tables" / "phrases.csv").read_text().startswith("phrase,asked,boxes,")
+    assert "3 key hit 0.75 1.00" in told.out and "answered 4 of 4 frames" in told.out
+    with Image.open(told.folder / "contact_sheet.png") as sheet:
+        assert sheet.info["Software"] == "acs-replay" and sheet.width > 640
     page = (told.folder / "report.html").read_text()
     assert "bag: fake" in page and page.count("data:image/webp;base64,") >= 4 and "/camera/image" in page
     with AnyReader([told.folder / "bag"]) as bag:
         assert "/grounding/detections" in bag.topics
     assert any((told.folder / "bag").glob("*" + {"mcap": ".mcap", "sqlite3": ".db3"}[storage]))
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "transformers"}:
+            raise SystemExit(f"{name} was imported first")
+
+sys.meta_path.insert(0, Slow())
+from acs_ros.replay.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("bag", ["none", "empty", "no topic", "good"])
+def test_what_is_wrong_with_a_bag_is_said_before_torch_is_imported(make_bag, tmp_path, bag):
+    """Torch takes seconds, and a mistyped path took all of them to be noticed."""
+    (tmp_path / "empty").mkdir()
+    folder = make_bag() if bag in ("good", "no topic") else tmp_path / bag
+    wrong = ("--image-topic", "/other") if bag == "no topic" else ()
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(folder), "--out", str(tmp_path / "out"), *wrong]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    said = {"none": "there is no bag", "empty": "is no bag", "no topic": "/other", "good": "was imported first"}[bag]
+    assert done.returncode == 1 and said in done.stderr, done.stderr
+    assert ("4 frames on /camera/image" in done.stdout) == (bag == "good") == (tmp_path / "out").exists()
 
 
 def test_without_truth_it_says_that_accuracy_is_unknown(make_bag, replay):
@@ -69,6 +103,52 @@ def test_a_second_run_asks_nothing_again_and_other_settings_begin_anew(make_bag,
     assert first.out.split("What became")[1] == again.out.split("What became")[1]
     other = replay(bag, "--samples", "3")
     assert len(grounder.calls) == 8 and "new settings: every frame is asked anew" in other.out
+
+
+def test_a_run_that_answers_nothing_leaves_the_results_of_an_earlier_one(make_bag, replay, tmp_path):
+    bag = make_bag(truth=False)
+    good = replay(bag, "--query", "key")
+    before = {f: f.read_bytes() for f in good.folder.rglob("*") if f.is_file() and not f.name.startswith(".acs-")}
+    assert replay(bag, "--extract", tmp_path / "labels").code == 0
+    told = replay(bag, "--coco", tmp_path / "labels" / "instances.json")  # nothing is labelled yet
+    assert told.code == 1
+    assert "no frame was answered; the results of an earlier run in" in told.err
+    assert {f: f.read_bytes() for f in before} == before
+
+
+def make_demo_folder(folder: Path, *names: str) -> None:
+    """An output folder of the earlier demo with files of these names."""
+    with OutputFolder(folder, "grounding_demo") as earlier, earlier.stage() as staged:
+        for name in names:
+            (staged / name).parent.mkdir(exist_ok=True)
+            (staged / name).write_text("made by the demo")
+
+
+@pytest.mark.parametrize("name", ["results.json", "contact_sheet.png", "frames/0000.png", "result_bag/result_bag.mcap"])
+def test_a_run_that_answers_nothing_leaves_the_results_of_the_earlier_demo(make_bag, replay, tmp_path, name):
+    make_demo_folder(tmp_path / "out", name)
+    told = replay(make_bag(), "-p", "max_image_pixels:=100")
+    assert told.code == 1
+    assert "no frame was answered; the results of an earlier run in" in told.err
+    assert (told.folder / name).read_text() == "made by the demo" and not (told.folder / "report.html").exists()
+
+
+def test_a_folder_of_the_earlier_demo_is_taken_over_and_files_of_the_user_stay(make_bag, replay, tmp_path):
+    make_demo_folder(tmp_path / "out", "results.json", "result_bag/result_bag.mcap", "frames.txt")
+    (tmp_path / "out" / "notes.txt").write_text("of the user")
+    (tmp_path / "out" / "result_bag" / "notes.txt").write_text("of the user")
+    told = replay(make_bag())
+    assert told.code == 0, told.err
+    assert not (told.folder / "results.json").exists() and (told.folder / "contact_sheet.png").is_file()
+    assert [file.name for file in (told.folder / "result_bag").iterdir()] == ["notes.txt"]
+    assert (told.folder / "notes.txt").read_text() == "of the user" and (told.folder / "frames.txt").exists()
+
+
+def test_a_folder_of_another_command_is_refused(make_bag, replay, tmp_path):
+    with OutputFolder(tmp_path / "out", "acs-train fit"):
+        pass
+    told = replay(make_bag())
+    assert told.code == 1 and "was made by `acs-train fit`, not by `acs-replay`" in told.err
 
 
 def coco(make_bag, replay, tmp_path, frames=None):
@@ -115,7 +195,7 @@ def test_frames_and_labels_that_do_not_match_are_counted(make_bag, replay, tmp_p
     content["images"] = [*content["images"][:2], {"id": 9, "file_name": "elsewhere.png"}]
     file.write_text(json.dumps(content))
     told = replay(bag, "--coco", file)
-    assert "note: 1 of 3 labelled pictures match no frame: elsewhere.png" in told.out
+    assert "note: 1 of 3 labelled pictures match none of the 4 frames: elsewhere.png" in told.out
     assert "note: 2 of 4 frames have no ground truth" in told.out
 
 
@@ -191,15 +271,22 @@ def test_a_model_that_does_not_load_is_one_line(make_bag, tmp_path, capsys):
         (["BAG", "--query", "x" * 300], "at most 200"),
         (["BAG", "--query", "a", "--query-topic", "/q"], "exclude one another"),
         (["BAG", "--truth", "/t", "--coco", "x"], "exclude one another"),
-        (["BAG", "--samples", "0"], "samples must be in [1, 256], got 0"),
-        (["BAG", "--samples", "x"], "samples must be a int"),
+        (["BAG", "--samples", "0"], "argument --samples: must be a whole number from 1 to 256, got 0"),
+        (["BAG", "--samples", "x"], "argument --samples: must be a whole number"),
         (["BAG", "--start-node"], "--start-node needs --live"),
+        (["BAG", "--lockstep"], "--lockstep needs --live"),
+        (["BAG", "--live", "--lockstep", "--rate", "2"], "--lockstep and --rate exclude one another"),
+        (["BAG", "--min-answered", "1.5"], "argument --min-answered: must be a number from 0 to 1"),
         (["BAG", "--live", "--samples", "3"], "--samples cannot change a node that runs already"),
         (["BAG", "--live", "-p", "top_k:=3"], "-p cannot change a node that runs already"),
         (["BAG", "--node", "grounding"], "must be a full name"),
         (["BAG", "-p", "top_k"], "is not NAME:=VALUE"),
-        (["BAG", "--rate", "0"], "must be in [0.001, 1000]"),
-        (["BAG", "--frames", "0"], "must be at least 1"),
+        (["BAG", "-p", "temperature:=nan"], "argument -p: temperature must be a finite number, got nan"),
+        (["BAG", "-p", "temperature:=hot"], "argument -p: temperature must be a number, got 'hot'"),
+        (["BAG", "-p", "samples:=1.5"], "argument -p: samples must be a whole number, got '1.5'"),
+        (["BAG", "-p", "samples:=999"], "argument -p: samples must be in [1, 256], got 999"),
+        (["BAG", "--rate", "0"], "argument --rate: must be a number from 0.001 to 1000"),
+        (["BAG", "--frames", "0"], "argument --frames: must be a whole number from 1"),
         (["BAG", "--json", "/nowhere/x.json"], "the folder /nowhere does not exist"),
     ],
 )
@@ -208,10 +295,41 @@ def test_wrong_usage_ends_with_code_2(make_bag, replay, arguments, said):
     assert told.code == 2 and said in told.err and "Traceback" not in told.err
 
 
-def test_an_unknown_selector_is_found_before_the_bag_is_read(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "--model tiny-qwen2.5-vl --frames 10",
+        "--selector acs-learned --samples 16 --seed -1 --params my.yaml --timeout 5 --out my_output",
+    ],
+)
+def test_make_demo_gives_options_that_fit_together_and_arguments_replace_them(repo, more):
+    recipe = re.search(r"-m acs_ros\.replay\.cli \$\(BAG\) (.*?)\$\(ARGS\)", (repo / "Makefile").read_text(), re.DOTALL)
+    given = ["acs_ros/assets/demo_bag", *recipe[1].replace("\\\n", " ").split(), *more.split()]
+    options = make_parser().parse_args(given)
+    assert usage_problem(options) == ""
+    assert options.live and options.start_node and options.lockstep and options.min_answered == 0.9
+    assert (repo / "config" / "tiny_internvl.yaml").is_file()
+    wanted = (
+        ("my.yaml", 5.0, "my_output") if "my_output" in more else ("config/tiny_internvl.yaml", 60.0, "demo_output")
+    )
+    assert (str(options.params_file), options.quiet, str(options.out)) == wanted
+
+
+def test_parameters_are_not_taken_for_ros_remappings(make_bag, replay, grounder, monkeypatch, tmp_path):
+    """rclpy drops the value of -p where it looks like a remapping: temperature:=nan, but also device:=cpu."""
+    words = ["acs-replay", str(make_bag()), "-p", "device:=cpu", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", [*words, "--ros-args", "-r", "a:=b", "--", "--frames", "2"])
+    assert main(load=lambda settings: grounder if settings.device == "cpu" else None) == 0
+    assert len(grounder.calls) == 2
+    assert without_ros_arguments(["a", "--ros-args", "-r", "b:=c"]) == ["a"]
+
+
+def test_an_unknown_selector_is_found_before_the_bag_is_read(make_bag, capsys):
     with pytest.raises(SystemExit) as stopped:
-        main([str(tmp_path / "bag"), "--selector", "nope"])
-    assert stopped.value.code == 2 and "nope" in capsys.readouterr().err
+        main([str(make_bag()), "--selector", "nope"])
+    said = capsys.readouterr()
+    assert stopped.value.code == 2 and "nope" in said.err and "4 frames" not in said.out
 
 
 def test_help_needs_no_model():
@@ -225,7 +343,7 @@ def test_help_needs_no_model():
 def test_ctrl_c_writes_what_there_is_and_the_next_run_goes_on(make_bag, tmp_path, until):
     script = f"""
         import sys, time
-        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+        sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "helpers")]!r}
         from conftest import FakeGrounder
         from acs_ros.replay.cli import main
         grounder = FakeGrounder()

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acs_core.geometry import Box
-from acs_ros.bags import BagError
-from acs_ros.replay.coco_truth import CocoImage, match_coco, parse_stamp, read_coco
-from acs_ros.replay.contents import FrameAt, show_stamp
+from acs_ros.bags.frames import FrameAt, show_stamp
+from acs_ros.errors import BagError
+from acs_ros.replay.coco_truth import LabelledImage, match_coco, parse_stamp, read_coco
 
 LABELS = (("key", Box(1, 1, 3, 3)),)
 
@@ -18,8 +18,8 @@ def frame(number: int, stamp_ns: int) -> FrameAt:
     return FrameAt(number, stamp_ns, stamp_ns, "camera")
 
 
-def image(name: str, stamp: tuple[int, int] | None = None) -> CocoImage:
-    return CocoImage(name, stamp or parse_stamp(name.rsplit(".", 1)[0]), None, LABELS)
+def image(name: str, stamp: tuple[int, int] | None = None) -> LabelledImage:
+    return LabelledImage(name, stamp or parse_stamp(name.rsplit(".", 1)[0]), None, LABELS)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,9 @@ def test_stamps_in_names(text, expected):
 @given(st.lists(st.integers(0, 2**31 * 10**9 - 1), min_size=1, max_size=30, unique=True), st.randoms())
 def test_every_frame_finds_the_picture_named_after_it(stamps, random):
     frames = [frame(i, stamp) for i, stamp in enumerate(stamps)]
-    images = [CocoImage(f"a_{f.stamp}.png", parse_stamp(f.stamp), None, ((f.stamp, Box(0, 0, 1, 1)),)) for f in frames]
+    images = [
+        LabelledImage(f"a_{f.stamp}.png", parse_stamp(f.stamp), None, ((f.stamp, Box(0, 0, 1, 1)),)) for f in frames
+    ]
     random.shuffle(images)
     found = match_coco(images, frames)
     assert {key: labels[0][0] for key, labels in found.truth.items()} == {f.key: f.stamp for f in frames}
@@ -84,7 +86,7 @@ def test_a_picture_never_gets_a_frame_further_away_than_its_last_digit(stamps, a
 )
 def test_other_ways_to_match(by, names, expected):
     frames = [frame(i, (i + 1) * 10**9) for i in range(3)]
-    images = [CocoImage(n, parse_stamp(n[:-4]), None, ((n, Box(0, 0, 1, 1)),)) for n in names]
+    images = [LabelledImage(n, parse_stamp(n[:-4]), None, ((n, Box(0, 0, 1, 1)),)) for n in names]
     found = match_coco(images, frames, by)
     assert {frames[n].key: name for n, name in expected.items()} == {k: v[0][0] for k, v in found.truth.items()}
 
@@ -92,7 +94,7 @@ def test_other_ways_to_match(by, names, expected):
 def test_what_did_not_match_is_named():
     frames = [frame(0, 10**9)]
     found = match_coco([image("1.000000000.png"), image("7.000000000.png"), image("x.png")], frames)
-    assert found.note == "2 of 3 labelled pictures match no frame: 7.000000000.png, x.png"
+    assert found.note == "2 of 3 labelled pictures match none of the 1 frames: 7.000000000.png, x.png"
 
 
 @pytest.mark.parametrize(
@@ -140,8 +142,8 @@ def write(folder, **changes):
 
 def test_a_coco_file_is_read(tmp_path):
     a, b, c = read_coco(write(tmp_path))
-    assert a == CocoImage("a.png", (1_500_000_000, 10**8), (40, 30), (("a key", Box(1, 2, 4, 6)),))
-    assert b == CocoImage("left_2.000000005.png", (2_000_000_005, 1), None, ())
+    assert a == LabelledImage("a.png", (1_500_000_000, 10**8), (40, 30), (("a key", Box(1, 2, 4, 6)),))
+    assert b == LabelledImage("left_2.000000005.png", (2_000_000_005, 1), None, ())
     assert c.stamp == (3_000_000_007, 1)
 
 
@@ -152,6 +154,41 @@ def test_a_coco_file_is_read(tmp_path):
 def test_what_is_no_coco_file_is_named(tmp_path, changes):
     with pytest.raises(BagError, match="is not a COCO instances file"):
         read_coco(write(tmp_path, **changes))
+
+
+ONE = {"image_id": 1, "category_id": 4, "bbox": [1, 2, 3, 4]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"images": 5}, '"images" must be a list, got 5'),
+        ({"images": [7]}, r'"images"\[0\] must be an object, got 7'),
+        ({"images": [{"id": 1}]}, r'"images"\[0\] has no "file_name"'),
+        ({"images": [{"id": [], "file_name": "a"}]}, r'"images"\[0\]: "id" must be a number or a text'),
+        ({"images": [{"id": 1, "file_name": "a", "stamp": {}}]}, r'"images"\[0\]: "stamp" must have'),
+        ({"images": [{"id": 1, "file_name": "a", "width": "x", "height": 3}]}, '"width" and "height" must be numbers'),
+        ({"categories": [{"id": 4, "name": 5}]}, r'"categories"\[0\]: "name": the phrase must be text'),
+        ({"annotations": [ONE, ONE | {"bbox": [1, 2, 3]}]}, r'"annotations"\[1\]: "bbox" must be four numbers'),
+        ({"annotations": [ONE | {"bbox": [10**400, 2, 3, 4]}]}, '"bbox" has a number that is too large'),
+        ({"annotations": [ONE | {"category_id": 9}]}, 'no category has the "category_id" 9'),
+    ],
+)
+def test_the_place_and_the_key_that_are_wrong_are_named(tmp_path, changes, said):
+    with pytest.raises(BagError, match=said) as caught:
+        read_coco(write(tmp_path, **changes))
+    message = str(caught.value)
+    assert message.startswith(f"--coco: {tmp_path / 'x.json'} is not a COCO instances file: ")
+    assert "Error" not in message and "\n" not in message
+
+
+def test_labels_that_differ_for_one_frame_are_left_out_and_the_same_ones_count_once():
+    frames = [frame(0, 10**9), frame(1, 2 * 10**9)]
+    other = LabelledImage("b_1.000000000.png", (10**9, 1), None, (("key", Box(5, 5, 9, 9)),))
+    same = image("2.000000000.png"), image("c_2.000000000.png")
+    found = match_coco([image("1.000000000.png"), other, *same], frames)
+    assert found.truth == {frames[1].key: LABELS}
+    assert found.note == "1 frames have several labelled pictures that differ, and are left out: b_1.000000000.png"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null"])

@@ -9,11 +9,13 @@ from std_msgs.msg import Header, String
 from vision_msgs.msg import Detection2DArray
 
 from acs_core.geometry import Box
-from acs_ros.bags import BagFrame, BagWriter
-from acs_ros.messages import detection_to_message
-from acs_ros.replay.contents import FrameAt, peek_header, read_contents, show_stamp
-from acs_ros.replay.storage import Bag
-from acs_ros.replay.topics import Topics
+from acs_ros.bags.bags import BagFrame, BagWriter
+from acs_ros.bags.frames import FrameAt, peek_header, show_stamp
+from acs_ros.bags.reader import Bag
+from acs_ros.conversions.detections import detection_to_message
+from acs_ros.errors import BagError
+from acs_ros.replay import contents
+from acs_ros.replay.contents import COMPRESSED, DETECTIONS, IMAGE, STRING, Topics, choose_topics, read_contents
 
 TOPICS = Topics("/camera/image", False, "/ground_truth", "/grounding/query")
 
@@ -87,3 +89,69 @@ def test_labels_without_a_name_or_an_area_name_nothing(tmp_path):
     with Bag(tmp_path / "bag") as opened:
         contents = read_contents(opened, TOPICS)
     assert list(contents.truth.values()) == [(("a key", Box(0, 0, 2, 2)),)]
+
+
+def test_what_is_held_of_a_bag_is_bounded(make_bag, monkeypatch):
+    bag = make_bag(queries=((1, "key"), (2, "k" * 300_000)))
+    topics = Topics("/camera/image", False, "/ground_truth", "/grounding/query")
+    with Bag(bag) as opened:
+        found = read_contents(opened, topics)
+    assert found.queries == ((1, "key"),) and found.unreadable == {"/grounding/query": 1}
+    for limit in ("MAX_FRAMES", "MAX_LABELS"):
+        with monkeypatch.context() as patched, Bag(bag) as opened:
+            patched.setattr(contents, limit, 3)
+            with pytest.raises(BagError, match="split it into several bags"):
+                read_contents(opened, topics)
+
+
+ALL = {
+    "/a": IMAGE,
+    "/b/compressed": COMPRESSED,
+    "/truth": DETECTIONS,
+    "/old/detections": DETECTIONS,
+    "/grounding/query": STRING,
+    "/robot_description": STRING,
+    "/odom": "nav_msgs/msg/Odometry",
+}
+
+
+@pytest.mark.parametrize(
+    ("has", "named", "expected"),
+    [
+        (["/a"], {}, Topics("/a", False)),
+        (["/b/compressed", "/truth"], {}, Topics("/b/compressed", True, "/truth")),
+        (["/a", "/odom", "/robot_description"], {}, Topics("/a", False)),
+        (["/a", "/grounding/query", "/robot_description"], {}, Topics("/a", False, None, "/grounding/query")),
+        (
+            ["/a", "/robot_description"],
+            {"query": "/robot_description"},
+            Topics("/a", False, None, "/robot_description"),
+        ),
+        (["/a", "/truth", "/grounding/query"], {"truth": "", "query": ""}, Topics("/a", False)),
+        (list(ALL), {"image": "/a", "truth": "/truth"}, Topics("/a", False, "/truth", "/grounding/query")),
+    ],
+)
+def test_topics_are_found_by_type_or_by_name(has, named, expected):
+    assert choose_topics({topic: ALL[topic] for topic in has}, **named) == expected
+
+
+@pytest.mark.parametrize(
+    ("has", "named", "said"),
+    [
+        ([], {}, "the bag has no topics"),
+        (["/odom"], {}, r"no images.* it has /odom \(nav_msgs/Odometry\)"),
+        (["/a", "/b/compressed"], {}, r"--image-topic: /a \(sensor_msgs/Image\), /b/compressed \(sensor_msgs/Comp"),
+        (["/a", "/truth", "/old/detections"], {}, "--truth: /old/detections .*, /truth"),
+        (["/a", "/odom"], {"image": "/odom"}, "/odom is nav_msgs/Odometry, not sensor_msgs/Image or .*; .* are /a"),
+        (["/a"], {"image": "/c"}, "has no topic /c; topics of a fitting type are /a"),
+        (["/a"], {"truth": "/t"}, r"--truth: the bag has no topic /t; the bag has /a \(sensor_msgs/Image\)"),
+        (["/a"], {"query": "/a"}, "--query-topic /a is sensor_msgs/Image, not std_msgs/String"),
+    ],
+)
+def test_what_does_not_fit_is_listed(has, named, said):
+    with pytest.raises(BagError, match=said):
+        choose_topics({topic: ALL[topic] for topic in has}, **named)
+
+
+def test_topics_in_use_are_named():
+    assert Topics("/a", False, None, "/q").named == ("/a", "/q")

@@ -6,10 +6,10 @@ import pytest
 
 from acs_core.geometry import Box
 from acs_core.types import Detection, ScoreKind
-from acs_ros.replay.asked import Truth
 from acs_ros.replay.evaluation import ALL, ONE, Method, answer_of, items_of, make_evaluation, method_of
 from acs_ros.replay.journal import Kept
 from acs_ros.replay.replies import Fate, FrameReplies, Replies
+from acs_ros.replay.schedule import GroundTruth
 from acs_ros.replay.settings import make_settings
 
 BOX = Box(1, 2, 4, 5)  # what make_result answers
@@ -27,19 +27,19 @@ def reply(at, result):
 
 def test_frames_that_nobody_owed_an_answer_about_are_no_questions(reply):
     replies = Replies(tuple(reply(i, fate) for i, fate in enumerate(Fate)))
-    items = items_of(replies, Truth({}))
+    items = items_of(replies, GroundTruth({}))
     assert [i.fate for i in items] == [Fate.ANSWERED, Fate.FAILED, Fate.UNANSWERED, Fate.UNREADABLE]
     assert items[2].kept == Kept(None, None, "no answer (unanswered)")
     assert items[0].key == "0.250000000:key"
 
 
 def test_a_stamp_that_came_twice_makes_two_questions(reply):
-    items = items_of(Replies((reply(0, stamp_ns=5), reply(1, stamp_ns=5))), Truth({}))
+    items = items_of(Replies((reply(0, stamp_ns=5), reply(1, stamp_ns=5))), GroundTruth({}))
     assert [i.key for i in items] == ["0.000000005:key", "0.000000005:key (2)"]
 
 
 def evaluate(replies, labels):
-    items = items_of(replies, Truth(labels))
+    items = items_of(replies, GroundTruth(labels))
     return make_evaluation("a bag", items, METHOD, lambda f: f"{f.number}.jpg", {"model": "m"})
 
 
@@ -62,6 +62,17 @@ def test_several_true_boxes_make_a_group_of_all(reply, at):
     one, every = evaluate(Replies((reply(0), reply(1))), labels).groups
     assert (one.name, len(one.questions)) == (ONE, 1)
     assert (every.name, every.objects, len(every.questions)) == (ALL, "several", 2)
+
+
+@pytest.mark.parametrize(
+    ("selector", "kind"),
+    [("acs-free", "ours"), ("acs-learned", "ours"), ("greedy", "baseline"), ("?", "baseline"), ("unknown", "baseline")],
+)
+def test_only_a_known_selector_of_this_package_is_ours(reply, at, selector, kind):
+    items = items_of(Replies((reply(0),)), GroundTruth({at(0).key: (("key", BOX),)}))
+    method = replace(METHOD, selector=selector)
+    (group,) = make_evaluation("a bag", items, method, lambda f: "", {}).groups
+    assert [run.kind for run in group.runs] == [kind]
 
 
 def test_without_labels_there_is_no_group(reply):
@@ -96,4 +107,4 @@ def test_why_there_is_no_box_is_told(result):
 def test_what_answered_is_named(reply, result, selector, known, name, expected):
     told = replace(reply(0), kept=(Kept(replace(result("key"), selector=selector), 1.0),))
     settings = None if known is None else make_settings(None, {"selector": selector, **known})
-    assert method_of(items_of(Replies((told,)), Truth({})), settings, name) == expected
+    assert method_of(items_of(Replies((told,)), GroundTruth({})), settings, name) == expected

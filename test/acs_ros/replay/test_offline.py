@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from sensor_msgs.msg import Image
 
 from acs_core.errors import DeviceMemoryError
-from acs_ros.replay.asked import Truth, make_plan
-from acs_ros.replay.contents import read_contents
-from acs_ros.replay.journal import Journal
-from acs_ros.replay.offline import OfflineAsker
+from acs_ros.bags.bags import BagWriter
+from acs_ros.bags.reader import Bag
+from acs_ros.replay.contents import choose_topics, read_contents
+from acs_ros.replay.journal import AnswerJournal
+from acs_ros.replay.offline import OfflineRun
 from acs_ros.replay.replies import Fate
+from acs_ros.replay.schedule import GroundTruth, make_schedule
 from acs_ros.replay.settings import make_settings
-from acs_ros.replay.storage import Bag
-from acs_ros.replay.topics import choose_topics
 
 
 @pytest.fixture
@@ -19,11 +21,11 @@ def ask(grounder, tmp_path):
 
     def run(path, query="key", should_stop=lambda: False, **parameters):
         settings = make_settings(None, parameters)
-        with Bag(path) as bag, Journal(tmp_path, {"grounder": "fake"}) as journal:
+        with Bag(path) as bag, AnswerJournal(tmp_path, {"grounder": "fake"}) as journal:
             topics = choose_topics(bag.topics, query="")
-            plan = make_plan(read_contents(bag, topics), Truth({}), query, None)
-            asker = OfflineAsker(grounder, settings, journal, should_stop)
-            return asker.run(bag, topics, plan), asker.resumed
+            plan = make_schedule(read_contents(bag, topics), GroundTruth({}), query, None)
+            offline = OfflineRun(grounder, settings, journal, should_stop)
+            return offline.run(bag, topics, plan), offline.resumed
 
     return run
 
@@ -80,6 +82,20 @@ def test_an_error_is_that_frames_own_and_is_tried_again(make_bag, ask, grounder,
     grounder.error = None
     replies, resumed = ask(bag)
     assert replies.count(Fate.ANSWERED) == 4 and resumed == 0
+
+
+@pytest.mark.parametrize(("parameters", "white"), [({}, None), ({"accept_16uc1": True, "image_bits": 12}, 255)])
+def test_pictures_are_read_as_by_the_node(tmp_path, ask, grounder, parameters, white):
+    with BagWriter(tmp_path / "grey", "mcap") as bag:
+        msg = Image(height=20, width=24, encoding="16UC1", step=48)
+        msg.data.frombytes(np.full((20, 24), 4095, "<u2").tobytes())
+        msg.header.stamp.sec = 1
+        bag.write("/camera/image", msg, 10**9)
+    replies, _ = ask(tmp_path / "grey", **parameters)
+    if white is None:
+        assert replies.count(Fate.UNREADABLE) == 1 and "accept_16uc1" in replies.frames[0].kept[0].problem
+    else:
+        assert replies.count(Fate.ANSWERED) == 1 and (grounder.calls[0][0] == white).all()
 
 
 def test_a_picture_that_cannot_be_decoded_is_counted(make_bag, ask):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from acs_core.artifacts.table_1 import READINGS
 from acs_ros.replay.settings import changed, identity, make_settings, parse_assignment
 
 
@@ -19,7 +20,7 @@ def test_defaults_are_the_nodes_but_the_seed_is_fixed():
     assert changed(make_settings(None, {})) == {"seed": 1}
 
 
-@pytest.mark.parametrize("node", ["/**", "/grounding", "grounding"])
+@pytest.mark.parametrize("node", ["/**", "/*", "/grounding", "grounding", "/**/grounding"])
 def test_the_nodes_parameter_file_is_read(params, node):
     file = params(
         f"{node}:\n  ros__parameters:\n    samples: 5\n    temperature: 1\n    use_sim_time: true\n    seed: -1\n"
@@ -39,9 +40,10 @@ def test_a_seed_that_was_asked_for_stays(params, in_file, given, expected):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: [", "is no parameter file for /grounding"),
-        ("/**:\n  ros__parameters:\n    sample: 5\n", "there is no parameter sample"),
-        ("/**:\n  ros__parameters:\n    samples: many\n", "samples must be a int, got 'many'"),
+        ("a: [", "params.yaml is no parameter file: while parsing"),
+        ("/grounder:\n  ros__parameters:\n    samples: 5\n", "is for /grounding; it names /grounder"),
+        ("/**:\n  ros__parameters:\n    sample: 5\n", r"there is no parameter sample \(.*; did you mean samples\?\)"),
+        ("/**:\n  ros__parameters:\n    samples: many\n", "samples must be a whole number, got 'many'"),
         ("/**:\n  ros__parameters:\n    samples: 0\n", r"samples must be in \[1, 256\]"),
     ],
 )
@@ -70,14 +72,32 @@ def test_other_assignments_are_refused(text):
         parse_assignment(text)
 
 
+def test_a_parameter_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no parameter file .*none\.yaml"):
+        make_settings(tmp_path / "none.yaml", {})
+
+
+def test_a_misspelt_assignment_is_told_the_nearest_name():
+    with pytest.raises(ValueError, match=r"did you mean samples\?"):
+        parse_assignment("smaples:=3")
+
+
 def test_an_identity_changes_with_what_the_answer_depends_on(grounder, tmp_path):
     def of(**given):
         return identity(make_settings(None, given), grounder)
 
     assert of() == of(max_rate=5.0, initial_query="key", jpeg_quality=10)
-    assert all(of() != of(**other) for other in ({"samples": 3}, {"seed": 2}, {"model": "x"}, {"min_score": 0.1}))
+    assert all(
+        of() != of(**other)
+        for other in ({"samples": 3}, {"seed": 2}, {"image_bits": 12}, {"model": "x"}, {"min_score": 0.1})
+    )
     file = tmp_path / "heads.json"
     file.write_text("1")
     before = of(heads=str(file))
     file.write_text("2")
     assert before != of(heads=str(file)) != of()
+
+
+def test_a_reading_of_table_1_counts_by_its_name(grounder):
+    found = [identity(make_settings(None, {"heads": name}), grounder)["heads"] for name in READINGS]
+    assert found == list(READINGS)

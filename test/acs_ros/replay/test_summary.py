@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from acs_core.evaluation.tables import assess
 from acs_core.geometry import Box
-from acs_eval.tables import assess
-from acs_ros.replay.asked import Truth
 from acs_ros.replay.evaluation import Method, items_of, make_evaluation
 from acs_ros.replay.journal import Kept
 from acs_ros.replay.replies import Fate, FrameReplies, Replies
+from acs_ros.replay.schedule import GroundTruth
 from acs_ros.replay.summary import (
     as_json,
     facts_of,
@@ -42,7 +42,7 @@ def run(at, result):
         at(2).key: (("key", far),),
         at(3).key: (("key", BOX),),
     }
-    return replies, items_of(replies, Truth(labels))
+    return replies, items_of(replies, GroundTruth(labels))
 
 
 def rows(table):
@@ -72,16 +72,18 @@ def test_phrases_are_told_apart(run):
 
 def test_without_truth_accuracy_is_unknown_and_that_is_said(run, at):
     replies, _ = run
-    table = phrases_table(items_of(replies, Truth({})))
+    table = phrases_table(items_of(replies, GroundTruth({})))
     assert all(row[6:] == [0, None, None] for row in rows(table))
-    assert table.notes == ("Accuracy is unknown: there is no ground truth for what was asked.",)
+    assert table.notes == ("Accuracy is unknown: there is no ground truth for the phrases.",)
 
 
 def test_the_best_box_is_compared_with_the_true_box_it_fits_best(run, at, result):
     replies, _ = run
-    (item,) = items_of(Replies(replies.frames[:1]), Truth({at(0).key: (("key", Box(9, 9, 11, 11)), ("key", BOX))}))
+    (item,) = items_of(
+        Replies(replies.frames[:1]), GroundTruth({at(0).key: (("key", Box(9, 9, 11, 11)), ("key", BOX))})
+    )
     assert iou_of(item) == 1.0
-    (absent,) = items_of(Replies(replies.frames[:1]), Truth({at(0).key: (), at(1).key: (("key", BOX),)}))
+    (absent,) = items_of(Replies(replies.frames[:1]), GroundTruth({at(0).key: (), at(1).key: (("key", BOX),)}))
     assert iou_of(absent) is None
 
 

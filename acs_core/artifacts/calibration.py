@@ -1,0 +1,248 @@
+"""Calibration: mapping of a selector's confidence to the estimated probability that the box has IoU >= 0.5.
+
+A calibration is a non-decreasing, piecewise linear curve, fitted offline by isotonic regression on images that the
+selector was not fitted on. It belongs to one LVLM, one selector and one kind of confidence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acs_core import arguments
+from acs_core.artifacts.identity import ModelIdentity, ModelInfo
+from acs_core.artifacts.json_io import number, read_object
+from acs_core.errors import CalibrationError
+from acs_core.output import write_text
+from acs_core.plain_text import shorten
+
+SCHEMA_VERSION = 1
+MAX_KNOTS = 10_000
+ROUNDING = 1e-4  # of measured shares, which files store with four digits
+ADVICE = "Make one with `acs-train build`, or pass another with calibration=..."
+
+
+@dataclass(frozen=True)
+class WorkingPoint:
+    """A threshold for abstaining, measured on held-out images. All values are in [0, 1].
+
+    Attributes:
+        wanted: wanted precision.
+        min_score: the threshold.
+        precision: measured share of boxes with IoU >= 0.5 among those with at least ``min_score``.
+        kept: share of the answered questions whose box has at least ``min_score``.
+    """
+
+    wanted: float
+    min_score: float
+    precision: float
+    kept: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A piecewise linear curve through the knots ``(x[i], y[i])``, constant outside them.
+
+    Attributes:
+        identity: the LVLM it was made for.
+        selector: name of the selector.
+        feature: kind of confidence (``Selector.feature``).
+        x: confidence of the knots, strictly increasing.
+        y: probability of the knots, in [0, 1], non-decreasing.
+        num_samples: number of candidates it was fitted on.
+        made_by: how it was made.
+        iou_x, iou_y: knots of a second curve, to the expected IoU; empty if there is none.
+        working_points: measured thresholds for wanted precisions.
+        second_look: whether it is for results with a second look (:mod:`acs_core.selection.second_look`).
+
+    Raises:
+        CalibrationError: the knots are not such a curve, or the working points not such thresholds.
+    """
+
+    identity: ModelIdentity
+    selector: str
+    feature: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    num_samples: int = 0
+    made_by: str = ""
+    iou_x: tuple[float, ...] = ()
+    iou_y: tuple[float, ...] = ()
+    working_points: tuple[WorkingPoint, ...] = ()
+    second_look: bool = False
+
+    def __post_init__(self) -> None:
+        _check_curve("x", self.x, "y", self.y)
+        if self.iou_x or self.iou_y:
+            _check_curve("iou_x", self.iou_x, "iou_y", self.iou_y)
+        _check_points(self.working_points)
+
+    def apply(self, confidences: np.ndarray) -> np.ndarray:
+        """Map confidences (C,) to probabilities (C,), float64 in [0, 1]."""
+        return np.interp(np.asarray(confidences, dtype=np.float64), self.x, self.y)
+
+    def expected_iou(self, confidences: np.ndarray) -> np.ndarray | None:
+        """Map confidences (C,) to expected IoUs (C,), float64 in [0, 1]; None if the file has no such curve."""
+        if not self.iou_x:
+            return None
+        return np.interp(np.asarray(confidences, dtype=np.float64), self.iou_x, self.iou_y)
+
+    def min_score(self, precision: float) -> float | None:
+        """Return the lowest measured threshold for at least the given precision; None if there is none."""
+        return min((p.min_score for p in self.working_points if p.wanted >= precision), default=None)
+
+    def check(self, lvlm: ModelInfo, selector: str, feature: str, second_look: bool = False) -> None:
+        """Check that the curve was made for this LVLM, selector, kind of confidence, and number of looks, and for
+        confidences in [0, 1].
+
+        Raises:
+            CalibrationError: it was not; the message says what differs.
+        """
+        problem = self.identity.mismatch(lvlm)
+        if problem is None and self.selector != selector:
+            problem = f"it was made for the selector {self.selector}, not {selector}"
+        if problem is None and self.feature != feature:
+            problem = f"it maps {self.feature!r}, but {selector} gives {feature!r}"
+        if problem is None and self.second_look != second_look:
+            made, wanted = ("a second look" if second else "one look" for second in (self.second_look, second_look))
+            problem = f"it was made for answers of {made}, not of {wanted}"
+        for knots in (self.x, self.iou_x):
+            if problem is None and knots and (knots[0] > 1 or knots[-1] < 0):  # constant on [0, 1]
+                problem = f"it is made for {knots[0]:g} to {knots[-1]:g}, but confidences lie in [0, 1]"
+        if problem:
+            raise CalibrationError(f"this calibration does not fit: {problem}. {ADVICE}")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Calibration:
+        """Read and check a calibration file (JSON).
+
+        Raises:
+            CalibrationError: the file is unreadable, damaged, of another schema version, or has a wrong field; the
+                message names it.
+            TypeError: ``path`` is not a path.
+            ValueError: ``path`` is empty.
+        """
+        path = arguments.path("path", path)
+        try:
+            return cls.from_dict(read_object(path, SCHEMA_VERSION))
+        except (CalibrationError, ValueError) as error:
+            raise CalibrationError(f"calibration {path}: {error}. {ADVICE}") from error
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
+        """Return the calibration that :meth:`to_dict` converted.
+
+        Raises:
+            CalibrationError, ValueError: a field is missing or wrong; the message names it.
+        """
+        identity = ModelIdentity.from_dict(data)
+        texts = {key: data.get(key, "" if key == "made_by" else None) for key in ("selector", "feature", "made_by")}
+        for key, value in texts.items():
+            if not isinstance(value, str):
+                raise CalibrationError(f'field "{key}" must be a string, got {shorten(value)}')
+        count = data.get("num_samples", 0)
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= arguments.MAX_COUNT:
+            raise CalibrationError(f'field "num_samples" must be a whole number, 0 or more, got {shorten(count)}')
+        x, y = _numbers(data, "x"), _numbers(data, "y")
+        iou_x, iou_y = (_numbers(data, key) if key in data else () for key in ("iou_x", "iou_y"))
+        points = _working_points(data.get("working_points", []))
+        second_look = data.get("second_look", False)
+        if not isinstance(second_look, bool):
+            raise CalibrationError(f'field "second_look" must be true or false, got {shorten(second_look)}')
+        selector, feature, made_by = (str(texts[key]) for key in ("selector", "feature", "made_by"))
+        return cls(identity, selector, feature, x, y, count, made_by, iou_x, iou_y, points, second_look)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the calibration as JSON values."""
+        data: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **self.identity.to_dict()}
+        data |= {"selector": self.selector, "feature": self.feature, "num_samples": self.num_samples}
+        if self.second_look:
+            data |= {"second_look": True}
+        data |= {"made_by": self.made_by, "x": list(self.x), "y": list(self.y)}
+        if self.iou_x:
+            data |= {"iou_x": list(self.iou_x), "iou_y": list(self.iou_y)}
+        return data | {"working_points": [asdict(p) for p in self.working_points]}
+
+    def save(self, path: str | Path) -> None:
+        """Write the calibration as indented JSON, atomically.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        write_text(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+
+
+def _check_curve(x_name: str, x: tuple[float, ...], y_name: str, y: tuple[float, ...]) -> None:
+    """Check that the knots are a non-decreasing curve into [0, 1].
+
+    Raises:
+        CalibrationError: they are not.
+    """
+    if not x or len(x) != len(y):
+        raise CalibrationError(
+            f'fields "{x_name}" and "{y_name}" must be lists of one equal length above 0, got {len(x)} and {len(y)}'
+        )
+    if not np.isfinite(x).all() or not np.isfinite(y).all():
+        raise CalibrationError(f'fields "{x_name}" and "{y_name}" must hold finite numbers')
+    if any(b <= a for a, b in pairwise(x)):
+        raise CalibrationError(f'field "{x_name}" must be strictly increasing')
+    if any(b < a for a, b in pairwise(y)):
+        raise CalibrationError(f'field "{y_name}" must never decrease')
+    if y[0] < 0 or y[-1] > 1:
+        raise CalibrationError(f'field "{y_name}" must lie in [0, 1]')
+
+
+def _check_points(points: tuple[WorkingPoint, ...]) -> None:
+    """Check that every point reached the wanted precision, and that thresholds rise and kept shares fall with it.
+
+    Raises:
+        CalibrationError: the points are not such thresholds.
+    """
+    for i, point in enumerate(points):
+        values = (point.wanted, point.min_score, point.precision, point.kept)
+        if not all(0 <= v <= 1 for v in values):
+            raise CalibrationError(f'field "working_points[{i}]" must hold numbers in [0, 1], got {shorten(values)}')
+        if point.precision < point.wanted - ROUNDING:
+            raise CalibrationError(
+                f'field "working_points[{i}]": the precision {point.precision:g} is below the wanted {point.wanted:g}'
+            )
+    ordered = sorted(points, key=lambda p: p.wanted)
+    for below, above in pairwise(ordered):
+        if above.wanted == below.wanted:
+            raise CalibrationError(f'field "working_points" states the wanted precision {above.wanted:g} twice')
+        if above.min_score < below.min_score or above.kept > below.kept:
+            raise CalibrationError(
+                f'field "working_points": the precision {above.wanted:g} has the threshold {above.min_score:g} and '
+                f"keeps {above.kept:g}, the lower {below.wanted:g} has {below.min_score:g} and keeps {below.kept:g}; "
+                "a higher precision needs a higher threshold, which keeps less"
+            )
+
+
+def _working_points(value: Any) -> tuple[WorkingPoint, ...]:
+    if not isinstance(value, list) or len(value) > MAX_KNOTS:
+        raise CalibrationError(f'field "working_points" must be a list, got {shorten(value)}')
+    points = []
+    for i, entry in enumerate(value):
+        if not isinstance(entry, Mapping):
+            raise CalibrationError(f'field "working_points[{i}]" must be an object, got {shorten(entry)}')
+        values = [number(entry, f.name, f"working_points[{i}]: ") for f in fields(WorkingPoint)]
+        if not all(0 <= v <= 1 for v in values):
+            raise CalibrationError(f'field "working_points[{i}]" must hold numbers in [0, 1], got {shorten(entry)}')
+        points.append(WorkingPoint(*values))
+    return tuple(points)
+
+
+def _numbers(data: Mapping[str, Any], key: str) -> tuple[float, ...]:
+    values = data.get(key)
+    if not isinstance(values, list) or len(values) > MAX_KNOTS:
+        raise CalibrationError(f'field "{key}" must be a list of at most {MAX_KNOTS} numbers')
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e9:
+            raise CalibrationError(f'field "{key}" must hold numbers of sensible size, got {shorten(value)}')
+    return tuple(float(value) for value in values)

@@ -1,0 +1,1 @@
+"""Benchmarks of answers: time, memory and accuracy of the engine (``acs-bench``)."""

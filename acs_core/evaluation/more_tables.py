@@ -1,0 +1,188 @@
+"""Tables beyond those of the paper: significance, calibration, abstention, object size, category, latency, failures."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+
+from acs_core.evaluation.metrics import GroupMetrics
+from acs_core.evaluation.rows import METHOD, TAU, in_order, label, mark_best, named, percent
+from acs_core.evaluation.statistics import holm
+from acs_core.evaluation.table import Cell, Column, Table, TableRow
+
+SIZE_EDGES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0)  # shares of the image area
+COVERAGES = (0.5, 0.8, 0.9, 1.0)
+MAX_REASONS = 5  # reasons with a column of their own; the others are summed up
+
+
+def significance_table(measured: GroupMetrics) -> Table | None:
+    """Return the table that compares every run with greedy; None without greedy runs or for several objects."""
+    first = measured.reference
+    others = [r for r in in_order(measured.group.runs, measured.main_runs) if r != first]
+    if first is None or not others or not measured.outcomes.single or not measured.outcomes.shown.any():
+        return None
+    paired = [measured.against(r, first) for r in others]
+    judged = [k for k, r in enumerate(others) if measured.group.runs[r].kind != "bound"]
+    corrected = dict(zip(judged, holm([paired[k].mcnemar for k in judged]), strict=True))
+    rows = []
+    for k, (r, p) in enumerate(zip(others, paired, strict=True)):
+        run = measured.group.runs[r]
+        tests = Cell(p.mcnemar), Cell(corrected.get(k)), percent(p.miou), Cell(p.miou_p)
+        rows.append(TableRow((*named(run), percent(p.accuracy), Cell(p.won), Cell(p.lost), *tests), run.kind))
+    columns = (
+        METHOD,
+        TAU,
+        Column("Acc@0.5, points", "points"),
+        Column("won", "count"),
+        Column("lost", "count"),
+        Column("p", "p"),
+        Column("p (Holm)", "p"),
+        Column("mIoU, points", "points"),
+        Column("p", "p", "mIoU"),
+    )
+    notes = (
+        f"Difference to {label(measured.group.runs[first])} on the same questions, with 95 % intervals of a paired "
+        "bootstrap over pictures, which also gives the p of mIoU.",
+        "Won: right where greedy is wrong; lost: the reverse. p: McNemar's exact test, two-sided; Holm: corrected for "
+        "the number of rows.",
+    )
+    return Table("significance", "Against greedy", columns, tuple(rows), notes)
+
+
+def calibration_table(measured: GroupMetrics) -> Table | None:
+    """Return the table of calibration errors and Brier scores; None if no run has scores."""
+    rows, runs = [], []
+    for r in in_order(measured.group.runs, measured.main_runs):
+        found = measured.calibration(r)
+        if found:
+            mean = sum(b.count * b.stated for b in found.bins) / found.count
+            right = sum(b.count * b.right for b in found.bins) / found.count
+            values = Cell(found.count), Cell(100 * mean), Cell(100 * right), Cell(100 * found.error), Cell(found.brier)
+            rows.append(TableRow((*named(measured.group.runs[r]), *values), measured.group.runs[r].kind))
+            runs.append(measured.group.runs[r])
+    if not rows:
+        return None
+    columns = (
+        METHOD,
+        TAU,
+        Column("boxes", "count"),
+        Column("mean score %", "percent"),
+        Column("right %", "percent"),
+        Column("calibration error %", "percent"),
+        Column("Brier score", "ratio"),
+    )
+    notes = (
+        "Published score against IoU ≥ 0.5. Calibration error: mean gap over ten bins of equal width, weighted by "
+        "their boxes; lower is better.",
+    )
+    return Table("calibration", "Calibration", columns, tuple(mark_best(rows, runs, (5, 6), highest=False)), notes)
+
+
+def abstention_table(measured: GroupMetrics) -> Table | None:
+    """Return the table of accuracy by coverage, where the predictions with the lowest scores are left out; None without
+    scores."""
+    rows, runs = [], []
+    for r in in_order(measured.group.runs, measured.main_runs):
+        curve = measured.risk_coverage(r)
+        if curve:
+            at = [Cell(100 * curve.accuracy_at(coverage)) for coverage in COVERAGES]
+            rows.append(TableRow((*named(measured.group.runs[r]), *at, Cell(curve.area)), measured.group.runs[r].kind))
+            runs.append(measured.group.runs[r])
+    if not rows:
+        return None
+    columns = (
+        METHOD,
+        TAU,
+        *(Column(f"{100 * c:g} % kept", "percent") for c in COVERAGES),
+        Column("AURC", "ratio"),
+    )
+    notes = (
+        "Accuracy when that share of the questions is answered, the highest scores first. AURC: mean risk (1 - "
+        "accuracy) over all shares; lower is better. Unanswered questions come last, as wrong.",
+    )
+    best = mark_best(mark_best(rows, runs, range(2, 6)), runs, (6,), highest=False)
+    return Table("abstention", "Accuracy % against abstention", columns, tuple(best), notes)
+
+
+def size_table(measured: GroupMetrics) -> Table | None:
+    """Return the table of Acc@0.5 by the share of the image that the object covers; None if there is a single bin."""
+    o = measured.outcomes
+    bins = [(low, high, o.shown & (o.area_share > low) & (o.area_share <= high)) for low, high in pairwise(SIZE_EDGES)]
+    bins = [found for found in bins if found[2].any()]
+    if not o.single or len(bins) < 2:
+        return None
+    runs = measured.group.runs
+    order = in_order(runs, measured.main_runs)
+    rows = []
+    for r in order:
+        cells = [Cell(100 * float(o.right[r, here].mean())) for _, _, here in bins]
+        rows.append(TableRow((*named(runs[r]), *cells), runs[r].kind))
+    rows = mark_best(rows, [runs[r] for r in order], range(2, 2 + len(bins)))
+    notes = ("Columns: the share of the picture that the object covers.",)
+    counted = TableRow((Cell("questions"), Cell(None), *(Cell(str(int(here.sum()))) for _, _, here in bins)))
+    columns = METHOD, TAU, *(Column(f"{100 * a:g}–{100 * b:g} %", "percent") for a, b, _ in bins)
+    return Table("size", "Acc@0.5 % by object size", columns, (*rows, counted), notes)
+
+
+def category_table(measured: GroupMetrics) -> Table | None:
+    """Return the table of Acc@0.5 of the highlighted runs by category, most frequent first; None for one category."""
+    o = measured.outcomes
+    names, place = np.unique([q.category for q in measured.group.questions], return_inverse=True)
+    counts = np.bincount(place, o.shown, minlength=len(names)).astype(int)
+    if not o.single or (counts > 0).sum() < 2:
+        return None
+    runs, shown = measured.group.runs, measured.highlights
+    rows = []
+    for k in sorted(range(len(names)), key=lambda k: (-counts[k], str(names[k]))):
+        here = o.shown & (place == k)
+        if here.any():
+            cells = [Cell(100 * float(o.right[r, here].mean())) for r in shown]
+            rows.append(TableRow((Cell(str(names[k])), Cell(int(counts[k])), *cells)))
+    columns = Column("Category"), Column("questions", "count"), *(Column(label(runs[r]), "percent") for r in shown)
+    return Table("category", "Acc@0.5 % by category", columns, tuple(rows))
+
+
+def latency_table(measured: GroupMetrics) -> Table | None:
+    """Return the table of latency percentiles; None if no latency was measured."""
+    rows = []
+    for r in in_order(measured.group.runs, measured.main_runs):
+        found = measured.latency(r)
+        if found:
+            values = Cell(found.count), Cell(found.p50), Cell(found.p90), Cell(found.p99), Cell(found.mean)
+            rows.append(TableRow((*named(measured.group.runs[r]), *values), measured.group.runs[r].kind))
+    if not rows:
+        return None
+    names = ("p50", "p90", "p99", "mean")
+    columns = METHOD, TAU, Column("answers", "count"), *(Column(f"{n} ms", "ms") for n in names)
+    return Table("latency", "Time of an answer", columns, tuple(rows), ("Wall time from the picture to the answer.",))
+
+
+def reasons_table(measured: GroupMetrics) -> Table | None:
+    """Return the table of reasons for predictions without a box; None if there is no such reason."""
+    order = in_order(measured.group.runs, measured.main_runs)
+    given = {
+        r: Counter(_sort_of(a.reason) for a in measured.group.runs[r].answers if not a.boxes and a.reason)
+        for r in order
+    }
+    total = sum(given.values(), Counter[str]())
+    if not total:
+        return None
+    frequent = [reason for reason, _ in total.most_common(MAX_REASONS)]
+    rows = []
+    for r in order:
+        counts = [given[r][reason] for reason in frequent]
+        rest = [Cell(given[r].total() - sum(counts))] if len(total) > len(frequent) else []
+        rows.append(TableRow((*named(measured.group.runs[r]), *map(Cell, counts), *rest), measured.group.runs[r].kind))
+    columns = [METHOD, TAU, *(Column(reason, "count") for reason in frequent)]
+    columns += [Column("other", "count")] if len(total) > len(frequent) else []
+    notes = (f"Of {len(measured.group.questions)} questions.",)
+    return Table("unanswered", "Questions without a box, and why", tuple(columns), tuple(rows), notes)
+
+
+def _sort_of(reason: str) -> str:
+    """Return ``reason`` with its numbers replaced by N, so that "7 x no box, 3 x cut off" and "6 x no box, 4 x cut off"
+    are counted together."""
+    return re.sub(r"\d+(\.\d+)?", "N", reason)

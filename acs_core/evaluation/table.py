@@ -1,0 +1,224 @@
+"""Tables with numbers, and their output on a terminal, as CSV and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.style import Style
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from acs_core.plain_text import printable
+
+DIGITS = {"percent": 1, "points": 1, "ratio": 3, "ms": 1, "p": 3, "count": 0, "tau": 1}
+MOST_TEXT = 24  # minimum column width of a longer text, in characters
+WIDEST = 10_000  # characters: wider than any table
+SIGNED = ("points",)
+# Characters that begin a formula in spreadsheets, with the full-width forms of East Asian keyboards.
+FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
+STYLES = {"ours": Style(color="cyan"), "bound": Style(dim=True)}
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        title: heading.
+        kind: number format: "percent", "points" (signed), "ratio", "ms", "p", "count", "tau", or "text".
+        group: heading shared with the neighbouring columns of the same group.
+    """
+
+    title: str
+    kind: str = "text"
+    group: str = ""
+
+    @property
+    def name(self) -> str:
+        """Group and title in one line."""
+        return f"{self.group}: {self.title}" if self.group else self.title
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        value: text or number; None or NaN if empty.
+        low, high: ends of the interval; None without one.
+        best: whether it is the best of its column.
+        best_free: whether it is the best of the training-free methods.
+    """
+
+    value: str | float | None
+    low: float | None = None
+    high: float | None = None
+    best: bool = False
+    best_free: bool = False
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """Cells of a row and the kind of its method: "ours", "baseline", "bound", or ""."""
+
+    cells: tuple[Cell, ...]
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        name: short name, for file names.
+        title: heading.
+        columns: the columns.
+        rows: the rows.
+        notes: sentences below the table.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[TableRow, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def head(self) -> list[tuple[str, int]]:
+        """Groups of the columns from left to right, with their number of columns; empty if no column has a group."""
+        if not any(column.group for column in self.columns):
+            return []
+        return [(name, len(list(columns))) for name, columns in groupby(self.columns, key=lambda column: column.group)]
+
+
+def written(cell: Cell, column: Column) -> str:
+    """Return the formatted value of a cell without its interval; a dash if it is empty."""
+    value = cell.value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, str):
+        return value
+    digits = DIGITS.get(column.kind, 3)
+    if column.kind == "p" and value < 0.001:
+        return "<0.001"
+    return f"{value:+.{digits}f}" if column.kind in SIGNED else f"{value:,.{digits}f}"
+
+
+def interval(cell: Cell, column: Column) -> str:
+    """Return the formatted interval of a cell, such as "61.4, 65.4"; empty without one."""
+    if cell.low is None or cell.high is None or not (math.isfinite(cell.low) and math.isfinite(cell.high)):
+        return ""
+    return f"{written(Cell(cell.low), column)}, {written(Cell(cell.high), column)}"
+
+
+def print_tables(tables: Iterable[Table], console: Console) -> None:
+    """Print tables to ``console``.
+
+    The best value of a column is marked with *, the best training-free one with +. A table that is too wide is printed
+    without its intervals.
+    """
+    for table in tables:
+        shown = _rich(table, True)
+        if Measurement.get(console, console.options.update(width=WIDEST), shown).minimum > console.width:
+            shown = _rich(table, False)
+        console.print(Text(table.title, style="bold"))
+        console.print(shown)
+        for note in table.notes:
+            console.print(Text(note, style="dim"))
+        console.print()
+
+
+def to_csv(table: Table) -> str:
+    """Return the table as CSV; a column with intervals is followed by columns with their low and high ends.
+
+    Texts that a spreadsheet would interpret as a formula are prefixed with an apostrophe; numbers are not.
+    """
+    wide = [any(interval(row.cells[i], c) for row in table.rows) for i, c in enumerate(table.columns)]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    ends = [
+        [c.name, f"{c.name} low", f"{c.name} high"] if w else [c.name] for c, w in zip(table.columns, wide, strict=True)
+    ]
+    writer.writerow([_no_formula(name) for names in ends for name in names])
+    for row in table.rows:
+        values = [[c.value, c.low, c.high] if w else [c.value] for c, w in zip(row.cells, wide, strict=True)]
+        writer.writerow([_no_formula(plain(v)) for several in values for v in several])
+    return out.getvalue()
+
+
+def to_json(tables: Sequence[Table]) -> list[dict[str, Any]]:
+    """Return tables as JSON values: rows are objects by column, values with an interval are {"value", "low",
+    "high"}."""
+    return [
+        {
+            "name": table.name,
+            "title": table.title,
+            "notes": list(table.notes),
+            "rows": [
+                {c.name: _value(cell) for c, cell in zip(table.columns, row.cells, strict=True)} for row in table.rows
+            ],
+        }
+        for table in tables
+    ]
+
+
+def plain(value: str | float | None) -> str | float | None:
+    """Return a number rounded to six digits; None for NaN and infinities."""
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
+
+
+def _no_formula(value: str | float | None) -> str | float:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return value
+    text = printable(value, "\t\n")  # csv quotes no carriage return, which would begin a row
+    is_formula = text.lstrip(" ").startswith(FORMULA) and not NUMBER.fullmatch(text)
+    return f"'{text}" if is_formula else text
+
+
+def _value(cell: Cell) -> Any:
+    if cell.low is None:
+        return plain(cell.value)
+    return {"value": plain(cell.value), "low": plain(cell.low), "high": plain(cell.high)}
+
+
+def _rich(table: Table, ends: bool) -> RichTable:
+    rows = [
+        [_text(cell, column, ends) for cell, column in zip(row.cells, table.columns, strict=True)] for row in table.rows
+    ]
+    shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for i, column in enumerate(table.columns):
+        head = Text(f"{column.group} {column.title}" if column.group else column.title)
+        text = column.kind == "text"
+        # Numbers and short texts are never wrapped; headings and long texts may be.
+        widest = max((cells[i].cell_len for cells in rows), default=1)
+        width = min(widest, MOST_TEXT) if text else widest
+        shown.add_column(head, justify="left" if text else "right", overflow="fold", min_width=width)
+    for cells, row in zip(rows, table.rows, strict=True):
+        shown.add_row(*cells, style=STYLES.get(row.kind))
+    return shown
+
+
+def _text(cell: Cell, column: Column, ends: bool) -> Text:
+    style = Style(bold=cell.best or None, underline=cell.best_free or None)
+    # Phrases and reasons are data: control characters are replaced before widths are measured.
+    text = Text(printable(written(cell, column)), style=style)
+    if ends and interval(cell, column):
+        text.append(f" [{interval(cell, column)}]", Style(dim=True, bold=False, underline=False))
+    if column.kind in ("percent", "ratio"):  # the marks have a fixed width, so that digits stay aligned
+        text.append("*" if cell.best else " ").append("+" if cell.best_free else " ")
+    return text

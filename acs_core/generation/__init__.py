@@ -1,0 +1,1 @@
+"""Sampling of N responses: prefill, shared key-value cache, decoding, schedule, parsing."""

@@ -1,0 +1,43 @@
+"""Consoles and error lines of all commands, safe against control characters in printed data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from acs_core.plain_text import one_line, printable
+
+
+class PlainConsole(Console):
+    """A rich console that shows control characters as U+FFFD in all texts, tables and progress bars.
+
+    Markup and emoji names are not interpreted: "[red]" is printed unchanged. Use ``style=``, :class:`rich.text.Text` or
+    ``Text.from_markup`` with constant texts for styles.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the segments of ``renderable``; rich's own control segments, which move the cursor, are kept."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text, "\n"), segment.style)
+
+
+def make_console(stderr: bool = False, piped_width: int | None = None, soft_wrap: bool = False) -> PlainConsole:
+    """Return a console.
+
+    Args:
+        stderr: whether it writes to the standard error instead of the standard output.
+        piped_width: number of columns if it is not a terminal.
+        soft_wrap: whether to leave the wrapping of long lines to the terminal.
+    """
+    console = PlainConsole(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=soft_wrap)
+    if piped_width is not None and not console.is_terminal:
+        console.width = piped_width
+    return console
+
+
+def print_error(command: str, problem: object) -> None:
+    """Print ``command: problem`` on one line of the standard error."""
+    print(f"{command}: {one_line(str(problem))}", file=sys.stderr)

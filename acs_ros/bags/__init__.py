@@ -1,0 +1,1 @@
+"""Reading, recovering, writing and playing rosbag2 bags."""

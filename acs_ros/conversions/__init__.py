@@ -1,0 +1,1 @@
+"""Conversions between ROS messages and the types of acs_core."""

@@ -1,0 +1,1 @@
+"""Counters, rates, memory and the /diagnostics status of the node."""

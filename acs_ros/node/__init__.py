@@ -1,0 +1,1 @@
+"""The lifecycle node: parameters, cameras, query manager, inference worker, action and services."""

@@ -1,0 +1,1 @@
+"""Stress tests of the node over real DDS: load tests (``acs-load``) and endurance tests (``acs-soak``)."""

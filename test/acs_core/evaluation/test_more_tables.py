@@ -1,0 +1,42 @@
+import pytest
+from eval_parts import SQUARE, column, question, tables_by_name
+
+from acs_core.evaluation.records import Evaluation, Group, Prediction, Run
+from acs_core.evaluation.tables import assess, tables_of
+
+
+def test_significance_is_against_greedy():
+    table = tables_by_name()["small-significance"]
+    assert ("Greedy", None) not in column(table, "won")
+    points, accuracy = column(table, "Acc@0.5, points"), column(tables_by_name()["small-accuracy"], "Acc@0.5 %")
+    for key, cell in points.items():
+        assert cell.value == pytest.approx(accuracy[key].value - accuracy[("Greedy", None)].value)
+    corrected = column(table, "p (Holm)")
+    assert corrected[("best of N", 0.5)].value is None
+    assert all(corrected[key].value >= cell.value for key, cell in column(table, "p").items() if corrected[key].value)
+
+
+def test_sizes_and_categories_count_each_question_once():
+    tables = tables_by_name()
+    assert sum(int(cell.value) for cell in tables["small-size"].rows[-1].cells[2:]) == 40
+    assert sum(row.cells[1].value for row in tables["small-category"].rows) == 40
+    shown = [c.title for c in tables["small-category"].columns]
+    assert shown[:3] == ["Category", "questions", "Greedy"] and len(shown) == 5
+
+
+def test_reasons_are_counted():
+    answers = (
+        [Prediction(reason="cut off")] * 2 + [Prediction(reason=f"rare {c}") for c in "abcde"] + [Prediction((SQUARE,))]
+    )
+    group = Group("g", "single", tuple(question(i) for i in range(8)), (Run("m", None, 1, tuple(answers)),))
+    table = tables_of(assess(Evaluation("t", (group,))))[-1]
+    assert [c.title for c in table.columns][2:] == ["cut off", "rare a", "rare b", "rare c", "rare d", "other"]
+    assert [cell.value for cell in table.rows[0].cells[2:]] == [2, 1, 1, 1, 1, 1]
+
+
+def test_reasons_that_differ_in_numbers_alone_are_one():
+    answers = tuple(Prediction(reason=f"{n} x no box, {10 - n} x cut off") for n in (3, 4, 5))
+    group = Group("g", "single", tuple(question(i) for i in range(3)), (Run("m", None, 1, answers),))
+    table = tables_of(assess(Evaluation("t", (group,))))[-1]
+    assert [c.title for c in table.columns][2:] == ["N x no box, N x cut off"]
+    assert table.rows[0].cells[2].value == 3

@@ -1,0 +1,116 @@
+"""``acs-train build``: makes all files for an LVLM with one command."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acs_core.artifacts.model_name import check_model_name
+from training.cli.config import Configuration, recorded
+from training.cli.console import bar
+from training.cli.options import (
+    AUTO,
+    DEFAULT_FRAME,
+    DEFAULT_TRANSFORM,
+    Actors,
+    AllLayers,
+    Count,
+    Device,
+    Epochs,
+    Frame,
+    Heads,
+    HighIou,
+    Images,
+    Input,
+    Layers,
+    LowIou,
+    MapSide,
+    MaxImageTokens,
+    Model,
+    Objects,
+    Ray,
+    Revision,
+    Size,
+    Sizes,
+    data_name,
+    models_of,
+    pairs_of,
+    say,
+    sources_of,
+    square,
+)
+from training.settings import AnalysisConfig, BuildConfig, CollectConfig, FitConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions(Configuration):
+    """Options of ``acs-train build``."""
+
+    command = "build"
+    model: Model
+    out: Annotated[Path, typer.Option(help="Folder for the files; in a model folder they become its defaults.")]
+    coco: Annotated[
+        Path | None,
+        typer.Option(help="Folder of COCO 2017, of Objects365, or with train/ and val/ of acs-train synth."),
+    ] = None
+    train: Annotated[Path | None, typer.Option(help="instances.json to collect, fit and analyse on.")] = None
+    calibration: Annotated[Path | None, typer.Option(help="instances.json of other images, to calibrate on.")] = None
+    train_images: Images = None
+    calibration_images: Images = None
+    work: Annotated[Path, typer.Option(help="Folder for the collections; kept, so that a stopped run resumes.")] = Path(
+        "work"
+    )
+    size: Sizes = (Size.SMALL,)
+    objects: Count = Objects.SINGLE
+    limit: Annotated[int, typer.Option(help="Maximum number of training pairs.", min=1)] = 5000
+    calibration_limit: Annotated[int, typer.Option(help="Maximum number of calibration pairs.", min=50)] = 1000
+    epochs: Epochs = FitConfig.epochs
+    input: Input = DEFAULT_TRANSFORM
+    heads: Heads = AnalysisConfig.heads
+    high_iou: HighIou = AnalysisConfig.high_iou
+    low_iou: LowIou = AnalysisConfig.low_iou
+    layers: Layers = AnalysisConfig.layers
+    all_layers: AllLayers = not AnalysisConfig.restrict
+    map_side: MapSide = None
+    ray: Ray = None
+    actors: Actors = None
+    revision: Revision = None
+    max_image_tokens: MaxImageTokens = None
+    coordinate_frame: Frame = DEFAULT_FRAME
+    device: Device = AUTO
+
+
+def build(options: BuildOptions) -> None:
+    """Make regressor, joint model, head file and calibrations for an LVLM: collect, fit, analyse and calibrate."""
+    o, out = options, options.out
+    (train, train_images), (calibration, calibration_images) = sources_of(
+        o.coco, (o.train, o.train_images), (o.calibration, o.calibration_images)
+    )
+    check_model_name(o.model)
+    from training.fitting import build as job  # late: torch takes seconds
+    from training.fitting.artifacts import files_folder
+
+    with recorded(o, files_folder(out, o.full_command, [o.run_file])):
+        pairs = pairs_of(train, train_images, o.size, o.objects, o.limit, 0)
+        fresh = pairs_of(calibration, calibration_images, o.size, o.objects, o.calibration_limit, 0)
+        lvlm, run = models_of(
+            o.model, o.revision, o.device, o.ray, o.actors, o.max_image_tokens, o.coordinate_frame.value
+        )
+        names = data_name(train), data_name(calibration)
+        config = BuildConfig(
+            CollectConfig(map_size=square(o.map_side)),
+            FitConfig(epochs=o.epochs, input_transform=str(o.input)),
+            AnalysisConfig(o.heads, o.high_iou, o.low_iou, o.layers, not o.all_layers),
+        )
+        made_by = job.describe(config, f"{len(pairs)} pairs of {names[0]}", f"{len(fresh)} pairs of {names[1]}")
+        command = f"acs-train {shlex.join(sys.argv[1:])}"
+        with bar() as move:
+            job.build(
+                lvlm, pairs, fresh, o.work, out, made_by, config, say, move, o.model, command, names, run, o.device
+            )
+    typer.echo(f"wrote regressor, joint model, head file, calibrations and a model card into {out}")

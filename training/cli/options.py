@@ -1,0 +1,202 @@
+"""Options shared by several commands of ``acs-train``, and functions that evaluate them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from acs_core.output import checked_option
+from acs_core.types import FAMILY_FRAME, LEAST_IMAGE_TOKENS, MAX_IMAGE_TOKENS
+from training.cli.console import err
+from training.errors import DataError
+from training.settings import CollectConfig, FitConfig
+
+if TYPE_CHECKING:
+    from acs_core.lvlm.base import LVLM
+    from training.collection.collect import PartRunner
+    from training.collection.store import Collection
+    from training.data.pairs import Pair
+
+
+PICTURE_OPTIONS = ("max_image_tokens", "coordinate_frame")  # in manifests, where not the defaults of the family
+
+
+class Size(StrEnum):
+    """Share of the image's area that the objects of a pair cover."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
+
+
+class Objects(StrEnum):
+    """Number of objects of the category that a pair's image shows."""
+
+    SINGLE = "single"
+    SEVERAL = "several"
+    ANY = "any"
+
+
+class AttentionStep(StrEnum):
+    """Position whose attention is kept for a coordinate."""
+
+    EMITTING = "emitting"
+    CONSUMING = "consuming"
+
+
+class Transform(StrEnum):
+    """Transform of the maps before the first layer."""
+
+    LOG = "log_cells"
+    CELLS = "cells"
+    RAW = "raw"
+
+
+class CoordinateFrame(StrEnum):
+    """Frame in which the model states coordinates: :data:`acs_core.types.COORDINATE_FRAMES`."""
+
+    FAMILY = "family"
+    THOUSAND = "0-1000"
+    RESIZED = "resized"
+    ORIGINAL = "original"
+    UNIT = "0-1"
+
+
+Model = Annotated[str, typer.Option(help="Name of an embedded model, a model folder, or a hub id.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")]
+MaxImageTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Budget of image tokens of a picture; default: that of the model's family.",
+        min=LEAST_IMAGE_TOKENS,
+        max=MAX_IMAGE_TOKENS,
+    ),
+]
+Frame = Annotated[
+    CoordinateFrame, typer.Option(help="Frame in which the model states coordinates, where not that of its family.")
+]
+Data = Annotated[Path, typer.Option(help="COCO-style instances.json.")]
+Images = Annotated[Path | None, typer.Option(help="Image folder; default: images/ beside the annotations.")]
+Out = Annotated[Path, typer.Option(help="Folder to write into; created if missing.")]
+Store = Annotated[Path, typer.Option(help="Folder that `acs-train collect` wrote.")]
+Sizes = Annotated[
+    tuple[Size, ...],
+    typer.Option(help="Size of the objects: small 0.1-1 %, medium 1-5 %, large above 5 %. May be repeated."),
+]
+Count = Annotated[Objects, typer.Option(help="Pairs with one object of the category, several, or any.")]
+MapSide = Annotated[int | None, typer.Option(help="Resize maps to squares of this many cells a side.", min=1, max=4096)]
+StepOption = Annotated[
+    AttentionStep,
+    typer.Option(help="Position whose attention is used: the one that emits a coordinate's first token, or reads it."),
+]
+Json = Annotated[
+    Path | None, typer.Option(callback=checked_option, help="Also write what is printed into this JSON file.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda.")]
+AUTO = "auto"  # of Device
+DEFAULT_FRAME = CoordinateFrame(FAMILY_FRAME)
+DEFAULT_STEP, DEFAULT_TRANSFORM = AttentionStep(CollectConfig.step), Transform(FitConfig.input_transform)
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="Collect on a Ray cluster: its address, auto, or local for this machine alone."
+    ),
+]
+Actors = Annotated[int | None, typer.Option(help="Number of models with --ray; default: one per GPU.", min=1)]
+Epochs = Annotated[int, typer.Option(help="Maximum number of epochs of the regressor (appendix A.2: 100).", min=1)]
+Input = Annotated[Transform, typer.Option(help="Transform of the maps before the first layer; see docs/training.md.")]
+Heads = Annotated[int, typer.Option(help="Heads per coordinate (section 4.4).", min=1)]
+HighIou = Annotated[float, typer.Option(help="IoU above which a box is in the high group.", min=0, max=1)]
+LowIou = Annotated[float, typer.Option(help="IoU up to which a box is in the low group.", min=0, max=1)]
+Layers = Annotated[int | None, typer.Option(help="Number of critical layers; default: a third.", min=1)]
+AllLayers = Annotated[bool, typer.Option(help="Choose heads in all layers, not only critical ones.")]
+
+
+def sources_of(
+    coco: Path | None, train: tuple[Path | None, Path | None], calibration: tuple[Path | None, Path | None]
+) -> tuple[tuple[Path, Path | None], tuple[Path, Path | None]]:
+    """Return annotations and image folder of the training and the calibration side, from --coco or from separate
+    options."""
+    from training.fitting.build import find_coco
+
+    if coco and (train[0] or calibration[0]):
+        raise typer.BadParameter("says where everything is; leave --train and --calibration out", param_hint="--coco")
+    if coco:
+        return find_coco(coco)
+    if train[0] is None or calibration[0] is None:
+        raise typer.BadParameter("name the data: --coco FOLDER, or both --train and --calibration", param_hint="--coco")
+    return (train[0], train[1]), (calibration[0], calibration[1])
+
+
+def pairs_of(
+    data: Path, images: Path | None, sizes: Sequence[Size], objects: Objects, limit: int | None, seed: int
+) -> list[Pair]:
+    """Return the pairs to sample. Problems of the annotations are printed."""
+    from training.data.coco import read_coco
+    from training.data.pairs import choose_pairs
+
+    content = read_coco(data, images)
+    for line in content.problems.lines():
+        err.print(f"{data.name}: left out {line}", style="yellow", markup=False)
+    return choose_pairs(content, [str(s) for s in sizes], objects.value, limit, seed)
+
+
+def models_of(
+    model: str,
+    revision: str | None,
+    device: str,
+    ray: str | None = None,
+    actors: int | None = None,
+    max_image_tokens: int | None = None,
+    coordinate_frame: str = FAMILY_FRAME,
+) -> tuple[LVLM, PartRunner | None]:
+    """Return the loaded model, and with ``--ray`` the function that collects on the cluster. In that case the model of
+    this process stays on the CPU, since only its identity is read."""
+    from acs_core.lvlm import load_lvlm
+
+    load = partial(load_lvlm, max_image_tokens=max_image_tokens, coordinate_frame=coordinate_frame)
+    if ray is None:
+        if actors:
+            raise typer.BadParameter("goes with --ray", param_hint="--actors")
+        return load(model, revision=revision, device=device), None
+    if find_spec("ray") is None:
+        raise DataError('--ray needs ray: pip install "ray[data]"')
+    from training.collection.collect import ray_runner
+    from training.collection.ray_pool import RayConfig
+
+    lvlm = load(model, revision=revision, device="cpu")
+    # A folder of built files has options of its own, which the name of its model does not lead to.
+    again = partial(load_lvlm, lvlm.name, revision=lvlm.revision, device=device, **asdict(lvlm.picture))
+    return lvlm, ray_runner(again, RayConfig(ray, actors, gpus=0 if device == "cpu" else None))
+
+
+def data_name(annotations: Path) -> str:
+    """Return the name of an annotation file in collections: "val/instances.json"."""
+    return f"{annotations.resolve().parent.name}/{annotations.name}"
+
+
+def origin(data: Collection, store: Path) -> str:
+    """Describe the collection that a file is made from: its annotation file, and its step and options for pictures if
+    not the default ones."""
+    found = [str(data.manifest.get("data") or store.name)]
+    if step := data.manifest.get("step"):
+        found.append(f"attention of the {step} step")
+    found += [f"{name} {data.manifest[name]}" for name in PICTURE_OPTIONS if name in data.manifest]
+    return ", ".join(found)
+
+
+def square(side: int | None) -> tuple[int, int] | None:
+    """Return the size (h, w) of square maps of ``side`` x ``side`` cells."""
+    return (side, side) if side else None
+
+
+def say(text: str) -> None:
+    """Print a line on stderr, separate from the results of a command."""
+    err.print(text, markup=False, highlight=False)

@@ -1,0 +1,1 @@
+"""Collections of sampled candidates with their attention maps."""

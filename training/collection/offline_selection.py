@@ -1,0 +1,225 @@
+"""Selection on a collection: apply a selector to every collected pair as a grounding call would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from acs_core.attention import AttentionRecord
+from acs_core.generation.candidates import parse_response, without_examples
+from acs_core.generation.schedule import should_stop_early, wave_size
+from acs_core.generation.token_statistics import TokenStatistics
+from acs_core.geometry import Box, best_iou
+from acs_core.selection.decision import Decision, Overlapping, Scorer, mislabelled_as
+from acs_core.selection.registry import Selector
+from acs_core.types import Candidate, Response
+from training.collection.store import Collection
+from training.errors import DataError
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Choices of a selector for P collected pairs.
+
+    Attributes:
+        iou: (P,) IoU of the chosen box, 0 for pairs without a candidate.
+        confidence: (P,) the selector's confidence, NaN if it states none.
+        oracle: (P,) IoU of the best candidate.
+        candidates: (P,) number of candidates.
+        image: (P,) image ids, -1 for pairs without a candidate.
+    """
+
+    iou: np.ndarray
+    confidence: np.ndarray
+    oracle: np.ndarray
+    candidates: np.ndarray
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class Call:
+    """Candidates, responses and attention of one collected pair: the input of a selection.
+
+    Attributes:
+        pair: index in the manifest's list of pairs.
+        index: (C,) indices in the collection, -1 for candidates of a second look, which belong to another collection.
+        candidates: the C candidates.
+        record: attention of the candidates.
+        image_size: (width, height) in pixels; None without candidates.
+        responses: the responses; empty if those of the collection were not given.
+        looked_again: whether the call includes a second look.
+        phrase: the phrase that was asked for; "" if it is unknown.
+    """
+
+    pair: int
+    index: np.ndarray
+    candidates: tuple[Candidate, ...]
+    record: AttentionRecord
+    image_size: tuple[int, int] | None
+    responses: tuple[Response, ...] = ()
+    looked_again: bool = False
+    phrase: str = ""
+
+    def first(self, count: int) -> Call:
+        """Return the call with only the first ``count`` responses."""
+        keep = np.array([c.response < count for c in self.candidates], bool)
+        if keep.all() and len(self.responses) <= count:
+            return self
+        part = replace(self.record.only(keep), num_responses=min(count, self.record.num_responses))
+        candidates = tuple(c for c, kept in zip(self.candidates, keep, strict=True) if kept)
+        size = self.image_size if candidates else None
+        return Call(self.pair, self.index[keep], candidates, part, size, self.responses[:count], phrase=self.phrase)
+
+    def decided(self, scorer: Scorer, multiple: bool = False, overlapping: Overlapping | None = None) -> Decision:
+        """Return the decision of ``scorer`` for the call, as a grounding call makes it by default: boxes labelled as
+        something else than the phrase rank below the others (``check_labels``). Without responses, labels are unknown
+        and take no part."""
+        return scorer.decide(
+            self.candidates,
+            self.responses,
+            self.record,
+            self.image_size or (1, 1),  # without candidates the size is not used
+            multiple=multiple,
+            looked_again=self.looked_again,
+            overlapping=overlapping,
+            mislabelled=mislabelled_as(self.candidates, self.phrase),
+        )
+
+
+def choose_offline(
+    selector: Selector,
+    data: Collection,
+    drawn: np.ndarray | None = None,
+    answers: Iterable[Mapping[str, Any]] = (),
+) -> Choices:
+    """Apply ``selector`` to every pair of ``data``, as at run time.
+
+    Args:
+        selector: the selector.
+        data: the collection.
+        drawn: (P,) number of responses of each pair to use, in order; None for all.
+        answers: the responses of the collection, from which the labels of the boxes are read. Without them, the choice
+            is that of a grounding call without ``check_labels``.
+
+    Raises:
+        DataError: the selector makes boxes of its own, and the collection does not hold the true boxes.
+    """
+    found: Iterable[Call] = calls(data, selector.needs.maps, answers)
+    if drawn is not None:
+        found = (call.first(int(count)) for call, count in zip(found, drawn, strict=True))
+    return choices_of(selector, found, data)
+
+
+def choices_of(selector: Selector, found: Iterable[Call], data: Collection) -> Choices:
+    """Apply ``selector`` to P calls of pairs of ``data``, which may include second looks.
+
+    Raises:
+        DataError: the true boxes are needed for boxes outside the collection, and the collection does not hold them.
+    """
+    scorer = Scorer(selector, None)
+    rows = np.array([_chosen(scorer, call, data) for call in found], float).reshape(-1, 5)
+    iou, confidence, oracle, sizes, images = rows.T
+    return Choices(iou, confidence, oracle, sizes.astype(int), images.astype(int))
+
+
+def _chosen(scorer: Scorer, call: Call, data: Collection) -> tuple[float, float, float, int, int]:
+    """Return one row of :class:`Choices`."""
+    candidates = call.candidates
+    decision = call.decided(scorer)
+    if not decision.detections:
+        return 0.0, np.nan, 0.0, len(candidates), -1
+    box, best = decision.detections[0].box, decision.detections[0].candidate
+    confidences = scorer.selector.confidences(candidates, call.record, decision.qualities)
+    known = data.iou[call.index].astype(float)  # only candidates of the collection have a stored IoU
+    for i in np.flatnonzero(call.index < 0):
+        known[i] = best_iou(candidates[i].box, data.truth(call.pair))
+    # the IoU of a box that the selector made was not measured during collection
+    iou = best_iou(box, data.truth(call.pair)) if scorer.fuses_boxes else known[best]
+    image = int(data.image[call.index[0]])
+    return iou, np.nan if confidences is None else confidences[best], known.max(), len(candidates), image
+
+
+def drawn_by_auto(data: Collection, answers: Iterable[Mapping[str, Any]], most: int) -> np.ndarray:
+    """Return the number of responses, (P,), that ``auto`` would have drawn out of the ``most`` collected ones of each
+    pair; ``answers`` are the responses of the collection."""
+    boxes: dict[int, dict[int, int]] = {}
+    for answer in answers:
+        boxes.setdefault(answer["pair"], {})[answer["response"]] = answer["num_boxes"]
+    drawn = np.full(len(data.pairs), most)
+    for row, call in enumerate(calls(data, False)):
+        counts, candidates = boxes[call.pair], call.candidates
+        stop = 0
+        while stop < most:
+            stop = wave_size(stop, most).stop
+            so_far = [Response("", counts[k], True) for k in range(stop)]
+            if should_stop_early([c for c in candidates if c.response < stop], so_far):
+                break
+        drawn[row] = stop
+    return drawn
+
+
+def calls(data: Collection, maps: bool, answers: Iterable[Mapping[str, Any]] = ()) -> Iterator[Call]:
+    """Yield one call for each collected pair.
+
+    Args:
+        data: the collection.
+        maps: whether to read the attention maps, which are on disk.
+        answers: the responses of the collection (:func:`training.collection.store.read_responses`); with them, calls
+            hold their responses and token statistics, and candidates their labels.
+    """
+    written: dict[int, list[Mapping[str, Any]]] = {}
+    for answer in answers:
+        written.setdefault(answer["pair"], []).append(answer)
+    drawn = 1 if data.manifest.get("greedy") else int(data.manifest.get("samples", 0))
+    order = np.argsort(data.pair, kind="stable")
+    bounds = np.searchsorted(data.pair[order], [data.pairs, data.pairs + 1])  # (2, P)
+    keys = data.manifest.get("pairs", ())
+    for pair, start, stop in zip(data.pairs.tolist(), *bounds.tolist(), strict=True):
+        index = order[start:stop]
+        mine = sorted(written.get(pair, []), key=lambda a: a["response"])
+        labels = {a["response"]: _labels(a) for a in mine}
+        responses_of, orders = data.response[index].tolist(), data.order[index].tolist()
+        candidates = tuple(
+            Candidate(Box(*data.box[i]), labels.get(r, {}).get(o, ""), r, o, tuple(data.tokens[i].tolist()))
+            for i, r, o in zip(index, responses_of, orders, strict=True)
+        )
+        phrase = keys[pair].partition(":")[2] if pair < len(keys) else ""
+        responses = tuple(Response(a["text"], a["num_boxes"], a["finished"], a["problem"]) for a in mine)
+        tokens = _token_statistics(candidates, mine) if mine else None
+        if len(index):
+            h, w = data.grid[index[0]].tolist()
+            width, height = data.image_size[index[0]].tolist()
+            seen = data.maps[index] if maps else None
+            record = AttentionRecord(data.entropy[index], seen, (h, w), tokens, drawn)
+            yield Call(pair, index, candidates, record, (width, height), responses, phrase=phrase)
+        else:
+            none = AttentionRecord(data.entropy[index], None, (1, 1), tokens, drawn)
+            yield Call(pair, index, (), none, None, responses, phrase=phrase)
+
+
+def _labels(answer: Mapping[str, Any]) -> dict[int, str]:
+    """Return the labels of a response's candidates, by their order, read from its text.
+
+    Boxes outside the picture are in the text, but are no candidates. Which ones is not known, so that the labels of
+    such a response are left out unless all are the same.
+    """
+    stated = [box for box in parse_response(answer["text"]) if box.closed or answer["finished"]]
+    labels = [box.label for box in without_examples(stated)]
+    if len(labels) != answer["num_boxes"] and len(set(labels)) > 1:
+        return {}
+    return dict(zip(range(answer["num_boxes"]), labels, strict=False))
+
+
+def _token_statistics(candidates: Sequence[Candidate], responses: list[Mapping[str, Any]]) -> TokenStatistics:
+    entropies = {r["response"]: r["token_entropy"] for r in responses}
+    logprobs = {r["response"]: r["token_logprob"] for r in responses}
+    try:
+        return TokenStatistics.of(candidates, entropies, logprobs)
+    except (IndexError, KeyError) as error:
+        raise DataError(
+            f"the collection's responses to pair {responses[0]['pair']} do not fit its candidates ({error!r}): delete "
+            "the part that holds it and collect it again"
+        ) from error

@@ -1,0 +1,1 @@
+"""COCO annotations and image-category pairs."""

@@ -1,0 +1,152 @@
+"""Image-category pairs, the questions of paper section 5.1, with their true boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from acs_core.geometry import Box
+from acs_core.pixels import MOST_BITS
+from acs_core.selection.second_look import Window
+from training.data.coco import SMALL, CocoData, by_category, read_coco, read_picture
+from training.errors import DataError
+
+# Share of the image's area that an object's box covers; a share on a border belongs to the smaller kind.
+SIZES = {"small": SMALL, "medium": (0.01, 0.05), "large": (0.05, 1.0)}
+Objects = Literal["single", "several", "any"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and the category to find in it.
+
+    Attributes:
+        image_id: id of the image.
+        file: path of the image.
+        category: name of the category.
+        truth: all boxes of the category in pixels of the image, or of the enlarged ``window`` if there is one.
+        kind: kind of pair ("small", "several large", ...); "" if the kind was not chosen.
+        window: part of the image that is enlarged for a second look (:class:`acs_core.selection.second_look.Window`);
+            None for the whole image.
+        bits: number of bits that the values of a 16-bit image use.
+    """
+
+    image_id: int
+    file: Path
+    category: str
+    truth: tuple[Box, ...]
+    kind: str = ""
+    window: Window | None = None
+    bits: int = MOST_BITS
+
+    @property
+    def key(self) -> str:
+        """Identifier of the pair in all files."""
+        return f"{self.image_id}:{self.category}"
+
+    def read(self) -> np.ndarray:
+        """Read the image, or its window, (H, W, 3) uint8 RGB.
+
+        Raises:
+            DataError: the file is missing or not an image.
+        """
+        picture = read_picture(self.file, self.bits)
+        return picture if self.window is None else self.window.enlarged(picture)
+
+    def within(self, window: Window) -> Pair:
+        """Return the pair for ``window`` alone."""
+        return replace(self, truth=tuple(window.to_window(box) for box in self.truth), window=window)
+
+
+def choose_pairs(
+    data: CocoData,
+    sizes: Sequence[str] = ("small",),
+    objects: Objects = "single",
+    limit: int | None = None,
+    seed: int = 0,
+) -> list[Pair]:
+    """Return the pairs of ``data`` whose objects all have one of the given sizes, in the order of image id and
+    category.
+
+    Unclear objects and invalid annotations disqualify a pair, since its true boxes are not all known.
+
+    Args:
+        data: the annotations.
+        sizes: keys of ``SIZES``.
+        objects: ``single`` for one object of the category, ``several`` for more, or ``any``.
+        limit: maximum number of pairs; if there are more, they are drawn with ``seed``.
+        seed: seed of the draw.
+
+    Raises:
+        DataError: an unknown size, or no such pair.
+    """
+    unknown = [size for size in sizes if size not in SIZES]
+    if unknown or not sizes:
+        raise DataError(f"unknown size {', '.join(unknown) or 'none'}: choose of {', '.join(SIZES)}")
+    kinds = [(size, several) for size in SIZES if size in sizes for several in (False, True)]
+    kinds = [(size, several) for size, several in kinds if objects in ("any", "several" if several else "single")]
+    found = [p for size, several in kinds for p in _of_kind(data, SIZES[size], several, _name(size, several))]
+    if not found:
+        raise DataError(
+            f"{data.file} holds no pair of the wanted kind ({', '.join(_name(*k) for k in kinds)}); "
+            f"small is {SMALL[0]:.1%} to {SMALL[1]:.0%} of the image's area"
+        )
+    if limit is not None and limit < len(found):
+        drawn = np.random.default_rng(seed).permutation(len(found))[:limit]
+        found = [found[i] for i in drawn]
+    return sorted(found, key=lambda p: (p.image_id, p.category))
+
+
+def load_pairs(
+    annotations: Path, images: Path | None = None, *, area: tuple[float, float] = SMALL, multiple: bool = False
+) -> list[Pair]:
+    """Read the pairs of an ``instances.json`` in the order of image id and category: those whose only object covers a
+    share of the image within ``area``; with ``multiple``, those of two or more objects, all within ``area``.
+
+    Raises:
+        DataError: the file is missing, damaged, or holds no such pair.
+    """
+    pairs = _of_kind(read_coco(annotations, images), area, multiple, "")
+    if not pairs:
+        raise DataError(f"{annotations} holds no pair of the wanted kind (area share {area[0]}-{area[1]})")
+    return pairs
+
+
+def load_absent(annotations: Path, limit: int, images: Path | None = None, seed: int = 0) -> list[Pair]:
+    """Read up to ``limit`` images, each paired with a random category that it does not show; ``truth`` is empty.
+
+    Raises:
+        DataError: the file is missing, damaged, or every image shows every category.
+    """
+    data = read_coco(annotations, images)
+    rng = np.random.default_rng(seed)
+    pairs = []
+    for image in data.images[:limit]:
+        shown = {o.name for o in image.objects} | image.doubtful
+        absent = [name for name in data.names if name not in shown]
+        if absent:
+            pairs.append(Pair(image.id, image.file, str(rng.choice(absent)), (), bits=image.bits))
+    if not pairs:
+        raise DataError(f"{annotations} holds no image without some category: nothing absent can be asked for")
+    return pairs
+
+
+def _of_kind(data: CocoData, area: tuple[float, float], several: bool, kind: str) -> list[Pair]:
+    pairs = []
+    for image in data.images:
+        for name, found in by_category(image).items():
+            share = [o.box.area / (image.size[0] * image.size[1]) for o in found]
+            # except for the first kind, the lower border belongs to the kind below
+            inside = all(area[0] <= s <= area[1] and (s > area[0] or area[0] <= SMALL[0]) for s in share)
+            clear = name not in image.doubtful and not any(o.unclear for o in found)
+            if (len(found) > 1) == several and inside and clear:
+                pairs.append(Pair(image.id, image.file, name, tuple(o.box for o in found), kind, None, image.bits))
+    return sorted(pairs, key=lambda p: (p.image_id, p.category))
+
+
+def _name(size: str, several: bool) -> str:
+    return f"several {size}" if several else size

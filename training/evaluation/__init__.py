@@ -1,0 +1,1 @@
+"""Evaluation of an LVLM with every selector (paper section 5)."""

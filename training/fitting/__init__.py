@@ -1,0 +1,1 @@
+"""Fitting of head files, regressors, joint models and calibrations."""

@@ -1,0 +1,174 @@
+"""Calibration: curves from a selector's confidence to the probability that its chosen box has IoU >= 0.5, and to the
+expected IoU of that box."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.isotonic import IsotonicRegression
+
+from acs_core.artifacts.calibration import Calibration, WorkingPoint
+from acs_core.artifacts.identity import ModelIdentity
+from acs_core.selection.registry import Selector
+from training.collection.offline_selection import Call, choices_of, choose_offline
+from training.collection.store import Collection
+from training.errors import DataError
+
+MIN_CHOICES = 50
+HIT = 0.5  # minimum IoU of a right box
+FOLDS = 5
+MIN_KEPT = 20  # minimum number of boxes that a precision is measured on
+PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9)
+CERTAIN = 0.01, 0.99  # a few hundred pairs never justify certainty
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Reliability of calibrated probabilities on images that their curves were not fitted to.
+
+    The images are divided into ``FOLDS`` parts; a curve fitted to the other parts rates each part.
+
+    Attributes:
+        stated: (C,) probability of each answered pair.
+        hit: (C,) whether its box has IoU >= 0.5.
+        error: expected calibration error, in [0, 1].
+        expected_iou_error: mean absolute error of the expected IoU.
+        unanswered: number of pairs without a box.
+    """
+
+    stated: np.ndarray
+    hit: np.ndarray
+    error: float
+    expected_iou_error: float
+    unanswered: int
+
+
+def calibrate(
+    selector: Selector,
+    data: Collection,
+    identity: ModelIdentity,
+    made_by: str,
+    seed: int = 0,
+    looked_again: Iterable[Call] | None = None,
+    answers: Sequence[Mapping[str, Any]] = (),
+) -> tuple[Calibration, Reliability]:
+    """Fit a calibration by isotonic regression on the chosen boxes of ``data``.
+
+    Only chosen boxes are used, because only they are published and the best of many candidates is rated too high.
+
+    Args:
+        selector: the selector.
+        data: collection of images that were not used to make the selector.
+        identity: the model.
+        made_by: origin of the calibration, for its metadata.
+        seed: seed of the folds.
+        looked_again: calls of pairs of ``data`` with a second look (:mod:`training.collection.second_look`); then the
+            calibration is for answers with a second look.
+        answers: the responses of the collection (:func:`training.collection.store.read_responses`), for the labels of
+            the boxes; see :func:`training.collection.offline_selection.choose_offline`.
+
+    Raises:
+        DataError: the selector states no confidence, or fewer than 50 pairs got a box.
+    """
+    if not selector.feature:
+        raise DataError(f"the selector {selector.name} states no confidence, so there is nothing to calibrate")
+    second = looked_again is not None
+    if looked_again is None:
+        choices = choose_offline(selector, data, answers=answers)
+    else:
+        choices = choices_of(selector, looked_again, data)
+    known = np.isfinite(choices.confidence)
+    count = int(known.sum())
+    if count < MIN_CHOICES:
+        answered = "answers with a second look" if second else "answered pairs"
+        raise DataError(f"{count} {answered} are too few to calibrate {selector.name}: at least {MIN_CHOICES}")
+    confidence, iou, images = choices.confidence[known], choices.iou[known], choices.image[known]
+    hit = (iou >= HIT).astype(float)
+    stated, expected = _out_of_fold(confidence, iou, images, seed)
+    told = Reliability(
+        stated,
+        hit,
+        calibration_error(stated, hit),
+        float(np.abs(expected - iou).mean()),
+        int((~known).sum()),
+    )
+    x, y = _knots(_curve(confidence, hit, *CERTAIN))
+    iou_x, iou_y = _knots(_curve(confidence, iou, 0.0, 1.0))
+    curve = Calibration(
+        identity,
+        selector.name,
+        selector.feature,
+        x,
+        y,
+        count,
+        made_by,
+        iou_x,
+        iou_y,
+        working_points(stated, hit),
+        second,
+    )
+    return curve, told
+
+
+def working_points(stated: np.ndarray, hit: np.ndarray) -> tuple[WorkingPoint, ...]:
+    """Return, for each precision of ``PRECISIONS``, the lowest threshold on ``stated`` (C,) at which the kept boxes
+    have at least this precision, and the share of answered pairs kept.
+
+    Precisions that no threshold reaches with at least twenty kept boxes are left out.
+    """
+    order = np.argsort(-stated, kind="stable")
+    kept = np.arange(1, len(order) + 1)
+    precision = np.cumsum(hit[order]) / kept
+    threshold = stated[order]
+    last = np.append(threshold[1:] < threshold[:-1], True)  # equal scores are kept or left together
+    points = []
+    for wanted in PRECISIONS:
+        good = np.flatnonzero((precision >= wanted) & last & (kept >= MIN_KEPT))
+        if len(good):
+            k = good[-1]
+            measured = (threshold[k], precision[k], kept[k] / len(hit))
+            points.append(WorkingPoint(wanted, *(round(float(v), 4) for v in measured)))
+    return tuple(points)
+
+
+def calibration_error(probability: np.ndarray, hit: np.ndarray, bins: int = 10) -> float:
+    """Compute the expected calibration error, in [0, 1]: the mean gap between stated and observed share of hits over
+    ``bins`` equal groups by rank, weighted by size."""
+    groups = reliability_groups(probability, hit, bins)
+    return sum(n * abs(stated - observed) for stated, observed, n in groups) / max(1, len(hit))
+
+
+def reliability_groups(probability: np.ndarray, hit: np.ndarray, bins: int = 10) -> list[tuple[float, float, int]]:
+    """Return (mean stated probability, observed share of hits, size) of ``bins`` equal groups by rank."""
+    order = np.argsort(probability, kind="stable")
+    groups = [g for g in np.array_split(order, bins) if len(g)]
+    return [(float(probability[g].mean()), float(hit[g].mean()), len(g)) for g in groups]
+
+
+def _out_of_fold(
+    confidence: np.ndarray, iou: np.ndarray, images: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities and expected IoU, (C,) each, from curves that were fitted without the candidate's image."""
+    unique, inverse = np.unique(images, return_inverse=True)
+    fold = np.random.default_rng(seed).permutation(len(unique))[inverse] % FOLDS
+    stated, expected = np.zeros(len(iou)), np.zeros(len(iou))
+    for k in range(FOLDS):
+        here, others = fold == k, fold != k
+        if here.any() and others.any():
+            x, y = confidence[others], iou[others]
+            stated[here] = _curve(x, (y >= HIT).astype(float), *CERTAIN).predict(confidence[here])
+            expected[here] = _curve(x, y, 0.0, 1.0).predict(confidence[here])
+    return stated, expected
+
+
+def _curve(x: np.ndarray, y: np.ndarray, low: float, high: float) -> IsotonicRegression:
+    return IsotonicRegression(y_min=low, y_max=high, out_of_bounds="clip").fit(x, y)
+
+
+def _knots(curve: IsotonicRegression) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    x, keep = np.unique(np.round(curve.X_thresholds_, 6), return_index=True)
+    y = np.maximum.accumulate(np.round(curve.y_thresholds_[keep], 6))
+    return tuple(x.tolist()), tuple(y.tolist())

@@ -1,0 +1,1 @@
+"""The rendered world: sprites on textured backgrounds."""
