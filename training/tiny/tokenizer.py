@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from acs_core.lvlm.base import localization_prompt
+from acs_core.lvlm.prompt import localization_prompt
 
 END = "<|im_end|>"
 PAD = "<|endoftext|>"
