@@ -59,6 +59,7 @@ def _run(options: argparse.Namespace) -> int:
         top_p=options.top_p,
         top_k=options.top_k,
         seed=options.seed,
+        speculation=options.speculation,
     )
     from acs_core.arguments import clean_phrase
     from acs_core.artifacts.model_name import check_model_name  # late: --help needs none of these
@@ -95,6 +96,7 @@ def _run(options: argparse.Namespace) -> int:
             min_score=options.min_score,
             min_votes=options.min_votes,
             check_labels=options.check_labels,
+            whole_responses=options.whole_responses,
             deadline_ms=options.deadline,
             second_look=options.second_look,
         )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from acs_core.attention import AttentionNeeds, AttentionRecord, capture
+from acs_core.generation.first_box import FirstBoxComplete
 from acs_core.generation.generate import Generations, fresh_seed
 from acs_core.generation.prefill import PrefillState, prefill
 from acs_core.generation.schedule import (
@@ -245,8 +246,12 @@ def _answer(
     throughput: ThroughputEstimate,
 ) -> tuple[ScheduledGenerations, ...]:
     deadline = Deadline(request.deadline_ms, request.start, throughput.after_ms)
+    statistics = selector.needs.token_statistics
+    # Log-probabilities of responses mean those of whole ones.
+    whole = request.multiple or request.whole_responses or statistics
+    is_complete = None if whole else FirstBoxComplete(lvlm)
     if selector.greedy_decoding:
-        return greedy_on_schedule(lvlm, state, config, deadline, request.should_stop, selector.needs.token_statistics)
+        return greedy_on_schedule(lvlm, state, config, deadline, request.should_stop, statistics, is_complete)
     seed = fresh_seed() if config.seed is None else config.seed
     seeds = [seed] * len(state.prompts)
     return sample_on_schedule(
@@ -257,7 +262,8 @@ def _answer(
         deadline=deadline,
         throughput=throughput,
         should_stop=request.should_stop,
-        token_statistics=selector.needs.token_statistics,
+        token_statistics=statistics,
+        is_complete=is_complete,
     )
 
 
