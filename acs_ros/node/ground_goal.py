@@ -164,6 +164,7 @@ class GroundGoal:
             min_score=request.min_score if request.min_score >= 0 else settings.min_score,
             deadline=self._left() or 0.0,
             region=region_from_message(request.region),
+            keep_image=True,  # for other goals about the same image
         )
 
     def succeed(self, answer: FrameAnswer) -> bool:

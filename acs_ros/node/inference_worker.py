@@ -281,7 +281,7 @@ class InferenceWorker(Generic[Job, Answer]):
 @dataclass(frozen=True)
 class InferenceOptions:
     """The arguments of one call of the model. ``deadline`` in seconds from now, 0: none; ``region``: the part of the
-    image to search, in pixels."""
+    image to search, in pixels; ``keep_image``: whether the image stays prefilled, for other goals about it."""
 
     phrases: tuple[str, ...]
     sampling: SamplingConfig
@@ -293,6 +293,7 @@ class InferenceOptions:
     second_look: bool = False
     check_labels: bool = True
     region: Box | None = None
+    keep_image: bool = False
 
 
 def inference_options(settings: Settings, phrases: tuple[str, ...], with_attention: bool = False) -> InferenceOptions:
@@ -307,6 +308,7 @@ def inference_options(settings: Settings, phrases: tuple[str, ...], with_attenti
         with_attention,
         settings.second_look,
         settings.check_labels,
+        keep_image=len(phrases) > 1,  # costs nothing then, since the phrases share the image anyway
     )
 
 
@@ -348,6 +350,7 @@ def ask(
         with_attention=options.with_attention,
         second_look=options.second_look,
         region=options.region,
+        keep_image=options.keep_image,
         should_stop=should_stop,
         on_stage=on_stage,
     )

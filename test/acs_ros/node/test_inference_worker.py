@@ -310,6 +310,7 @@ def test_a_question_is_one_call_with_all_that_it_says(result, deadline, expected
         "with_attention": True,
         "second_look": True,
         "region": Box(1, 2, 30, 40),
+        "keep_image": False,
         "should_stop": stop,
         "on_stage": stage,
     }
