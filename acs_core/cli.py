@@ -9,16 +9,18 @@ if __name__ == "__main__":  # first: a signal may come while the modules below a
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
 from acs_core.cli_options import DEFAULT_SAMPLES, make_parser
 from acs_core.errors import AcsError, OptionError, SelectorError, os_problem
+from acs_core.light_imports import load_lightly
 from acs_core.option_types import empty_option
 from acs_core.output import check_distinct, check_target, json_text, write_picture, write_text
 from acs_core.terminal import make_console, print_error
@@ -27,6 +29,7 @@ from acs_core.types import GroundingResult, Outcome, SamplingConfig, ScoreKind
 if TYPE_CHECKING:
     from acs_core.grounder import Grounder
 
+Result = TypeVar("Result")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -66,10 +69,8 @@ def _run(options: argparse.Namespace) -> int:
 
     check_model_name(options.model)
     from acs_core.image import read_image
-    from acs_core.selection.registry import artifact_kinds, check_name, check_read
 
-    check_name(options.selector, auto=True)
-    check_read(options.selector, {kind.name: getattr(options, kind.name, None) for kind in artifact_kinds()})
+    _lightly(options, _check_selector)
     # Everything that can be checked without the model is checked before it is loaded.
     image = read_image(options.image, options.bits)
     phrase = clean_phrase(options.phrase)
@@ -86,7 +87,7 @@ def _run(options: argparse.Namespace) -> int:
 
     notes = make_console(stderr=True)
     with notes.status("loading the model") if notes.is_terminal else nullcontext():
-        grounder = _load(options)
+        grounder = _lightly(options, _load)
     with notes.status(f"looking for {phrase!r}") if notes.is_terminal else nullcontext():
         result = grounder.ground(
             image,
@@ -117,6 +118,20 @@ def _run(options: argparse.Namespace) -> int:
         else:
             write_text(options.json, text)
     return 0
+
+
+def _lightly(options: argparse.Namespace, call: Callable[[argparse.Namespace], Result]) -> Result:
+    """Return ``call(options)``, which imports transformers, without what is not used."""
+    if options.quantization != "none":  # the quantisers of transformers use more of torch
+        return call(options)
+    return load_lightly(partial(call, options))
+
+
+def _check_selector(options: argparse.Namespace) -> None:
+    from acs_core.selection.registry import artifact_kinds, check_name, check_read
+
+    check_name(options.selector, auto=True)
+    check_read(options.selector, {kind.name: getattr(options, kind.name, None) for kind in artifact_kinds()})
 
 
 def _load(options: argparse.Namespace) -> Grounder:

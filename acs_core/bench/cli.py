@@ -41,7 +41,7 @@ from acs_core.bench.console import (
     size_of,
     table_of,
 )
-from acs_core.bench.forwards_cli import forwards
+from acs_core.bench.more_commands import forwards, startup
 from acs_core.errors import AcsError, OptionError, os_problem
 from acs_core.option_types import StrictTyper
 from acs_core.output import check_distinct, checked_option, write_json, write_text
@@ -415,6 +415,7 @@ def busy(
 
 
 app.command(epilog="Example: acs-bench forwards --model tiny-internvl --image docs/sample.png")(forwards)
+app.command(epilog="Example: acs-bench startup")(startup)
 
 
 def main() -> None:

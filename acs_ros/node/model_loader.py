@@ -18,6 +18,7 @@ import numpy as np
 from acs_core.artifacts.model_name import check_model_name
 from acs_core.errors import Cancelled
 from acs_core.heap import trim_heap
+from acs_core.light_imports import load_lightly
 from acs_core.request import GroundOptions
 from acs_core.types import GroundingResult
 from acs_ros.node.parameters import Settings
@@ -60,6 +61,12 @@ def load_grounder(settings: Settings) -> GrounderLike:
         AcsError: the model, or a file that belongs to it, cannot be used.
     """
     check_model_name(settings.model)
+    if settings.quantization != "none":  # the quantisers of transformers use more of torch
+        return _load(settings)
+    return load_lightly(lambda: _load(settings))
+
+
+def _load(settings: Settings) -> GrounderLike:
     from acs_core.grounder import Grounder  # late: torch takes seconds, and the node should appear at once
 
     return Grounder.from_pretrained(

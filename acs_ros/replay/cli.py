@@ -7,36 +7,20 @@ if __name__ == "__main__":  # first: a signal may come while the modules below a
 
     run("acs_ros.replay.cli", "acs-replay")
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from acs_core.artifacts.model_name import check_model_name
-from acs_core.errors import FULL, AcsError, OutputError, PhraseError, SelectorError, os_problem
-from acs_core.evaluation.compare import compare, comparison_tables
-from acs_core.evaluation.storage import load
-from acs_core.evaluation.table import print_tables, to_json
-from acs_core.output import check_target, write_json
-from acs_core.plain_text import one_line
+from acs_core.errors import FULL, AcsError, PhraseError, SelectorError, os_problem
 from acs_core.terminal import make_console, print_error
-from acs_ros.bags.reader import Bag
 from acs_ros.errors import BagError, NodeTrouble
-from acs_ros.node.model_loader import GrounderLike, GrounderLoader, load_grounder
-from acs_ros.node.parameter_table import MODEL
-from acs_ros.node.parameters import Settings
-from acs_ros.replay.material import topics_of
-from acs_ros.replay.options import given_parameters, make_parser, usage_problem, without_ros_arguments
-from acs_ros.replay.output import extract
-from acs_ros.replay.session import Session
-from acs_ros.replay.settings import make_settings
+from acs_ros.replay.options import make_parser, usage_problem, without_ros_arguments
 from acs_ros.stop_signals import StopSignals, interrupt_at_the_second
 
+if TYPE_CHECKING:
+    from acs_ros.node.model_loader import GrounderLoader
+
 FAILURES = (AcsError, BagError, NodeTrouble)
-DEFAULT_SELECTOR = next(spec.default for spec in MODEL if spec.name == "selector")
-SHOWN = 10  # changed questions of each kind
 
 
 def main(arguments: Sequence[str] | None = None, load: GrounderLoader | None = None) -> int:
@@ -45,10 +29,12 @@ def main(arguments: Sequence[str] | None = None, load: GrounderLoader | None = N
     options = parser.parse_args(without_ros_arguments(sys.argv[1:]) if arguments is None else arguments)
     if problem := usage_problem(options):
         parser.error(problem)
+    from acs_ros.replay.command import run  # late: --help needs none of it
+
     console = make_console(piped_width=160)
     try:
         with StopSignals(interrupt_at_the_second("acs-replay")) as stop:
-            return _run(options, parser, console, stop, load)
+            return run(options, parser, console, stop, load)
     except (SelectorError, PhraseError) as error:
         parser.error(str(error))
     except FAILURES as error:
@@ -58,65 +44,3 @@ def main(arguments: Sequence[str] | None = None, load: GrounderLoader | None = N
         kept = ": it goes on from the answers that it has" if error.errno in FULL else ""
         print_error("acs-replay", f"{os_problem(error, options.out or '')}{kept}")
         return 1
-
-
-def _run(
-    options: argparse.Namespace,
-    parser: argparse.ArgumentParser,
-    console: Console,
-    stop: StopSignals,
-    load: GrounderLoader | None,
-) -> int:
-    if options.json is not None:
-        try:
-            check_target(options.json)
-        except OutputError as error:
-            parser.error(f"--json: {error}")
-    if options.compare:
-        return compare_files(options.compare[0], options.compare[1], console, options.json)
-    try:
-        settings = make_settings(options.params_file, given_parameters(options), options.node)
-    except ValueError as error:
-        parser.error(one_line(str(error)))
-    options.out = (
-        options.out or Path("replay_output") / f"{options.bag.resolve().stem}{'-live' if options.live else ''}"
-    )
-    with Bag(options.bag) as bag:
-        if options.extract:
-            return extract(bag, options, console)
-        topics_of(bag, options)  # what is wrong with the bag is said before torch takes its seconds
-        if load is None and (not options.live or options.start_node):
-            check_model_name(settings.model)
-            if settings.selector != DEFAULT_SELECTOR:  # before a long bag is read
-                from acs_core.selection.registry import check_name
-
-                check_name(settings.selector, auto=True)
-        session = Session(bag, options, settings, console, stop)
-        material = session.read()
-        return session.run(material, load or _load)
-
-
-def _load(settings: Settings) -> GrounderLike:
-    """Load the model without the progress bars of transformers."""
-    from transformers.utils import logging  # late: it takes seconds
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    return load_grounder(settings)
-
-
-def compare_files(first: Path, second: Path, console: Console, json_file: Path | None) -> int:
-    """Print the differences of two evaluations on the questions that both have; returns the exit code. A folder stands
-    for the ``evaluation.json`` in it.
-
-    Raises:
-        EvaluationError: a file cannot be read.
-        ComparisonError: the two have nothing in common.
-        OSError: ``json_file`` cannot be written.
-    """
-    files = [file / "evaluation.json" if file.is_dir() else file for file in (first, second)]
-    found = compare(load(files[0]), load(files[1]))
-    print_tables(comparison_tables(found, SHOWN), console)
-    if json_file is not None:
-        write_json(json_file, {"tables": to_json(comparison_tables(found))}, "acs-replay")
-    return 0

@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from acs_core.bench.measure import MachineInfo
 from acs_core.errors import OutputError, os_problem
 from acs_core.option_types import StrictTyper
 from acs_core.output import written_by
@@ -95,6 +94,7 @@ def _run(
 ) -> None:
     import torch
 
+    from acs_core.bench.measure import MachineInfo
     from acs_ros.node.given_parameters import check_file
     from acs_ros.stress.episodes import EPISODES
     from acs_ros.stress.robot import NODE

@@ -113,6 +113,9 @@ def as_command(function: Callable[[C], None]) -> Callable[..., None]:
         return value
 
     def run(**values: Any) -> None:
+        from transformers.utils import logging  # late: --help and usage errors need not wait for it
+
+        logging.disable_progress_bar()  # acs-train shows progress bars of its own
         given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
         function(configuration(**given))
 

@@ -52,9 +52,6 @@ for _function, _example in COMMANDS.items():
 
 def main() -> None:
     """Entry point. Exit code 2 for wrong usage, 1 for a failure, 130 after Ctrl-C."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # acs-train shows progress bars of its own
     try:
         app()
     except OptionError as error:

@@ -1,4 +1,4 @@
-"""``acs-bench forwards``: the number of forwards with and without drafts."""
+"""Further commands of ``acs-bench``: ``forwards`` and ``startup``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from acs_core.bench.console import Device, Dtype, Json, Samples, device_of, finish_rows, measuring, table_of
+from acs_core.bench.console import (
+    Device,
+    Dtype,
+    Json,
+    Model,
+    Repeats,
+    Samples,
+    device_of,
+    finish_rows,
+    measuring,
+    table_of,
+)
 
 
 def forwards(
@@ -44,3 +55,15 @@ def forwards(
             same = "yes" if row.same else "no"
             table.add_row(row.answers, same, f"{row.tokens:.1f}", str(row.plain), str(row.drafted), f"{row.ratio:.2f}")
         finish_rows(device_of(device), table, rows, json_file)
+
+
+def startup(model: Model = "tiny-internvl", repeats: Repeats = 2, json_file: Json = None) -> None:
+    """Measure the CPU time of every command's --help, and of loading a model with and without unused imports."""
+    from acs_core.bench.startup import startup_times
+
+    with measuring(1):
+        rows = startup_times(model, repeats)
+        table = table_of("process", "CPU, s")
+        for row in rows:
+            table.add_row(row.what, f"{row.cpu_s:.2f}")
+        finish_rows(device_of("cpu"), table, rows, json_file)
