@@ -102,6 +102,8 @@ WRITES = {
     ("acs-bench check-model", "--json"): (FILE, "tiny-internvl --out {new}.md"),
     ("acs-bench pictures", "--json"): (FILE, "--frames 100x100"),
     ("acs-bench load", "--json"): (FILE, ""),
+    ("acs-bench forwards", "--json"): (FILE, ""),
+    ("acs-bench startup", "--json"): (FILE, ""),
     ("acs-bench busy", "--json"): (FILE, ""),
     ("acs-bench ros", "--json"): (FILE, ""),
     ("acs-bench selector", "--json"): (FILE, ""),

@@ -1,6 +1,7 @@
 """Small runs of each benchmark: they end, print what they promise, and write it down. Nothing is timed here."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,10 @@ import torch
 from recorded_answers import real_tokenizer
 from typer.testing import CliRunner
 
-from acs_core.bench import cli, console
+from acs_core.bench import cli, console, startup
 from acs_core.bench.forwards import FORMS, PieceTokenizer, forced_text
 from acs_core.bench.subject import map_shape, random_lvlm, random_prompts, shapes, tokens_of_frame
-from acs_core.errors import AcsError
+from acs_core.errors import AcsError, BenchError
 from acs_core.generation.cuda_graph import static_decoder
 from acs_core.generation.decoding import CudaGraphDecoder, EagerDecoder
 
@@ -208,6 +209,19 @@ def test_forwards_with_and_without_drafts(run):
     first, later = found["rows"]
     assert first["same"] and first["plain"] >= 1.5 * first["drafted"] >= 1.5 * later["drafted"]
     assert CliRunner().invoke(cli.app, ["forwards", "--model", "tiny-internvl"]).exit_code == 2
+
+
+def test_startup_measures_every_command(run, monkeypatch):
+    started = []
+    monkeypatch.setattr(startup, "_run", lambda command: started.append(command[-1]) or 1.0 / len(started))
+    _, found = run("startup", "--repeats", "2")
+    what = {row["what"] for row in found["rows"]}
+    assert what >= {"acs-ground --help", "acs-train --help", "grounding_node --help", "load tiny-internvl, lightly"}
+    assert len(started) == 2 * len(what) and found["rows"][-1]["cpu_s"] == 1.0 / len(started)
+    monkeypatch.undo()
+    assert startup._run([sys.executable, "-c", "sum(range(10**6))"]) > 0
+    with pytest.raises(BenchError, match="exit code 1: .*nope"):
+        startup._run([sys.executable, "-c", "raise SystemExit('nope')"])
 
 
 def test_the_forced_tokens_are_those_of_the_vocabulary():
