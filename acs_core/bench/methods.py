@@ -128,7 +128,10 @@ def our_maps(work: Work) -> np.ndarray:
 
 def look_at(lvlm: LVLM, prompt: Prompt, responses: Sequence[Sequence[int]], needs: AttentionNeeds) -> AttentionRecord:
     """Capture the attention of the C boxes in ``responses``, token ids that the model is forced to write."""
-    samples = sample_responses(lvlm, prompt, SamplingConfig(num_samples=len(responses)), forced=responses)
+    config = SamplingConfig(
+        num_samples=len(responses), speculation=False
+    )  # the same forwards whatever was asked before
+    samples = sample_responses(lvlm, prompt, config, forced=responses)
     candidates, _ = find_candidates(lvlm, prompt, samples)
     return capture(lvlm, prompt, samples, candidates, needs)
 

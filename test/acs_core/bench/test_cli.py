@@ -220,7 +220,7 @@ def test_startup_measures_every_command(run, monkeypatch):
     assert len(started) == 2 * len(what) and found["rows"][-1]["cpu_s"] == 1.0 / len(started)
     monkeypatch.undo()
     assert startup._run([sys.executable, "-c", "sum(range(10**6))"]) > 0
-    with pytest.raises(BenchError, match="exit code 1: .*nope"):
+    with pytest.raises(BenchError, match=r"exit code 1: .*nope"):
         startup._run([sys.executable, "-c", "raise SystemExit('nope')"])
 
 
