@@ -15,6 +15,7 @@ import gc
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +61,17 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
         gc.collect()  # what is garbage now would stay
         gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Orders the files that workers share (``--dist loadfile --no-loadscope-reorder``): first those with long tests,
+    then those with many tests, so that no worker is alone with a long file at the end."""
+    if not hasattr(config, "workerinput"):
+        return
+    count = Counter(item.path for item in items)
+    long = {item.path for item in items for mark in ("processes", "long") if item.get_closest_marker(mark)}
+    items.sort(key=lambda item: (item.path not in long, -count[item.path]))
 
 
 @pytest.fixture(autouse=True)
