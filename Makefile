@@ -32,7 +32,7 @@ demo: env ## play a bag to the grounding node over DDS and show what it finds (B
 		--params-file config/tiny_internvl.yaml --out demo_output $(ARGS)
 
 NEWEST := $(VENV)-newest
-test: env ## run all tests on up to 4 cores and print their coverage (with ARGS="-k name", those tests on one, without coverage; TRANSFORMERS=newest: with the newest release of transformers)
+test: env ## run all tests in up to 4 processes and print their coverage (with ARGS="-k name", those tests on one, without coverage; TRANSFORMERS=newest: with the newest release of transformers)
 ifeq ($(TRANSFORMERS),newest)
 	@$(RUN)/python tools/newest_transformers.py $(NEWEST)
 	@$(NEWEST)/bin/python -m pytest $(if $(strip $(ARGS)),$(ARGS),-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
