@@ -26,6 +26,8 @@ from training.fitting.build import BuildConfig, build, describe, find_coco, name
 from training.fitting.fit import FitConfig
 from training.fitting.push import prepare
 
+pytestmark = pytest.mark.long
+
 NAME = "acs-test/internvl"
 PICTURE = PictureOptions(1000, "0-1000")  # neither is the family's default, but the model sees and says the same
 
