@@ -66,6 +66,7 @@ def describe(lvlm: LVLM, job: Job, weights: str, data: str) -> dict[str, Any]:
         "kinds": [p.kind for p in job.pairs],
         **({"windows": [_corners(p) for p in job.pairs]} if any(p.window for p in job.pairs) else {}),
         "truth": [[t.as_tuple() for t in p.truth] for p in job.pairs],
+        **({"pictures": [p.picture for p in job.pairs]} if any(p.picture for p in job.pairs) else {}),
         "versions": dict(_versions()),
     }
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from acs_core.geometry import Box
-from training.data.coco import SMALL
+from training.data.dataset import SMALL
 from training.world.scene import LOOKALIKES, SceneObject
 
 TRIES = 20  # random boxes that are tried before one on an object is accepted
