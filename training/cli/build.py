@@ -97,7 +97,7 @@ def build(options: BuildOptions) -> None:
     train, calibration = sides_of(o.coco, (o.train, o.train_images), (o.calibration, o.calibration_images), o.phrases)
     check_model_name(o.model)
     from training.fitting import build as job  # late: torch takes seconds
-    from training.fitting.artifacts import files_folder
+    from training.fitting.artifacts import HEADS, files_folder
 
     with recorded(o, files_folder(out, o.full_command, [o.run_file])):
         if calibration is None:
@@ -120,8 +120,8 @@ def build(options: BuildOptions) -> None:
         )
         command = f"acs-train {shlex.join(sys.argv[1:])}"
         with bar() as move:
-            made = job.build(
+            job.build(
                 lvlm, pairs, fresh, o.work, out, made_by, config, say, move, o.model, command, names, run, o.device
             )
-    heads = "head file, " if made.heads else ""
+    heads = "head file, " if (out / HEADS).is_file() else ""
     typer.echo(f"wrote regressor, joint model, {heads}calibrations and a model card into {out}")

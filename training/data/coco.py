@@ -97,10 +97,10 @@ def read_coco(annotations: Path, images: Path | None = None, phrases: Mapping[st
         if not isinstance(content.get(key), list):
             raise DataError(f'{annotations} is not in COCO\'s format: it should hold a list "{key}"')
     names = _names(content["categories"], problems)
-    entries = _images(content["images"], made)
+    entries, left = _images(content["images"], made)
     content["images"] = [*entries.values()]
     content["categories"] = [{"id": key, "name": name} for key, name in names.items()]
-    content["annotations"] = [a for a in content["annotations"] if _good_reference(a, entries, names, problems)]
+    content["annotations"] = [a for a in content["annotations"] if _good_reference(a, entries, left, names, problems)]
     index = COCO()
     index.dataset = content
     with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
@@ -173,25 +173,31 @@ def _names(entries: list[Any], problems: Problems) -> dict[int | str, str]:
     return names
 
 
-def _images(entries: list[Any], made: DatasetBuilder) -> dict[int, dict[str, Any]]:
-    """Return the usable image entries by the number of their id."""
-    found = {}
+def _images(entries: list[Any], made: DatasetBuilder) -> tuple[dict[int, dict[str, Any]], set[int]]:
+    """Return the usable image entries by the number of their id, and the numbers of the others."""
+    found: dict[int, dict[str, Any]] = {}
+    left: set[int] = set()
     for entry in entries:
-        name = _file_name(entry) if isinstance(entry, dict) else None
-        if name is None or "id" not in entry:
-            made.problems.note(
-                "bad image entry: needs an id, and a file_name inside the folder or a coco_url", shorten(entry, 80)
-            )
-            continue
-        bits = entry.get("bits", MOST_BITS)
-        if not isinstance(bits, int) or not LEAST_BITS <= bits <= MOST_BITS:
-            kind = f"bad image entry: bits is no whole number from {LEAST_BITS} to {MOST_BITS}"
-            made.problems.note(kind, shorten(entry, 80))
-        elif any(entry.get(side) is not None for side in ("width", "height")) and _size(entry) is None:
-            made.problems.note("bad image entry: width and height are not numbers of pixels", shorten(entry, 80))
-        elif (number := made.take_id(entry["id"], name)) is not None:
+        problem = _problem(entry)
+        if problem:
+            made.problems.note(f"bad image entry: {problem}", shorten(entry, 80))
+            number = image_number(entry.get("id")) if isinstance(entry, dict) else None
+            left |= set() if number is None else {number}
+        elif (number := made.take_id(entry["id"], str(_file_name(entry)))) is not None:
             found[number] = {**entry, "id": number}
-    return found
+    return found, left - found.keys()
+
+
+def _problem(entry: Any) -> str:
+    """Return what is wrong with an image entry; "" if it can be used."""
+    if not isinstance(entry, dict) or "id" not in entry or _file_name(entry) is None:
+        return "needs an id, and a file_name inside the folder or a coco_url"
+    bits = entry.get("bits", MOST_BITS)
+    if not isinstance(bits, int) or not LEAST_BITS <= bits <= MOST_BITS:
+        return f"bits is no whole number from {LEAST_BITS} to {MOST_BITS}"
+    if any(entry.get(side) is not None for side in ("width", "height")) and _size(entry) is None:
+        return "width and height are not numbers of pixels"
+    return ""
 
 
 def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -223,12 +229,17 @@ def _listed(entry: Mapping[str, Any], key: str, names: Mapping[int | str, str]) 
     return [names[k] for k in keys if k is not None and k in names]
 
 
-def _good_reference(entry: Any, images: Mapping[int, Any], names: Mapping[int | str, str], problems: Problems) -> bool:
-    """Whether an annotation is one of a known image and category, whose numbers it then names."""
+def _good_reference(
+    entry: Any, images: Mapping[int, Any], left: set[int], names: Mapping[int | str, str], problems: Problems
+) -> bool:
+    """Whether an annotation is one of a known image and category, whose numbers it then names. Those of the images
+    ``left`` out are no further problem."""
     if not isinstance(entry, dict):
         problems.note("bad annotation: not an object", shorten(entry, 80))
         return False
     image, category = image_number(entry.get("image_id")), _category_key(entry.get("category_id"))
+    if image in left:
+        return False
     if image is None or image not in images:
         problems.note("bad annotation: of an image that is not listed", f"annotation {shorten(entry.get('id'))}")
         return False

@@ -143,7 +143,7 @@ def build(
         job = FittingJob(data, fresh, train, config, made_by, work, say, progress, device)
         results: dict[str, Any] = {}
         for step in STEPS:
-            if step is ANALYZE_STEP and missing:
+            if step.name == ANALYZE_STEP.name and missing:
                 with folder.stage(*step.files):  # a head file of an earlier run is not of this collection
                     continue
             # Run files of earlier runs describe files that are replaced here.

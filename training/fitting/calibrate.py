@@ -121,12 +121,10 @@ def images_of(data: Collection) -> CalibrationImages | None:
         ids = {int(keys[i].partition(":")[0]) for i in data.pairs.tolist()} if keys else set()
     except (IndexError, ValueError):
         return None
+    if not ids:
+        return None
     digests = {str(pictures[i]) for i in data.pairs.tolist()} - {""} if pictures else set()
-    return (
-        CalibrationImages(str(data.manifest.get("data", "")), tuple(sorted(ids)), tuple(sorted(digests)))
-        if ids
-        else None
-    )
+    return CalibrationImages(str(data.manifest.get("data", "")), tuple(sorted(ids)), tuple(sorted(digests)))
 
 
 def working_points(stated: np.ndarray, hit: np.ndarray) -> tuple[WorkingPoint, ...]:

@@ -10,17 +10,20 @@ from acs_core.artifacts.json_io import read_json
 from acs_core.plain_text import one_line
 from training.fitting.artifacts import ANALYSIS, CALIBRATION, FIT
 
+HEADS_TOO = ", a head file (acs-free, acs-fusion)"
+NO_HEADS = "There is no head file: the collection had too few good or low boxes to choose heads."
+
 
 def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict[str, Any]) -> str:
     """Return the text of the model card, from the JSON files that the steps wrote into ``out``."""
     fit, calibration = (read_json(out / name, nan=True) for name in (FIT, CALIBRATION))
-    analysis = read_json(out / ANALYSIS, nan=True) if (out / ANALYSIS).is_file() else None
+    heads = _heads(read_json(out / ANALYSIS, nan=True)) if (out / ANALYSIS).is_file() else []
     identity, code = manifest["model"], one_line(command).replace("`", "'")
     lines = [
         f"# ACS files for {_plain(model)}",
         "",
-        f"A regressor (acs-learned), a joint model (acs-joint){', a head file (acs-free, acs-fusion)' if analysis else ''}",
-        "and their calibrations, for attention-based candidate selection with this model and no other.",
+        f"A regressor (acs-learned), a joint model (acs-joint){HEADS_TOO if heads else ''} and their",
+        "calibrations, for attention-based candidate selection with this model and no other.",
         "",
         "```python",
         "from acs_core.grounder import Grounder",
@@ -57,11 +60,7 @@ def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict
         "",
         "## The heads",
         "",
-        *(
-            _heads(analysis)
-            if analysis
-            else ["There is no head file: the collection had too few boxes to choose heads."]
-        ),
+        *(heads or [NO_HEADS]),
         "",
         "## The scores",
         "",
