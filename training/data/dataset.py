@@ -23,6 +23,7 @@ MAX_PATH = 1000  # characters of an image's file name
 MAX_ID = 2**53  # collections store image ids as float64
 ID_DIGITS = 13  # hexadecimal digits of an id that is made from a text: below MAX_ID
 OVERHANG = 2.0  # pixels by which annotated boxes commonly exceed the image
+NAMED = 20  # names that a message lists, at most
 _UNSET = ("", "0", "0.0", "false", "no", "none", "null", "unspecified")
 
 
@@ -83,15 +84,24 @@ class Problems:
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
 
-    def note(self, kind: str, example: str) -> None:
-        """Count one more problem of ``kind``."""
+    def note(self, kind: str, example: str, name: str = "") -> None:
+        """Count one more problem of ``kind``. ``name`` is listed, where each is to be named."""
         self.counts[kind] += 1
         self.examples.setdefault(kind, example)
+        if name:
+            self.names.setdefault(kind, []).append(name)
 
     def lines(self) -> list[str]:
         """Return one line per kind, the most frequent first."""
-        return [f"{count} x {kind} (the first: {self.examples[kind]})" for kind, count in self.counts.most_common()]
+        lines = []
+        for kind, count in self.counts.most_common():
+            names = self.names.get(kind, [])
+            more = f", and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            listed = f"; all: {', '.join(names[:NAMED])}{more}" if len(names) > 1 else ""
+            lines.append(f"{count} x {kind} (the first: {self.examples[kind]}{listed})")
+        return lines
 
     def dominant(self) -> str:
         """Return the most frequent problem as the end of a message, "" without any."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from acs_core.artifacts.json_io import Limits, read_bytes
+from acs_core.artifacts.json_io import Limits, open_file, read_bytes
 from acs_core.errors import ImageError
 from acs_core.geometry import Box
 from acs_core.image import MAX_FILE_BYTES, PictureFrame, picture_frame, read_image
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 LIMITS = Limits(MAX_FILE_BYTES, 0)
 ROUNDING = 1.0  # pixels by which the sides of a scaled copy may be rounded
+HEAD, JPEG = 1 << 18, b"\xff\xd8"  # bytes that hold the size of most JPEG files; their first bytes
 DIGEST_DIGITS = 16  # hexadecimal, of the SHA-256 of a picture's file
 TURNED = "boxes turned to the upright picture: annotated as stored, before its EXIF orientation"
 SCALED = "boxes scaled to the picture: it is a scaled copy of the annotated one"
 ASSUMED = "boxes taken as those of the upright picture: it has an EXIF orientation, its annotation no size"
 UNCLEAR = (
-    "picture left out: from its EXIF orientation and size it is unclear whether it is annotated as stored or upright"
+    "picture left out: its EXIF orientation and size do not tell whether it is annotated as stored or upright; save it "
+    "upright, without the tag"
 )
 OTHER = "picture left out: neither its size nor its shape is that of its annotation"
 
@@ -54,8 +56,22 @@ def read_picture(file: Path, bits: int = MOST_BITS) -> np.ndarray:
 
 def size_of(file: Path) -> tuple[int, int] | None:
     """Return the (width, height) of the upright picture in ``file``; None if it cannot be read."""
-    seen = _Seen.of(file)
-    return seen.frame.upright if seen else None
+    try:
+        with open_file(file) as content:
+            head = content.read(HEAD)
+            if head.startswith(JPEG) and (found := _frame(head)):
+                return found.upright
+            found = _frame(head + content.read(MAX_FILE_BYTES))
+    except (OSError, ValueError):
+        return None
+    return found.upright if found else None
+
+
+def _frame(data: bytes) -> PictureFrame | None:
+    try:
+        return picture_frame(data)
+    except ImageError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -69,9 +85,10 @@ class _Seen:
     def of(cls, file: Path) -> _Seen | None:
         try:
             data = read_bytes(file, LIMITS)
-            return cls(picture_frame(data), hashlib.sha256(data).hexdigest()[:DIGEST_DIGITS])
-        except (ImageError, ValueError):
+        except ValueError:
             return None  # collecting reads it again, and says why it cannot
+        frame = _frame(data)
+        return cls(frame, hashlib.sha256(data).hexdigest()[:DIGEST_DIGITS]) if frame else None
 
 
 @dataclass(frozen=True)
@@ -112,7 +129,7 @@ def fit_to_pictures(pairs: Sequence[Pair], images: Iterable[DatasetImage], notes
             possible = [way for way in possible if way.stored == stored]
         way = chosen[number] = possible[0] if possible else None
         if way is None:
-            notes.note(UNCLEAR if ways[number] else OTHER, told)
+            notes.note(UNCLEAR if ways[number] else OTHER, told, image.file.name)
             continue
         for said, kind in ((way.stored, TURNED), (way.scaled, SCALED)):
             if said:

@@ -108,8 +108,11 @@ def parse_xml(raw: bytes) -> ElementTree.Element:
     """Return the root of an XML text.
 
     Raises:
-        ValueError: it is not XML, or declares a document type or entities, which can make a small file very large.
+        ValueError: it is not XML in UTF-8, or declares a document type or entities, with which a small file can become
+            very large.
     """
+    if b"\0" in raw:
+        raise ValueError("it is in UTF-16, which is not read: save it as UTF-8")
     if b"<!" in raw.replace(b"<!--", b"").replace(b"<![CDATA[", b""):
         raise ValueError("it declares a document type or entities, which are not read")
     try:

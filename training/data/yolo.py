@@ -77,7 +77,7 @@ def _objects(
         if not (words := line.split()):
             continue
         where = f"line {row} of {file.name}"
-        name = names.get(int(words[0])) if words[0].isascii() and words[0].isdecimal() and len(words[0]) < 9 else None
+        name = names.get(int(words[0])) if _is_class(words[0]) else None
         if name is None:
             made.problems.note("bad annotation: without a known category", f"{where}: {shorten(line)}")
             continue
@@ -88,6 +88,10 @@ def _objects(
             continue
         (x1, y1, x2, y2), (width, height) = corners, size
         yield RawObject(name, (x1 * width, y1 * height, x2 * width, y2 * height), where)
+
+
+def _is_class(word: str) -> bool:
+    return word.isascii() and word.isdecimal() and len(word) < 9
 
 
 def _corners(words: list[str]) -> tuple[float, float, float, float] | None:
@@ -150,22 +154,31 @@ def _names(value: Any, file: Path) -> dict[int, str]:
     """Return the names of the categories by number, from a list or a mapping."""
     found = dict(enumerate(value)) if isinstance(value, list) else value
     if isinstance(found, dict) and found:
-        names = {int(k): v for k, v in found.items() if str(k).isdecimal() and isinstance(v, str) and v.strip()}
+        names = {int(k): v for k, v in found.items() if _is_class(str(k)) and isinstance(v, str) and v.strip()}
         if len(names) == len(found):
             return names
     raise DataError(f'{file} is not a data.yaml of YOLO: it should hold "names", a list, or numbers with names')
 
 
 def _yaml(file: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file, whose scalars all stay texts: a category may be named "no"."""
     import yaml
 
     try:
         raw = read_bytes(file, YAML_LIMITS)
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, Loader=yaml.BaseLoader)):
             raise ValueError("references (*name) are not read")
-        content = yaml.load(raw, Loader=yaml.BaseLoader)  # plain texts, lists and mappings alone
+        content = _plain(yaml.compose(raw, Loader=yaml.BaseLoader))
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{file} is not YAML that can be read: {one_line(str(error))}") from error
     if not isinstance(content, dict):
         raise DataError(f"{file} is not a data.yaml of YOLO: it should hold names and folders")
     return content
+
+
+def _plain(node: Any) -> Any:
+    """Return texts, lists and mappings of texts in place of the nodes of YAML; keys that are no texts are left out."""
+    value = getattr(node, "value", None)
+    if isinstance(value, list) and node.id == "mapping":
+        return {key.value: _plain(below) for key, below in value if isinstance(key.value, str)}
+    return [_plain(below) for below in value] if isinstance(value, list) else value

@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from training.data.dataset import image_number
 from training.data.formats import locate
@@ -227,3 +229,45 @@ def test_ids_become_numbers_that_collections_can_store():
     assert [image_number(value) for value in ("000139", "139", 139, 0)] == [139, 139, 139, 0]
     assert len({*numbers} - {None}) == len(texts) - 1 - 1  # "-1" and -1 are the same, 10**200 is none
     assert all(0 <= n < 2**53 for n in numbers if n is not None) and image_number(True) is image_number("") is None
+
+
+WORDS = (
+    *(
+        "nan",
+        "inf",
+        "1e999",
+        "9" * 5000,
+        "names:",
+        "val: images",
+        "<object>",
+        "<bndbox>",
+        "</annotation>",
+        "<!DOCTYPE a>",
+    ),
+    *("\0", "..", "/etc", "a.png", "key", "ImageID,LabelName,XMin,YMin,XMax,YMax", "/m/1"),
+)
+PIECES = st.sampled_from([*"0123456789.,-: \n\t\"'[]{}<>/*&#", *WORDS])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PIECES, max_size=30).map("".join), st.sampled_from(["yolo", "labels", "voc", "boxes", "classes"]))
+def test_damaged_files_give_valid_boxes_or_an_error(tmp_path, text, kind):
+    folder = tmp_path / kind
+    if not folder.exists():
+        {"voc": voc_beside, "boxes": open_images, "classes": open_images}.get(kind, yolo)(folder)
+    file = {
+        "yolo": "data.yaml",
+        "labels": "valid/labels/valid.txt",
+        "voc": "valid/a.xml",
+        "boxes": "validation-annotations-bbox.csv",
+        "classes": "oidv7-class-descriptions-boxable.csv",
+    }[kind]
+    (folder / file).write_text(text)
+    try:
+        data = locate(folder, split="val").read()
+    except DataError:
+        return
+    for image in data.images:
+        assert image.file.resolve().is_relative_to(folder.resolve())
+        assert all(0 <= o.box.x1 < o.box.x2 <= WIDTH and 0 <= o.box.y1 < o.box.y2 <= HEIGHT for o in image.objects)
+    data.problems.lines()

@@ -60,7 +60,7 @@ def test_orientations_that_keep_the_size_follow_the_other_pictures(tmp_path, ori
     assert [p.truth[0].as_tuple() for p in pairs] == pytest.approx([shown(p) for p in pairs]) and len(pairs) == 2
     upright, notes = fitted((known, (80, 120), True), (unclear, (120, 80), True))
     assert [p.truth for p in upright] == [(BOX,), (BOX,)] and not notes.counts
-    with pytest.raises(DataError, match="unclear whether it is annotated as stored"):
+    with pytest.raises(DataError, match="do not tell whether it is annotated as stored"):
         fitted((unclear, (120, 80), True))
 
 
@@ -74,6 +74,7 @@ def test_scaled_copies_get_scaled_boxes_and_others_are_left_out(tmp_path):
     assert (
         notes.counts == {SCALED: 1, OTHER: 2} and "odd.png: 100 x 100, annotated as 120 x 80" in notes.examples[OTHER]
     )
+    assert notes.lines()[0].endswith("; all: odd.png, turned.png)")
     with pytest.raises(DataError, match=r"gone\.png does not exist"):
         pairs[1].read()
 
