@@ -244,7 +244,7 @@ WORDS = (
         "</annotation>",
         "<!DOCTYPE a>",
     ),
-    *("\0", "..", "/etc", "a.png", "key", "ImageID,LabelName,XMin,YMin,XMax,YMax", "/m/1"),
+    *("<!DOCTYPE a>", "\0", "..", "/etc", "a.png", "key", "ImageID,LabelName,XMin,YMin,XMax,YMax", "/m/1"),
 )
 PIECES = st.sampled_from([*"0123456789.,-: \n\t\"'[]{}<>/*&#", *WORDS])
 
