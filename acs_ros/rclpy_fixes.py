@@ -181,6 +181,16 @@ class FaultTolerantExecutor(MultiThreadedExecutor):
         super().__init__(num_threads, context=context)
         self._failed = _never_raising(failed)
 
+    def shutdown(self, timeout_sec: float | None = None, **options: Any) -> bool:
+        """Like :meth:`rclpy.executors.MultiThreadedExecutor.shutdown`; returns only after the threads have ended.
+
+        rclpy 9 waits for them, that of Jazzy does not, and a transition that still ran then used the parts of a node
+        that its owner had destroyed.
+        """
+        finished = bool(super().shutdown(timeout_sec, **options))
+        self._executor.shutdown(wait=options.get("wait_for_threads", True))
+        return finished
+
     def _make_handler(self, entity: Any, node: Any, take_from_wait_list: Callable[[Any], Work | None]) -> Any:
         # Every subscription, service, client, timer, guard condition and waitable (actions, QoS events) passes here.
         if isinstance(entity, Service) and not isinstance(entity.callback, _AnsweringCallback):
@@ -191,10 +201,9 @@ class FaultTolerantExecutor(MultiThreadedExecutor):
         """The callback of ``entity`` with its message, taken now; None if the message cannot be taken."""
         try:
             work = take(entity)
-        except InvalidHandle:
-            return None
         except Exception as error:
-            self._failed(name_of(entity), error)
+            if not is_gone(error):
+                self._failed(name_of(entity), error)
             return None
         if work is None:
             return None
@@ -203,10 +212,9 @@ class FaultTolerantExecutor(MultiThreadedExecutor):
         async def run() -> None:
             try:
                 await taken()
-            except InvalidHandle:
-                pass
             except Exception as error:
-                self._failed(name_of(entity), error)
+                if not is_gone(error):
+                    self._failed(name_of(entity), error)
 
         return run
 
