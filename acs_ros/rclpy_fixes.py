@@ -1,4 +1,4 @@
-"""Workarounds for rclpy 7 (Jazzy) and 9 (Kilted): logs, spinning, an executor, transitions, /clock, and freezes.
+"""Workarounds for rclpy 7 (Jazzy) and 9 (Kilted): logs, spinning, an executor, transitions, actions, /clock, freezes.
 
 Each docstring names the behaviour that makes it necessary, with the upstream issue where there is one.
 """
@@ -16,12 +16,14 @@ from types import TracebackType
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.action import ActionServer
 from rclpy.context import Context
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import Executor, MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
+from rclpy.node import Node
 from rclpy.service import Service
 from rosgraph_msgs.msg import Clock
 
@@ -288,6 +290,19 @@ class RefusingLifecycleMixin(LifecycleNodeMixin):
         except rclpy_implementation.RCLError as error:
             get_logger("lifecycle").error(f"transition {transition_id} failed: {log_text(str(error))}")
             return TransitionCallbackReturn.ERROR
+
+
+# Kilted brought remapping (ros2/rcl#1170) and introspection of actions, which can be seen from Python (ros2/rclpy#1413).
+REMAPS_ACTIONS = hasattr(ActionServer, "configure_introspection")
+
+
+def action_name(node: Node, name: str) -> str:
+    """Name with which to create a server or client of the action ``name`` in ``node``, so that remapping rules apply.
+
+    rcl of Kilted remaps an action by its name, as it remaps topics; that of Jazzy only expands it (ros2/ros2#1312). The
+    name is remapped here then. Elsewhere it is returned as it is: rules would be applied to it twice.
+    """
+    return name if REMAPS_ACTIONS else str(node.resolve_topic_name(name))
 
 
 def log_transition_errors(transition: Transition) -> Transition:
