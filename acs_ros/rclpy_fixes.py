@@ -127,12 +127,8 @@ def _raise(error: Exception) -> None:
 def is_gone(error: Exception) -> bool:
     """Whether ``error`` says that an entity was cancelled or destroyed on another thread before its turn came.
 
-    rclpy raises InvalidHandle then; that of Jazzy also RCLError for a timer, and TypeError for the handle of a node.
+    rclpy raises InvalidHandle then; that of Jazzy also RCLError for a timer.
     """
-    if isinstance(error, TypeError):
-        frames = traceback.extract_tb(error.__traceback__)
-        own = bool(frames) and "/rclpy/" in frames[-1].filename  # not that of a callback
-        return own and "does not support the context manager protocol" in str(error)
     cancelled = isinstance(error, rclpy_implementation.RCLError) and "timer is canceled" in str(error)
     return cancelled or isinstance(error, InvalidHandle)
 
@@ -145,7 +141,7 @@ def spin_tolerant(
     A deactivating node destroys its image subscription on one thread while another may be about to take a frame or a
     QoS event from it. rclpy then raises InvalidHandle out of ``Executor.spin``, which would end the process
     (ros2/rclpy#1206, ros2/rclpy#1355). Here it is ignored, and so is what rclpy of Jazzy raises about a timer that was
-    cancelled on another thread, or a node that was destroyed there.
+    cancelled on another thread.
 
     Args:
         executor: Executes the callbacks.
@@ -292,7 +288,7 @@ class RefusingLifecycleMixin(LifecycleNodeMixin):
             return TransitionCallbackReturn.ERROR
 
 
-# Kilted brought remapping (ros2/rcl#1170) and introspection of actions, which can be seen from Python (ros2/rclpy#1413).
+# Kilted brought remapping of actions (ros2/rcl#1170) and their introspection, which Python can see (ros2/rclpy#1413).
 REMAPS_ACTIONS = hasattr(ActionServer, "configure_introspection")
 
 

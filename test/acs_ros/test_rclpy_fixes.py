@@ -146,24 +146,9 @@ def test_a_destroyed_entity_does_not_end_the_loop(error):
     assert not executor.steps
 
 
-def raised(file):
-    """The TypeError of Python 3.12 for ``with None``, from the file."""
-    try:
-        exec(
-            compile(
-                "raise TypeError(\"'NoneType' object does not support the context manager protocol\")", file, "exec"
-            )
-        )
-    except TypeError as error:
-        return error
-
-
 @pytest.mark.parametrize(
     ("error", "gone"),
     [
-        (raised("/lib/site-packages/rclpy/executors.py"), True),
-        (raised("/home/me/callback.py"), False),
-        (TypeError("'NoneType' object is not callable"), False),
         (rclpy_implementation.RCLError("context is not valid"), False),
         (RuntimeError("timer is canceled"), False),
     ],
@@ -177,7 +162,6 @@ def test_only_errors_of_rclpy_itself_mean_that_an_entity_is_gone(error, gone):
     ("error", "told"),
     [
         (InvalidHandle("destroyed"), []),
-        (raised("/lib/site-packages/rclpy/executors.py"), []),
         (rclpy_implementation.RCLError("failed to call timer: timer is canceled, at timer.c:281"), []),
         (TypeError("a bug"), [("/a", "a bug")]),
     ],
