@@ -192,12 +192,14 @@ def _usable(lvlm: LVLM, model: Path) -> list[Selector]:
     A folder of the user is not evaluated with the files of a shipped model of the same name: selectors whose files it
     lacks are reported and left out.
     """
+    from acs_core.artifacts.registry import asset_for
     from acs_core.selection.registry import make_selector, selector_names, spec_of
 
     usable = []
     for name in sorted(selector_names(), key=lambda name: bool(spec_of(name).reads)):
         files = [kind.file_name for kind in spec_of(name).reads]
-        lacking = [file for file in files if model.is_dir() and not (model / file).is_file()]
+        own = model.is_dir()
+        lacking = [f for f in files if not ((model / f).is_file() if own else asset_for(lvlm, f))]
         if lacking:
             err.print(
                 f"without {name}: {model} has no {' and no '.join(lacking)}; acs-train build makes it", style="yellow"
