@@ -6,7 +6,8 @@ One pass over an ``instances.json`` serves all readers. Pairs are chosen from it
 from __future__ import annotations
 
 import io
-from collections import Counter, defaultdict
+import re
+from collections import Counter
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -40,12 +41,15 @@ class CocoObject:
         area: COCO's ``area`` in square pixels.
         unclear: True for crowd regions (COCO), reflections and depictions of an object (Objects365), for which it is
             undefined whether they count.
+        colour: colour of the object, "" if it is unknown: ``attributes.colour`` of its annotation, an extension of
+            COCO.
     """
 
     name: str
     box: Box
     area: float
     unclear: bool = False
+    colour: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,8 @@ def _image(
             doubtful.add(name)
             continue
         unclear = any(a.get(key) for key in ("iscrowd", "isfake", "isreflected"))
-        objects.append(CocoObject(name, box, float(a["area"]) if _is_number(a.get("area")) else box.area, unclear))
+        area = float(a["area"]) if _is_number(a.get("area")) else box.area
+        objects.append(CocoObject(name, box, area, unclear, _colour(a.get("attributes"), where, problems)))
     file, bits = _file(folder, str(entry["file_name"])), int(entry.get("bits", MOST_BITS))
     return CocoImage(entry["id"], file, size, tuple(objects), frozenset(doubtful), bits)
 
@@ -171,6 +176,14 @@ def _box(bbox: Any, size: tuple[int, int], where: str, problems: Problems) -> Bo
         problems.note("bad annotation: box partly outside the image", f"{where}: {bbox} in {size[0]} x {size[1]}")
         return None
     return box
+
+
+def _colour(attributes: Any, where: str, problems: Problems) -> str:
+    colour = attributes.get("colour", "") if isinstance(attributes, dict) else ""
+    if not isinstance(colour, str) or not re.fullmatch("[a-z]{0,20}", colour):
+        problems.note("colour left out: not a word of up to 20 small letters", f"{where}: {shorten(colour)}")
+        return ""
+    return colour
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -246,11 +259,3 @@ def _read(annotations: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{annotations} is not in COCO's format: it should hold one JSON object")
     return content
-
-
-def by_category(image: CocoImage) -> dict[str, list[CocoObject]]:
-    """Return the objects of ``image`` by the name of their category."""
-    grouped: dict[str, list[CocoObject]] = defaultdict(list)
-    for o in image.objects:
-        grouped[o.name].append(o)
-    return grouped

@@ -12,7 +12,8 @@ import numpy as np
 from acs_core.geometry import Box
 from acs_core.pixels import MOST_BITS
 from acs_core.selection.second_look import Window
-from training.data.coco import SMALL, CocoData, by_category, read_coco, read_picture
+from training.data.coco import SMALL, CocoData, read_coco, read_picture
+from training.data.phrases import by_phrase
 from training.errors import DataError
 
 # Share of the image's area that an object's box covers; a share on a border belongs to the smaller kind.
@@ -27,7 +28,7 @@ class Pair:
     Attributes:
         image_id: id of the image.
         file: path of the image.
-        category: name of the category.
+        category: the phrase: name of the category, or a colour and that name (:mod:`training.data.phrases`).
         truth: all boxes of the category in pixels of the image, or of the enlarged ``window`` if there is one.
         kind: kind of pair ("small", "several large", ...); "" if the kind was not chosen.
         window: part of the image that is enlarged for a second look (:class:`acs_core.selection.second_look.Window`);
@@ -138,13 +139,13 @@ def load_absent(annotations: Path, limit: int, images: Path | None = None, seed:
 def _of_kind(data: CocoData, area: tuple[float, float], several: bool, kind: str) -> list[Pair]:
     pairs = []
     for image in data.images:
-        for name, found in by_category(image).items():
+        unclear = {o.name for o in image.objects if o.unclear} | image.doubtful
+        for phrase, found in by_phrase(image.objects).items():
             share = [o.box.area / (image.size[0] * image.size[1]) for o in found]
             # except for the first kind, the lower border belongs to the kind below
             inside = all(area[0] <= s <= area[1] and (s > area[0] or area[0] <= SMALL[0]) for s in share)
-            clear = name not in image.doubtful and not any(o.unclear for o in found)
-            if (len(found) > 1) == several and inside and clear:
-                pairs.append(Pair(image.id, image.file, name, tuple(o.box for o in found), kind, None, image.bits))
+            if (len(found) > 1) == several and inside and found[0].name not in unclear:
+                pairs.append(Pair(image.id, image.file, phrase, tuple(o.box for o in found), kind, None, image.bits))
     return sorted(pairs, key=lambda p: (p.image_id, p.category))
 
 

@@ -21,6 +21,7 @@ from training.data.pairs import Pair
 from training.errors import DataError
 from training.fitting.analyze import Analysis
 from training.fitting.artifacts import card_name, files_folder, made_selectors, work_folder
+from training.fitting.box_layers import BOX_LAYERS_STEP
 from training.fitting.calibrate import Reliability
 from training.fitting.card import model_card
 from training.fitting.fit import FitResult
@@ -42,7 +43,7 @@ COCO_LAYOUTS = (  # (annotations, images) of training and validation, relative t
 )
 Source = tuple[Path, Path | None]  # annotations, image folder
 # Steps that make the selectors' files, in the order of their execution.
-STEPS: tuple[FittingStep, ...] = (FIT_STEP, ANALYZE_STEP)
+STEPS: tuple[FittingStep, ...] = (FIT_STEP, ANALYZE_STEP, BOX_LAYERS_STEP)
 
 
 @dataclass(frozen=True)
