@@ -81,6 +81,7 @@ def run_pipeline(
             window=answer.window,
             input_size=answer.input_size,
             image_tokens=answer.image_tokens,
+            image=request.kept_image,
         )
         for phrase, answer in zip(request.phrases, answers, strict=True)
     )
