@@ -68,6 +68,9 @@ class SamplingConfig:
         max_new_tokens: per response, 1 to 8192.
         seed: 0 to 2^63 - 1; makes a call repeatable on one machine and software version. None for a random seed.
         auto: whether to stop before ``num_samples`` responses once they agree (:mod:`acs_core.generation.schedule`).
+        speculation: whether to draft the tokens that are nearly certain and check them in one forward
+            (:mod:`acs_core.generation.speculation`). The responses are the same without it, up to rounding, which may
+            depend on what the drafts learned from earlier calls.
 
     Raises:
         TypeError: a value has the wrong type.
@@ -81,6 +84,7 @@ class SamplingConfig:
     max_new_tokens: int = 256
     seed: int | None = None
     auto: bool = False
+    speculation: bool = True
 
     def __post_init__(self) -> None:
         checked = {
@@ -91,6 +95,7 @@ class SamplingConfig:
             "max_new_tokens": whole("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS),
             "seed": None if self.seed is None else whole("seed", self.seed, 0, MAX_SEED),
             "auto": flag("auto", self.auto),
+            "speculation": flag("speculation", self.speculation),
         }
         set_fields(self, checked)
 
