@@ -33,9 +33,9 @@ NEWEST := $(VENV)-newest
 test: env ## run all tests on up to 4 cores and print their coverage (with ARGS="-k name", those tests on one, without coverage; TRANSFORMERS=newest: with the newest release of transformers)
 ifeq ($(TRANSFORMERS),newest)
 	@$(RUN)/python tools/newest_transformers.py $(NEWEST)
-	@$(NEWEST)/bin/python -m pytest $(if $(strip $(ARGS)),$(ARGS),-n auto --maxprocesses 4 --dist loadfile)
+	@$(NEWEST)/bin/python -m pytest $(if $(strip $(ARGS)),$(ARGS),-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
 else ifeq ($(strip $(ARGS)),)
-	@$(RUN)/pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report= && passed=0 || passed=$$?; $(RUN)/python tools/least_covered.py; exit $$passed
+	@$(RUN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report= && passed=0 || passed=$$?; $(RUN)/python tools/least_covered.py; exit $$passed
 else
 	@$(RUN)/pytest $(ARGS)
 endif

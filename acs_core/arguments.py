@@ -172,7 +172,7 @@ def clean_phrase(text: str, max_chars: int = MAX_PHRASE_CHARS) -> str:
 
     Phrases come from outside (a topic, a shell, a web form) and are treated as data. Control characters, bidirectional
     overrides and invisible format characters are removed. Text that looks like a special token or JSON is kept:
-    :class:`acs_core.lvlm.base.PromptBuilder` tokenises it as ordinary text. Cleaning a clean phrase changes nothing.
+    :class:`acs_core.lvlm.prompt.PromptBuilder` tokenises it as ordinary text. Cleaning a clean phrase changes nothing.
 
     Raises:
         PhraseError: it is not a string, has nothing visible, or has more than ``max_chars`` characters after cleaning.

@@ -1,8 +1,9 @@
-"""Reading and checking of images: (H, W, 3) uint8 RGB, of a size that the models accept."""
+"""Reading and checking of images: (H, W, 3) uint8 RGB, of a size that the models accept; files, PIL images, arrays."""
 
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,52 @@ MIN_TILE = 2**20  # pixels: a small TIFF may have tiles larger than itself
 TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF tags
 IMAGE_WIDTH, IMAGE_LENGTH = 256, 257
 MAX_ASPECT = 100  # longer side over shorter; Qwen2.5-VL's own limit is 200
+
+ImageInput = np.ndarray | Image.Image | str | os.PathLike[str]
+
+
+def as_image(image: object) -> np.ndarray:
+    """Return an image in any of the usual forms as a C-contiguous (H, W, 3) uint8 RGB array.
+
+    Args:
+        image: an array (H, W, 3) uint8 in RGB order, which is not copied; a PIL image, which is converted as
+            :func:`read_image` converts files (EXIF orientation, palettes, 16 bits; alpha is ignored) and not changed;
+            or the path of a file, for :func:`read_image`.
+
+    Raises:
+        ImageError: it has another type, or cannot be used; see :func:`check_image` and :func:`read_image`.
+        ValueError: it is an empty path.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(arguments.path("image", image))
+    if isinstance(image, Image.Image):
+        return _from_pillow(image)
+    if not isinstance(image, np.ndarray):
+        raise ImageError(
+            "the image must be a path, a PIL image, or a numpy array (H, W, 3) uint8 in RGB order, not a "
+            f"{type(image).__name__}"
+        )
+    return check_image(image)
+
+
+def _from_pillow(picture: Image.Image) -> np.ndarray:
+    if picture.width * picture.height > MAX_PIXELS:
+        raise ImageError(
+            f"the image is {picture.width} x {picture.height} pixels; at most {MAX_PIXELS // 10**6} million are taken: "
+            "scale it down"
+        )
+    try:
+        picture.load()
+        own = picture.copy()  # what follows changes its ``info``
+        own.format = picture.format  # copy() drops the format and the tags, which say how the values are meant
+        if hasattr(picture, "tag_v2"):
+            own.tag_v2 = picture.tag_v2  # type: ignore[attr-defined]
+        array = rgb_pixels(own, b"")
+    except ImageError as error:
+        raise ImageError(f"the PIL image cannot be used: {error}") from error
+    except Exception as error:  # each decoder raises its own exceptions for damaged images
+        raise ImageError(f"the PIL image cannot be read: {error}") from error
+    return check_image(array)
 
 
 def check_image(image: object) -> np.ndarray:

@@ -17,7 +17,7 @@ from acs_core.evaluation.table import Table, to_csv, to_json
 
 Maker = Callable[[GroupMetrics], Table | None]
 SCORED = ("calibration", "abstention")  # ends of the names of tables about scores
-MAIN: tuple[Maker, ...] = (paper.accuracy_table, paper.detection_table)
+MAIN: tuple[Maker, ...] = (paper.accuracy_table, paper.detection_table, more.average_precision_table)
 REST: tuple[Maker, ...] = (
     more.significance_table,
     more.calibration_table,

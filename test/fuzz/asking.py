@@ -14,8 +14,8 @@ from acs_core.arguments import clean_phrase
 from acs_core.artifacts.registry import ASSETS
 from acs_core.errors import AcsError, PhraseError
 from acs_core.lvlm import FAMILIES
-from acs_core.lvlm.base import PromptBuilder, localization_prompt
 from acs_core.lvlm.loading import load_processor
+from acs_core.lvlm.prompt import PromptBuilder, localization_prompt
 from acs_ros.diagnostics.status import show_queries
 from acs_ros.node.action_server import goal_problem
 from acs_ros.node.ground_goal import GroundGoal

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from acs_core.lvlm.base import LVLM
     from acs_core.output_folder import OutputFolder
     from training.evaluation.evaluate import Wanted
-MADE = ("evaluation.json.gz", "questions.json", "tables.json", "*.csv")
+MADE = ("evaluation.json.gz", "questions.json", "tables.json", "*.csv", "coco/*.json")
 Temperatures = Annotated[
     tuple[float, ...], typer.Option(help="Sampling temperature tau. Repeatable.", min=0.01, max=MAX_TEMPERATURE)
 ]
@@ -227,6 +227,7 @@ def _show(wanted: list[Wanted]) -> None:
 
 def _tell(found: Evaluation, out: OutputFolder | None, json_file: Path | None) -> None:
     """Print the tables of an evaluation and write its files."""
+    from acs_core.evaluation.average_precision import write_coco_files
     from acs_core.evaluation.storage import save
     from acs_core.evaluation.table import print_tables, to_json
     from acs_core.evaluation.tables import assess, tables_of, write_tables
@@ -236,13 +237,19 @@ def _tell(found: Evaluation, out: OutputFolder | None, json_file: Path | None) -
     with out.stage(*MADE) if out else nullcontext() as staged:
         if staged:
             found = save(found, staged / "evaluation.json.gz")
-        tables: tuple[Table, ...] = tables_of(assess(found))
+        assessed = assess(found)
+        tables: tuple[Table, ...] = tables_of(assessed)
+        results = 0
         if staged:
             write_tables(tables, staged)
+            results = write_coco_files(found.title, [(m.group, m.main_runs) for m in assessed.measured], staged)
             write_questions(found, staged / "questions.json")
     print_tables(tables, out_console())
     if out:
-        typer.echo(f"wrote evaluation.json.gz, questions.json and {len(tables)} tables into {out.path}")
+        typer.echo(
+            f"wrote evaluation.json.gz, questions.json, {len(tables)} tables and {results} files of results for "
+            f"pycocotools into {out.path}"
+        )
     if json_file:
         write_json(json_file, {"tables": to_json(tables)}, f"acs-train {EvaluateOptions.command}")
 

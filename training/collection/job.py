@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from acs_core.artifacts.identity import ModelIdentity
-from acs_core.lvlm.base import LVLM, PROMPT
+from acs_core.lvlm.base import LVLM
+from acs_core.lvlm.instruction import PROMPT
 from acs_core.lvlm.picture import PictureOptions
 from training.collection.store import part_folder
 from training.data.pairs import Pair

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -116,7 +117,7 @@ def read_coco(annotations: Path, images: Path | None = None, phrases: Mapping[st
         if size is None:
             problems.note("bad image entry: without width and height, and its picture cannot be read", str(file))
             continue
-        found = [_object(a, names[a["category_id"]], number) for a in index.imgToAnns.get(number, [])]
+        found = [_object(a, names[a["category_id"]], number, problems) for a in index.imgToAnns.get(number, [])]
         made.add_image(
             number,
             file,
@@ -135,17 +136,26 @@ def _pictures_of(annotations: Path) -> Path:
     return annotations.parent if annotations.name == ROBOFLOW or not folder.is_dir() else folder
 
 
-def _object(entry: dict[str, Any], name: str, image: int) -> RawObject:
+def _object(entry: dict[str, Any], name: str, image: int, problems: Problems) -> RawObject:
     where = f"annotation {shorten(entry.get('id'))} of image {image}"
     unclear = any(is_set(entry.get(key)) for key in UNCLEAR)
     area = float(entry["area"]) if is_number(entry.get("area")) else None
+    colour = _colour(entry.get("attributes"), where, problems)
     bbox = entry.get("bbox")
     if bbox is None and (corners := _around(entry.get("segmentation"))):
-        return RawObject(name, corners, where, unclear, area)
+        return RawObject(name, corners, where, unclear, area, colour=colour)
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_number(v) for v in bbox):
         return RawObject(name, None, where, unclear, area, "bbox is not four numbers", bbox)
     x, y, w, h = (float(v) for v in bbox)
-    return RawObject(name, (x, y, x + w, y + h), where, unclear, area)
+    return RawObject(name, (x, y, x + w, y + h), where, unclear, area, colour=colour)
+
+
+def _colour(attributes: Any, where: str, problems: Problems) -> str:
+    colour = attributes.get("colour", "") if isinstance(attributes, dict) else ""
+    if not isinstance(colour, str) or not re.fullmatch("[a-z]{0,20}", colour):
+        problems.note("colour left out: not a word of up to 20 small letters", f"{where}: {shorten(colour)}")
+        return ""
+    return colour
 
 
 def _around(polygons: Any) -> tuple[float, float, float, float] | None:

@@ -7,7 +7,7 @@ the boxes, asks for categories by phrases, and counts what it leaves out.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -37,12 +37,15 @@ class DatasetObject:
         area: area in square pixels: COCO's ``area``, else that of the box.
         unclear: True if it is undefined whether it counts as one object: crowds and groups, ignored, difficult and
             uncertain ones, depictions and reflections.
+        colour: colour of the object, "" if it is unknown: ``attributes.colour`` of its annotation, an extension of
+            COCO.
     """
 
     name: str
     box: Box
     area: float
     unclear: bool = False
+    colour: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,6 @@ class DatasetImage:
     bits: int = MOST_BITS
     absent: frozenset[str] | None = None
     declared: bool = True
-
-    def by_category(self) -> dict[str, list[DatasetObject]]:
-        """Return the objects by category."""
-        grouped: dict[str, list[DatasetObject]] = defaultdict(list)
-        for o in self.objects:
-            grouped[o.name].append(o)
-        return grouped
 
 
 @dataclass
@@ -131,6 +127,7 @@ class RawObject:
         area: as in :class:`DatasetObject`; None for that of the box.
         problem: why there are no corners.
         found: what stands in their place, for messages.
+        colour: as in :class:`DatasetObject`.
     """
 
     name: str
@@ -140,6 +137,7 @@ class RawObject:
     area: float | None = None
     problem: str = ""
     found: Any = None
+    colour: str = ""
 
 
 class DatasetBuilder:
@@ -203,7 +201,7 @@ class DatasetBuilder:
                 doubts.add(self.name_of(raw.name))
                 continue
             area = box.area if raw.area is None else raw.area
-            objects.append(DatasetObject(self.name_of(raw.name), box, area, raw.unclear))
+            objects.append(DatasetObject(self.name_of(raw.name), box, area, raw.unclear, raw.colour))
         gone = None if absent is None else frozenset(self.name_of(name) for name in absent)
         self._images.append(DatasetImage(number, file, size, tuple(objects), frozenset(doubts), bits, gone, declared))
 

@@ -15,6 +15,7 @@ from acs_core.pixels import MOST_BITS
 from acs_core.selection.second_look import Window
 from training.data.coco import read_coco
 from training.data.dataset import SMALL, Dataset
+from training.data.phrases import by_phrase
 from training.data.pictures import read_picture
 from training.errors import DataError
 
@@ -31,7 +32,7 @@ class Pair:
     Attributes:
         image_id: id of the image.
         file: path of the image.
-        category: name of the category.
+        category: the phrase: name of the category, or a colour and that name (:mod:`training.data.phrases`).
         truth: all boxes of the category in pixels of the image, or of the enlarged ``window`` if there is one.
         kind: kind of pair ("small", "several large", ...); "" if the kind was not chosen.
         window: part of the image that is enlarged for a second look (:class:`acs_core.selection.second_look.Window`);
@@ -175,14 +176,14 @@ def load_absent(annotations: Path, limit: int, images: Path | None = None, seed:
 def _of_kind(data: Dataset, area: tuple[float, float], several: bool, kind: str) -> list[Pair]:
     pairs = []
     for image in data.images:
-        for name, found in image.by_category().items():
+        unclear = {o.name for o in image.objects if o.unclear} | image.doubtful
+        for phrase, found in by_phrase(image.objects).items():
             share = [o.box.area / (image.size[0] * image.size[1]) for o in found]
             # except for the first kind, the lower border belongs to the kind below
             inside = all(area[0] <= s <= area[1] and (s > area[0] or area[0] <= SMALL[0]) for s in share)
-            clear = name not in image.doubtful and not any(o.unclear for o in found)
-            if (len(found) > 1) == several and inside and clear:
+            if (len(found) > 1) == several and inside and found[0].name not in unclear:
                 truth = tuple(o.box for o in found)
-                pairs.append(Pair(image.id, image.file, name, truth, kind, None, image.bits, image.size))
+                pairs.append(Pair(image.id, image.file, phrase, truth, kind, None, image.bits, image.size))
     return sorted(pairs, key=lambda p: (p.image_id, p.category))
 
 

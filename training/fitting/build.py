@@ -17,12 +17,14 @@ from acs_core.artifacts.identity import weights_fingerprint
 from acs_core.artifacts.registry import model_names
 from acs_core.lvlm.base import LVLM
 from acs_core.lvlm.picture import PictureOptions
+from acs_core.selection.attention_in_box import BOX_LAYERS
 from training.collection.collect import PartRunner, collect
 from training.collection.store import Collection, read_responses, read_store
 from training.data.pairs import Pair
 from training.errors import DataError
 from training.fitting.analyze import Analysis, group_sizes
 from training.fitting.artifacts import HEADS, card_name, files_folder, made_selectors, work_folder
+from training.fitting.box_layers import BOX_LAYERS_STEP, MIN_PAIRS, count_pairs
 from training.fitting.calibrate import MIN_CHOICES, Reliability
 from training.fitting.card import model_card
 from training.fitting.fit import FitResult, split
@@ -37,7 +39,7 @@ from training.fitting.steps import (
 from training.settings import RUN_FILE, BuildConfig, CollectConfig
 
 # Steps that make the selectors' files, in the order of their execution.
-STEPS: tuple[FittingStep, ...] = (FIT_STEP, ANALYZE_STEP)
+STEPS: tuple[FittingStep, ...] = (FIT_STEP, ANALYZE_STEP, BOX_LAYERS_STEP)
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,8 @@ def build(
         job = FittingJob(data, fresh, train, config, made_by, work, say, progress, device)
         results: dict[str, Any] = {}
         for step in STEPS:
-            if step.name == ANALYZE_STEP.name and missing:
-                with folder.stage(*step.files):  # a head file of an earlier run is not of this collection
+            if step.name in missing:
+                with folder.stage(*step.files):  # a file of an earlier run is not of this collection
                     continue
             # Run files of earlier runs describe files that are replaced here.
             with folder.stage(*step.files, f"*{RUN_FILE}") as staged:
@@ -159,16 +161,16 @@ def build(
             card = model_card(out, named, made_by, command, data.manifest)
             (staged / card_name(folder)).write_text(card)
         analysis, heads = results.get(ANALYZE_STEP.name, (None, None))
-        if missing:
-            say(f"{HEADS} is missing in {out}: {missing}")
+        for why in missing.values():
+            say(f"missing in {out}: {why}")
         return BuildResult(results[FIT_STEP.name], analysis, heads, told)
 
 
-def check_enough(data: Collection, config: BuildConfig, say: Callable[[str], None] = print) -> str:
+def check_enough(data: Collection, config: BuildConfig, say: Callable[[str], None] = print) -> dict[str, str]:
     """Check that the boxes of ``data`` suffice to fit and to analyse, before hours of fitting, and say their numbers.
 
     Returns:
-        Why the analysis must be left out; "" if it need not.
+        The names of the steps that must be left out, and why.
 
     Raises:
         DataError: they are too few to fit, or the thresholds of the analysis are invalid.
@@ -177,16 +179,22 @@ def check_enough(data: Collection, config: BuildConfig, say: Callable[[str], Non
     high, low, least = config.analysis.high_iou, config.analysis.low_iou, config.analysis.min_group
     good, bad, none = group_sizes(data.iou[held], config.analysis)
     say(f"boxes on held-out images: {good} good (IoU > {high:g}), {bad} low (0 < IoU <= {low:g}), {none} with IoU 0")
-    if min(good, bad) >= least:
-        if not none:
-            say("no box misses its object: the entropies of the group IoU = 0 are left out")
-        return ""
-    missing = (
-        f"discriminative heads need at least {least} good and {least} low boxes on held-out images, there are {good} "
-        f"and {bad}. acs-learned and acs-joint can be used, acs-free and acs-fusion cannot; for these, collect more "
-        "pairs (--limit), or sizes that the model finds (--size)"
-    )
-    say(f"warning: no {HEADS} will be made: {missing}")
+    missing = {}
+    if min(good, bad) < least:
+        missing[ANALYZE_STEP.name] = (
+            f"{HEADS}. Discriminative heads need at least {least} good and {least} low boxes on held-out images, there "
+            f"are {good} and {bad}. acs-learned and acs-joint can be used, acs-free and acs-fusion cannot; for these, "
+            "collect more pairs (--limit), or sizes that the model finds (--size)"
+        )
+    elif not none:
+        say("no box misses its object: the entropies of the group IoU = 0 are left out")
+    if (pairs := count_pairs(data)) < MIN_PAIRS:
+        missing[BOX_LAYERS_STEP.name] = (
+            f"{BOX_LAYERS.file_name}, which attention-in-box reads: {pairs} pairs have boxes to choose between, at least "
+            f"{MIN_PAIRS} are needed"
+        )
+    for why in missing.values():
+        say(f"warning: will be missing: {why}")
     return missing
 
 

@@ -11,7 +11,7 @@ from acs_core.bench import cli, console
 from acs_core.bench.subject import map_shape, random_lvlm, random_prompts, shapes, tokens_of_frame
 from acs_core.errors import AcsError
 from acs_core.generation.cuda_graph import static_decoder
-from acs_core.generation.generate import CudaGraphDecoder, EagerDecoder
+from acs_core.generation.decoding import CudaGraphDecoder, EagerDecoder
 
 SAMPLE = ["--image", str(Path(__file__).parents[3] / "docs" / "sample.png"), "--phrase", "key"]
 SMALL = ["--image-tokens", "16", "--new-tokens", "10"]
@@ -148,7 +148,7 @@ def test_recorded_steps_beside_growing_ones(run, monkeypatch, changed, alike):
         if decoder is None:
             return EagerDecoder(lvlm, state, n)
         if changed:
-            monkeypatch.setattr(decoder, "advance", lambda tokens: torch.zeros(n, lvlm.tokenizer.vocab_size))
+            monkeypatch.setattr(decoder, "advance", lambda *_: torch.zeros(n, 16, lvlm.tokenizer.vocab_size))
         return CudaGraphDecoder(decoder, state)
 
     monkeypatch.setattr("acs_core.generation.generate.make_decoder", steps)

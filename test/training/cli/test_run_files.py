@@ -175,7 +175,7 @@ def steps_that_copy(inputs, monkeypatch):
     monkeypatch.setattr(f"{job}.read_store", lambda _: read_store(inputs["store"]))
     monkeypatch.setattr(f"{job}.read_responses", lambda _: read_responses(inputs["store"]))
     monkeypatch.setattr(f"{job}.BuildResult", lambda *_: None)
-    monkeypatch.setattr(f"{job}.check_enough", lambda *_: "")
+    monkeypatch.setattr(f"{job}.check_enough", lambda *_: {})
     return failing
 
 

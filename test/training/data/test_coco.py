@@ -23,6 +23,7 @@ def write(folder, annotations, width=100, height=100, file_name="a.png"):
     return file
 
 
+RED, BLUE = ({"attributes": {"colour": colour, "occluded": False}} for colour in ("red", "blue"))
 SMALL, MEDIUM, LARGE = [10, 10, 5, 5], [10, 10, 15, 15], [10, 10, 50, 50]
 
 
@@ -37,6 +38,10 @@ SMALL, MEDIUM, LARGE = [10, 10, 5, 5], [10, 10, 15, 15], [10, 10, 50, 50]
         ([(1, SMALL, {"isfake": 1})], [], []),
         ([(1, SMALL, {}), (1, LARGE, {})], [], []),
         ([(1, SMALL, {}), (1, [1, 2], {})], [], []),
+        ([(1, SMALL, RED), (1, [40, 40, 6, 6], BLUE)], ["7:blue key", "7:red key"], ["7:key"]),
+        ([(1, SMALL, RED), (1, LARGE, BLUE), (1, LARGE, BLUE)], ["7:red key"], []),
+        ([(1, SMALL, RED), (1, [40, 40, 6, 6], {})], [], ["7:key"]),
+        ([(1, SMALL, RED), (1, [40, 40, 6, 6], BLUE | {"iscrowd": 1})], [], []),
     ],
 )
 def test_which_pairs_qualify(tmp_path, annotations, single, multiple):
@@ -127,6 +132,13 @@ def test_bad_annotations_are_counted_and_left_out(tmp_path, annotation, problem)
     ((kind, count),) = data.problems.counts.items()
     assert problem in kind and count == 2 and f"2 x {kind} (the first: " in data.problems.lines()[0]
     assert [o.name for o in data.images[0].objects] == ["cup"]
+
+
+@pytest.mark.parametrize("colour", [3, "dark red", "x" * 30, None])
+def test_a_colour_that_is_no_word_is_counted_and_left_out(tmp_path, colour):
+    data = read_coco(write(tmp_path, [(1, SMALL, {"attributes": {"colour": colour}}), (2, SMALL, RED)]))
+    assert [o.colour for o in data.images[0].objects] == ["", "red"]
+    assert "colour left out" in data.problems.lines()[0]
 
 
 def test_a_box_that_sticks_out_by_a_pixel_is_clipped(tmp_path):

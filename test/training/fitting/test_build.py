@@ -210,9 +210,9 @@ def test_too_few_boxes_are_said_before_anything_is_fitted(built, pairs, lvlm, tm
     said = []
     config = replace(CONFIG, analysis=replace(CONFIG.analysis, min_group=10**6))
     result = build(lvlm, train, fresh, out.parent / "work", files, "test", config, said.append)
-    warned = next(i for i, line in enumerate(said) if line.startswith("warning: no heads.json will be made"))
+    warned = next(i for i, line in enumerate(said) if line.startswith("warning: will be missing: heads.json"))
     assert "1000000 good" in said[warned] and not any("Pearson" in line for line in said[: warned + 1])
-    assert said[-1].startswith(f"heads.json is missing in {files}") and result.heads is result.analysis is None
+    assert said[-1].startswith(f"missing in {files}: heads.json") and result.heads is result.analysis is None
     calibrations = {file.name for file in files.glob("calibration-*.json")}
     assert calibrations == {"calibration-acs-learned.json", "calibration-acs-joint.json"}
     assert not (files / "heads.json").exists() and "There is no head file" in (files / "README.md").read_text()
