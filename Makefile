@@ -10,6 +10,8 @@ export PYTHON
 # A sourced ROS distribution would mix its own rclpy and libraries into the environment's; see README for colcon.
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
 unexport RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
+# Each of the many processes that the tests start would compile our sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Camera frames are larger than what Fast DDS passes by default, and nothing here should leave this machine.
 export FASTDDS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds_profile.xml
