@@ -41,6 +41,7 @@ from acs_core.bench.console import (
     size_of,
     table_of,
 )
+from acs_core.bench.forwards_cli import forwards
 from acs_core.errors import AcsError, OptionError, os_problem
 from acs_core.option_types import StrictTyper
 from acs_core.output import check_distinct, checked_option, write_json, write_text
@@ -411,6 +412,9 @@ def busy(
             times = (f"{ms:.0f}" for ms in (row.median_ms, row.most_ms))
             table.add_row(str(row.threads), waiting, str(row.neighbours), *times)
         finish_rows(device_of("cpu"), table, rows, json_file)
+
+
+app.command(epilog="Example: acs-bench forwards --model tiny-internvl --image docs/sample.png")(forwards)
 
 
 def main() -> None:
