@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from acs_core.arguments import MAX_NUMPY_SEED, set_fields, whole
+from acs_core.evaluation.average_precision import AveragePrecision, average_precision, is_installed, is_scored
 from acs_core.evaluation.outcomes import Outcomes, outcomes_of
 from acs_core.evaluation.records import Group, Run
 from acs_core.evaluation.statistics import (
@@ -186,6 +187,13 @@ class GroupMetrics:
     def _resampling_shown(self) -> Resampling:
         o = self.outcomes
         return Resampling(np.unique(o.image[o.shown], return_inverse=True)[1], self.draws, self.seed)
+
+    @cached_property
+    def average_precisions(self) -> dict[int, AveragePrecision]:
+        """COCO's average precisions of the :attr:`main_runs` that have a score, by index; empty without pycocotools."""
+        runs = self.group.runs
+        scored = [r for r in self.main_runs if is_scored(runs[r])] if is_installed() else []
+        return {r: found for r in scored if (found := average_precision(self.group, runs[r]))}
 
     def calibration(self, run: int) -> CalibrationReport | None:
         """Return the calibration of the boxes that ``run`` published with a score; None without scores."""

@@ -1,13 +1,17 @@
-"""Tables beyond those of the paper: significance, calibration, abstention, object size, category, latency, failures."""
+"""Tables beyond those of the paper: average precision, significance, calibration, abstention, object size, category,
+latency, failures."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
+from dataclasses import astuple
 from itertools import pairwise
 
 import numpy as np
 
+from acs_core.evaluation.average_precision import LIBRARY, is_scored
 from acs_core.evaluation.metrics import GroupMetrics
 from acs_core.evaluation.rows import METHOD, TAU, in_order, label, mark_best, named, percent
 from acs_core.evaluation.statistics import holm
@@ -16,6 +20,36 @@ from acs_core.evaluation.table import Cell, Column, Table, TableRow
 SIZE_EDGES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0)  # shares of the image area
 COVERAGES = (0.5, 0.8, 0.9, 1.0)
 MAX_REASONS = 5  # reasons with a column of their own; the others are summed up
+
+
+def average_precision_table(measured: GroupMetrics) -> Table | None:
+    """Return the table of average precisions of all runs with a score; None if there is no such run."""
+    group = measured.group
+    order = [r for r in in_order(group.runs, measured.main_runs) if is_scored(group.runs[r])]
+    if not order or not measured.outcomes.shown.any():
+        return None
+    rows = []
+    for r in order:
+        run = group.runs[r]
+        values = astuple(measured.average_precisions[r]) if measured.average_precisions else (math.nan,) * 6
+        kind = "probability" if any(answer.scores for answer in run.answers) else "confidence"
+        rows.append(
+            TableRow((*named(run), Cell(kind), *(Cell(None if math.isnan(v) else 100 * v) for v in values)), run.kind)
+        )
+    columns = (
+        *(METHOD, TAU, Column("ranked by")),
+        *(Column(name, "percent") for name in ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large")),
+    )
+    notes = [
+        "AP: mean over IoU 0.50 to 0.95, by pycocotools; sizes are COCO's, by the area of the true box (32 and 96 "
+        "pixels squared). Phrase-conditioned: each category on the images that were asked about it, so not comparable "
+        "with the AP of a detector on the whole data set.",
+        "Left out: methods whose boxes have neither a score nor a confidence that is comparable between images.",
+    ]
+    if not measured.average_precisions:
+        notes.insert(0, f"Not computed: {LIBRARY} is not installed (pip install {LIBRARY}).")
+    rows = mark_best(rows, [group.runs[r] for r in order], range(3, 9))
+    return Table("average-precision", "COCO average precision, phrase-conditioned", columns, tuple(rows), tuple(notes))
 
 
 def significance_table(measured: GroupMetrics) -> Table | None:

@@ -11,7 +11,7 @@ from acs_core.attention import AttentionRecord
 from acs_core.evaluation.records import EntropyProfile, Prediction, Run
 from acs_core.geometry import Box, overlaps
 from acs_core.selection.decision import Decision, Overlapping, Scorer, why_no_candidates
-from acs_core.selection.registry import AcsLearned, is_baseline, is_learned
+from acs_core.selection.registry import AcsLearned, TokenUncertainty, is_baseline, is_learned
 from acs_core.types import COORDINATES, Candidate, ScoreKind
 from training.collection.offline_selection import Call, calls
 from training.collection.store import Collection
@@ -198,12 +198,27 @@ def kind_of(method: str) -> str:
 def _answer(decision: Decision, scorer: Scorer, call: Call) -> Prediction:
     found = decision.detections
     stated = scorer.kind_of(call.looked_again) is ScoreKind.CALIBRATED
+    ranks = () if stated or not found else _confidences(decision, scorer, call)
     return Prediction(
         boxes=tuple(d.box for d in found),
         scores=tuple(d.score for d in found) if stated else (),
         expected_iou=found[0].expected_iou if found else None,
         reason=decision.reason,
+        confidences=ranks,
     )
+
+
+def _confidences(decision: Decision, scorer: Scorer, call: Call) -> tuple[float, ...]:
+    """Return the confidence of each published box, in [0, 1], comparable between calls; () if the selector has none."""
+    selector = scorer.selector
+    values: np.ndarray | None
+    if isinstance(selector, TokenUncertainty):
+        values = decision.qualities  # absolute: they depend on no other candidate
+    else:
+        values = selector.confidences(call.candidates, call.record, decision.qualities)
+    if values is None:
+        return ()
+    return tuple(float(np.clip(values[d.candidate], 0.0, 1.0)) for d in decision.detections)
 
 
 def _bounds(call: Call, material: RunInput, seed: int) -> dict[str, Prediction]:
