@@ -27,8 +27,9 @@ the node's client in use: [client.md](client.md).
 """
 COMMANDS_HEAD = """# Commands
 
-Options of every command, as `--help` shows them. Each also has `--help` and `--version`. Wrong usage ends with exit code 2,
-a failure with 1, each with one line on standard error. Where they write: [security.md](security.md#where-commands-write).
+Options of every command, as `--help` shows them. Each also has `--help` and `--version`. Wrong usage ends with exit code
+2, a failure with 1, each with one line on standard error. Where they write:
+[security.md](security.md#where-commands-write).
 """
 ARGPARSE = {
     "acs-ground": "acs_core.cli_options",
@@ -50,11 +51,8 @@ def api_page() -> str:
 
     names = sorted(set(acs_core.__all__) - {"__version__"}, key=lambda n: (n != "Grounder", n != "GroundingResult", n))
     objects = [getattr(acs_core, name) for name in names]
-    parts = [
-        _documented(thing)
-        for thing in (*objects[:2], GroundOptions, *objects[2:], GroundingClient, GroundReply, FoundObject)
-    ]
-    return HEADER + API_HEAD + "".join(parts)
+    shown = (*objects[:2], GroundOptions, *objects[2:], GroundingClient, GroundReply, FoundObject)
+    return HEADER + API_HEAD + "".join(map(_documented, shown))
 
 
 def _documented(thing: Any) -> str:
