@@ -52,7 +52,7 @@ INSTALL := $(RUN)/python tools/install_locked.py
 DOCS := $(VENV)-docs
 docs: env ## build the docs site into site/, with every warning an error
 	@[ -x $(DOCS)/bin/mkdocs ] || { $(RUN)/python -m venv $(DOCS) && $(INSTALL) $(DOCS)/bin/python docs.txt; }
-	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet && echo "docs: site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict && echo "docs: site/index.html"
 
 fuzz: env ## throw generated bad input at every way in (ARGS="--target parser --cases 1000000" are passed on)
 	@$(INSTALL) $(RUN)/python fuzz.txt --optional "fuzz: no atheris for this Python, cases are drawn at random"
