@@ -43,7 +43,7 @@ _TEMPLATES = (
     "[\n  {b}\n]",
 )
 _NUMBERS = ("27", "951", "8063", "64", "385", "1209")  # no digit of them is likely enough for a draft
-_OBJECT = "object"
+_OBJECT, _TEMPLATE_WEIGHT = "object", 0.02  # of an answer; all templates together count less than one answer
 
 _Context = tuple[tuple[int, ...], int]
 
@@ -67,18 +67,20 @@ class AnswerDrafts:
         for template in _TEMPLATES:
             for number in _NUMBERS:
                 text = template.format(b=_BOX.format(n=number, p=_OBJECT))
-                self.learn([self._ids(text)], [True], _OBJECT)
+                self._learn(self._ids(text), True, _OBJECT, _TEMPLATE_WEIGHT)
 
     def learn(self, responses: Sequence[Sequence[int]], finished: Sequence[bool], phrase: str) -> None:
         """Count the tokens of some of ``responses`` to a prompt about ``phrase``; their ids are without the end token,
         which ``finished`` ones have."""
         for ids, ended in list(zip(responses, finished, strict=True))[:_TAUGHT]:
-            symbols = [*self._symbols(ids, phrase), *([_END] if ended else [])]
-            history, run = [_BEGIN], 0
-            for symbol in symbols:
-                for context in _contexts(history, run):
-                    self._count(context, symbol)
-                run = self._append(history, run, symbol)
+            self._learn(ids, ended, phrase, 1.0)
+
+    def _learn(self, ids: Sequence[int], finished: bool, phrase: str, weight: float) -> None:
+        history, run = [_BEGIN], 0
+        for symbol in (*self._symbols(ids, phrase), *([_END] if finished else [])):
+            for context in _contexts(history, run):
+                self._count(context, symbol, weight)
+            run = self._append(history, run, symbol)
 
     def draft(self, ids: Sequence[int], phrase: str, most: int = MOST) -> list[int]:
         """Return up to ``most`` tokens that probably follow the tokens ``ids`` of a response, possibly none."""
@@ -105,13 +107,13 @@ class AnswerDrafts:
                 return symbol, counts[symbol] / sum(counts.values())
         return _END, 0.0
 
-    def _count(self, context: _Context, symbol: int) -> None:
+    def _count(self, context: _Context, symbol: int, weight: float) -> None:
         counts = self._counts.get(context)
         if counts is None:
             if len(self._counts) >= _CONTEXTS:
                 del self._counts[next(iter(self._counts))]
             counts = self._counts[context] = {}
-        counts[symbol] = counts.get(symbol, 0.0) + 1.0
+        counts[symbol] = counts.get(symbol, 0.0) + weight
         if sum(counts.values()) > _MOST_COUNTED:
             self._counts[context] = {s: c / 2 for s, c in counts.items() if c >= 1}
 
