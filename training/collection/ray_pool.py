@@ -5,10 +5,12 @@ Every worker imports this module, so it imports nothing heavy.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import pickle
 import socket
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,6 +19,8 @@ from acs_core.arguments import real, set_fields, text, whole
 from training.errors import DataError
 
 T = TypeVar("T")
+TRIES = 3  # of a piece whose worker dies
+SHOWN = 10  # numbers in a message
 Worker = Callable[[int], T]
 
 
@@ -29,6 +33,7 @@ class RayConfig:
         actors: number of actors at a time; None for one per GPU of the cluster, or one without GPUs.
         gpus: GPUs per actor; None for one if the cluster has any.
         cpus: CPUs per actor.
+        timeout_s: seconds after which a worker that is still at the same piece is ended.
 
     Raises:
         TypeError: a value is of another type.
@@ -39,9 +44,11 @@ class RayConfig:
     actors: int | None = None
     gpus: float | None = None
     cpus: float = 1
+    timeout_s: float = 3600
 
     def __post_init__(self) -> None:
         checked: dict[str, object] = {"address": text("address", self.address), "cpus": real("cpus", self.cpus, 0, 1e4)}
+        checked["timeout_s"] = real("timeout_s", self.timeout_s, 0, 1e7, above=True)
         checked["actors"] = None if self.actors is None else whole("actors", self.actors, 1)
         checked["gpus"] = None if self.gpus is None else real("gpus", self.gpus, 0, 1e4)
         set_fields(self, checked)
@@ -50,7 +57,8 @@ class RayConfig:
 def run_on_ray(
     make: Callable[[], Worker[T]], todo: Sequence[int], take: Callable[[int, T], None], config: RayConfig
 ) -> None:
-    """Process the numbers ``todo`` in actors. The work of an actor that dies is repeated by another.
+    """Process the numbers ``todo`` in actors. The work of an actor that dies is repeated by another, ``TRIES`` times in
+    all; an actor that takes longer than ``config.timeout_s`` for one number is ended.
 
     Args:
         make: called once in each actor; returns the function from a number to its result. It and the results must be
@@ -60,7 +68,8 @@ def run_on_ray(
         config: address and resources.
 
     Raises:
-        DataError: there is no cluster at the address, or it lacks the requested resources.
+        DataError: there is no cluster at the address, it lacks the requested resources, or a piece ended all workers
+            that tried it.
     """
     if not todo:
         return
@@ -79,23 +88,39 @@ def run_on_ray(
         context.enable_progress_bars = False
         # one block per number: Ray reassigns the blocks of a dead actor as they are
         numbers = ray.data.from_items([{"number": n} for n in todo], override_num_blocks=len(todo))
-        results = numbers.map_batches(
-            _Actor,
-            fn_constructor_args=(cloudpickle.dumps(make),),
-            batch_size=1,
-            num_gpus=gpus,
-            num_cpus=config.cpus,
-            compute=ray.data.ActorPoolStrategy(size=min(actors, len(todo))),
-        )
+        with warnings.catch_warnings():
+            # Ray will name this parameter otherwise, but has no other name for it yet.
+            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+            results = numbers.map_batches(
+                _Actor,
+                fn_constructor_args=(cloudpickle.dumps(make), config.timeout_s),
+                batch_size=1,
+                num_gpus=gpus,
+                num_cpus=config.cpus,
+                compute=ray.data.ActorPoolStrategy(size=min(actors, len(todo))),
+                max_task_retries=TRIES - 1,
+            )
         done: set[int] = set()
-        for row in results.iter_rows():
-            number = int(row["number"])
-            if number not in done:  # repeated work may arrive twice
-                done.add(number)
-                take(number, pickle.loads(row["result"]))  # pickled by our own workers
+        try:
+            for row in results.iter_rows():
+                number = int(row["number"])
+                if number not in done:  # repeated work may arrive twice
+                    done.add(number)
+                    take(number, pickle.loads(row["result"]))  # pickled by our own workers
+        except ray.exceptions.RayActorError as error:
+            raise _all_died(sorted(set(todo) - done), config.timeout_s) from error
     finally:
         if started:
             ray.shutdown()
+
+
+def _all_died(left: Sequence[int], timeout_s: float) -> DataError:
+    more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+    return DataError(
+        f"a piece of work ended its worker {TRIES} times, by a crash, for lack of memory, or after {timeout_s:g} s. It "
+        f"is among those that are missing: {', '.join(map(str, left[:SHOWN]))}{more}. What is done is kept; the log of "
+        "the workers, in /tmp/ray, may say why"
+    )
 
 
 def _fitting(config: RayConfig, there: dict[str, float]) -> tuple[int, float]:
@@ -145,12 +170,17 @@ def _no_cluster(address: str, error: Exception) -> DataError:
 class _Actor:
     """Actor in a worker: creates its function once, and processes one number after the other."""
 
-    def __init__(self, make: bytes) -> None:
+    def __init__(self, make: bytes, timeout_s: float) -> None:
         self._work = pickle.loads(make)()
+        self._timeout_s = timeout_s
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         import numpy as np
 
         packed = np.empty(len(batch["number"]), dtype=object)
-        packed[:] = [pickle.dumps(self._work(int(n))) for n in batch["number"]]
+        faulthandler.dump_traceback_later(self._timeout_s, exit=True)  # works also while no Python code runs
+        try:
+            packed[:] = [pickle.dumps(self._work(int(n))) for n in batch["number"]]
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         return {"number": batch["number"], "result": packed}

@@ -6,7 +6,7 @@ import pytest
 from ray_parts import Squares
 
 from training.collection import ray_pool
-from training.collection.ray_pool import RayConfig, run_on_ray
+from training.collection.ray_pool import TRIES, RayConfig, run_on_ray
 from training.errors import DataError
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
@@ -19,6 +19,15 @@ def test_what_a_killed_worker_had_is_done_again_and_nothing_twice(tmp_path, monk
     assert sorted(got) == [(n, n * n) for n in range(12)]
     killed, begun = (tmp_path / "killed").read_text(), {f.name.split("-")[2] for f in tmp_path.glob("begun-3-*")}
     assert killed in begun and len(begun) > 1, "another one takes the dead one's place, and begins it again"
+
+
+def test_a_piece_that_ends_every_worker_ends_the_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "helpers"))
+    got = []
+    config = RayConfig(actors=2, cpus=0.1, timeout_s=5)
+    with pytest.raises(DataError, match="ended its worker 3 times.*among those that are missing: .*3"):
+        run_on_ray(Squares(tmp_path, hangs=True), range(6), lambda n, square: got.append(n), config)
+    assert len(list(tmp_path.glob("begun-3-*"))) == TRIES and 3 not in got
 
 
 def test_no_cluster_is_said():
