@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from acs_core.lvlm.base import LVLM
     from acs_core.output_folder import OutputFolder
     from training.evaluation.evaluate import Wanted
-MADE = ("evaluation.json.gz", "questions.json", "tables.json", "*.csv", "coco/*.json")
+MADE = ("evaluation.json.gz", "questions.json", "tables.json", "*.csv", "*.tex", "coco/*.json")
 Temperatures = Annotated[
     tuple[float, ...], typer.Option(help="Sampling temperature tau. Repeatable.", min=0.01, max=MAX_TEMPERATURE)
 ]
@@ -229,7 +229,7 @@ def _tell(found: Evaluation, out: OutputFolder | None, json_file: Path | None) -
         tables: tuple[Table, ...] = tables_of(assessed)
         results = 0
         if staged:
-            write_tables(tables, staged)
+            write_tables(tables, staged, latex=True)
             results = write_coco_files(found.title, [(m.group, m.main_runs) for m in assessed.measured], staged)
             write_questions(found, staged / "questions.json")
     print_tables(tables, out_console())

@@ -14,11 +14,12 @@ import torch
 
 from acs_core.artifacts.identity import ModelIdentity, weights_fingerprint
 from acs_core.errors import ArtifactError
+from acs_core.evaluation.paper_tables import LAYERS_FROM
 from acs_core.evaluation.records import EntropyProfile, Evaluation, Group, Question, RegressorAccuracy, Run
 from acs_core.lvlm.base import LVLM
 from acs_core.selection.decision import Scorer
 from acs_core.selection.defaults import scorer_for
-from acs_core.selection.registry import selector_names
+from acs_core.selection.registry import AcsFree, selector_names
 from training.collection.collect import collect_together
 from training.collection.job import Job, describe, with_map_size
 from training.collection.manifest import fingerprint
@@ -189,7 +190,12 @@ def evaluate(
         groups.append(Group(name, SIZES[name][1], questions, tuple(runs)))
     facts = _facts(lvlm, scorers, config, source, weights)
     facts |= {"questions left out": str(left)} if left else {}
-    return Evaluation(title, tuple(groups), facts, tuple(regressions), entropy)
+    heads = next((scorer.selector.heads for scorer in scorers if isinstance(scorer.selector, AcsFree)), None)
+    layers: tuple[int, ...] = ()
+    if heads is not None and heads.layers:
+        layers = tuple(sorted(heads.layers))
+        facts[LAYERS_FROM] = "an analysis of this model" if heads.kind == "heads" else "table 1 of the paper"
+    return Evaluation(title, tuple(groups), facts, tuple(regressions), entropy, layers)
 
 
 def write_questions(evaluation: Evaluation, file: Path) -> None:
