@@ -53,10 +53,11 @@ def average_precision_table(measured: GroupMetrics) -> Table | None:
 
 
 def significance_table(measured: GroupMetrics) -> Table | None:
-    """Return the table that compares every run with greedy; None without greedy runs or for several objects."""
+    """Return the table that compares every run with greedy; None without greedy runs, for several objects, or for few
+    questions."""
     first = measured.reference
     others = [r for r in in_order(measured.group.runs, measured.main_runs) if r != first]
-    if first is None or not others or not measured.outcomes.single or not measured.outcomes.shown.any():
+    if first is None or not others or not measured.outcomes.single or measured.few:
         return None
     paired = [measured.against(r, first) for r in others]
     judged = [k for k, r in enumerate(others) if measured.group.runs[r].kind != "bound"]

@@ -23,7 +23,7 @@ from acs_core.evaluation.chart import Chart, Drawing
 from acs_core.evaluation.charts import charts_of, colours_of, entropy_charts
 from acs_core.evaluation.metrics import GroupMetrics
 from acs_core.evaluation.overview import LAYERS, overview_tables
-from acs_core.evaluation.rows import label
+from acs_core.evaluation.rows import counted, label
 from acs_core.evaluation.table import Table, interval, written
 from acs_core.evaluation.tables import Assessed, further_tables, main_tables
 from acs_core.geometry import Box
@@ -257,12 +257,20 @@ def _of_group(measured: GroupMetrics, several: bool) -> Sequence[Headline]:
     name, single = ("Acc@0.5", True) if measured.outcomes.single else ("F1", False)
     where = f", {measured.group.name}" if several else ""
     lines = []
+    shown = int(measured.outcomes.shown.sum())
     for r in measured.highlights:
         scores = measured.scores[r]
         value = scores.accuracy if single else scores.f1
-        text = f"{name}{where}; 95 % interval {100 * value.low:.1f} to {100 * value.high:.1f}"
-        if single and r != measured.reference and scores.gain and measured.reference is not None:
+        figure = f"{100 * value.value:.1f} %"
+        if measured.few:
+            # A percentage of four answers, or a p-value, would look like a finding.
+            right = int(measured.outcomes.right[r][measured.outcomes.shown].sum())
+            figure = f"{right} of {shown}" if single else figure
+            text = f"{'right at IoU 0.5' if single else name}{where}; {counted(shown, 'question')}, too few to compare"
+        else:
+            text = f"{name}{where}; 95 % interval {100 * value.low:.1f} to {100 * value.high:.1f}"
+        if single and not measured.few and r != measured.reference and scores.gain and measured.reference is not None:
             p = measured.against(r, measured.reference).mcnemar
             text += f"; {100 * scores.gain.value:+.1f} % on greedy, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
-        lines.append(Headline(label(scores.run), f"{100 * value.value:.1f} %", text, scores.run.kind))
+        lines.append(Headline(label(scores.run), figure, text, scores.run.kind))
     return lines

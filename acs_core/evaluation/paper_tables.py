@@ -19,7 +19,7 @@ def accuracy_table(measured: GroupMetrics) -> Table | None:
         return None
     runs = measured.group.runs
     order = in_order(runs, measured.main_runs)
-    rows, gained = [], measured.reference is not None and len(order) > 1
+    rows, gained = [], measured.reference is not None and len(order) > 1 and not measured.few
     for r in order:
         s = measured.scores[r]
         gain = [percent(s.gain) if r != measured.reference else Cell(None)] if gained else []

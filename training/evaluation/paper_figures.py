@@ -144,9 +144,9 @@ def sheets(cases: Sequence[Case], read: Reader, title: str) -> Iterator[Figure]:
 
 def _sheet(cases: Sequence[Case], read: Reader, title: str) -> Figure:
     most = max(len(case.panels) for case in cases)
-    rows = -(-len(cases) // COLUMNS)
+    rows, columns = -(-len(cases) // COLUMNS), min(COLUMNS, len(cases))
     height = A4[1] * rows * most / (ROWS * 2)
-    figure, grid = new_figure(rows * most, COLUMNS, (A4[0], max(height, 3.0)), squeeze=False)
+    figure, grid = new_figure(rows * most, columns, (A4[0] * columns / COLUMNS, max(height, 3.0)), squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     for k, case in enumerate(cases):
@@ -159,8 +159,10 @@ def _sheet(cases: Sequence[Case], read: Reader, title: str) -> Figure:
         Line2D([], [], color=TRUE, lw=2, label="true box"),
         Line2D([], [], color=PREDICTED, lw=2, label="predicted box"),
     ]
-    figure.suptitle(title, fontsize=9)
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=9, wrap=True)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=7 if columns == 1 else 8
+    )
     return figure
 
 
