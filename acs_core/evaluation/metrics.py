@@ -137,6 +137,13 @@ class GroupMetrics:
         """Index of the greedy run, which the others are compared with; None if there is none."""
         return next((r for r, run in enumerate(self.group.runs) if run.method.lower() == REFERENCE), None)
 
+    @cached_property
+    def best_free(self) -> int | None:
+        """Index of the best run of the baselines that choose among the samples at no further cost, without greedy; None
+        if there is none."""
+        free = [r for r in self.main_runs if r != self.reference and self.group.runs[r].kind == "baseline"]
+        return max((r for r in free if not self.group.runs[r].learned), key=self.merit, default=None)
+
     @property
     def few(self) -> bool:
         """Whether there are fewer than ``FEW`` questions whose object is in the image: one more right answer would then

@@ -20,6 +20,7 @@ Maker = Callable[[GroupMetrics], Table | None]
 MAIN: tuple[Maker, ...] = (paper.accuracy_table, paper.detection_table, more.average_precision_table)
 REST: tuple[Maker, ...] = (
     more.significance_table,
+    more.free_significance_table,
     more.calibration_table,
     more.abstention_table,
     more.size_table,

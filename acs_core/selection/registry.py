@@ -15,7 +15,7 @@ from acs_core.selection.acs_fusion import AcsFusion
 from acs_core.selection.acs_joint import AcsJoint
 from acs_core.selection.acs_learned import AcsLearned
 from acs_core.selection.base import ArtifactKind, BoxFusingSelector, ModelInfoWithDevice, Selector, SelectorSpec
-from acs_core.selection.baselines import FirstResponse, SmallestBox
+from acs_core.selection.baselines import FirstResponse, SmallestBox, VerbalConfidence
 from acs_core.selection.box_votes import Consensus, GridVote, LargestCluster, MajorityVote, MeanBox, MedianVote, Medoid
 from acs_core.selection.token_baselines import TokenUncertainty
 
@@ -39,6 +39,7 @@ __all__ = [
     "Selector",
     "SmallestBox",
     "TokenUncertainty",
+    "VerbalConfidence",
     "artifact_kinds",
     "check_files",
     "check_name",

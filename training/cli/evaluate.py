@@ -94,7 +94,9 @@ class EvaluateOptions(Configuration):
     ]
     second_look: Annotated[
         tuple[str, ...],
-        typer.Option(help="Selector that also answers small objects with a second look, as acs-fusion. Repeatable."),
+        typer.Option(
+            help="Selector that also answers small objects with a second look, as acs-fusion; consensus then does too."
+        ),
     ] = ()
     files: Annotated[
         Path | None,
@@ -122,6 +124,7 @@ def evaluate(options: EvaluateOptions) -> None:
     # Late: torch takes seconds.
     from acs_core.artifacts.identity import weights_fingerprint
     from acs_core.output_folder import OutputFolder
+    from acs_core.selection.box_votes import Consensus
     from acs_core.types import SamplingConfig
     from training.data.coco import read_coco
     from training.evaluation import evaluate as job
@@ -170,7 +173,9 @@ def evaluate(options: EvaluateOptions) -> None:
             lvlm, scorers, wanted, sizes, o.work, config, f"{o.model} on {source}", source, say, move, weights
         )
         if o.second_look:
-            twice = [scorer for scorer in scorers if scorer.selector.name in o.second_look]
+            # plain consensus shows what the second look itself gains, without attention
+            looking = {*o.second_look, Consensus.name}
+            twice = [scorer for scorer in scorers if scorer.selector.name in looking]
             found = with_second_looks(found, lvlm, twice, wanted, cache, o.work, config, source, weights, say, move)
         if o.latency:
             first = found.groups[0]

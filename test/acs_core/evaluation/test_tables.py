@@ -14,6 +14,7 @@ def test_every_table_that_has_data_is_there():
         "samples-accuracy",
         "samples-miou",
         "significance",
+        "significance-free",
         "calibration",
         "abstention",
         "size",

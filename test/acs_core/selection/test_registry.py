@@ -25,6 +25,7 @@ from acs_core.selection.registry import (
     Medoid,
     SmallestBox,
     TokenUncertainty,
+    VerbalConfidence,
     fuses_boxes,
     make_selector,
     selector_names,
@@ -91,6 +92,7 @@ def joint(tmp_path):
         ("largest-cluster", LargestCluster, False),
         ("mean-box", MeanBox, False),
         ("smallest", SmallestBox, False),
+        ("verbal-confidence", VerbalConfidence, False),
     ],
 )
 def test_every_name_makes_its_selector(name, kind, greedy, regressor, joint):
