@@ -72,6 +72,7 @@ WRITES = {
     ("acs-train collect", "--out"): (FOLDER, "--model tiny-internvl --data {world} --limit 2 --samples 1"),
     ("acs-train fit", "--out"): (FOLDER, "--store {store} --work {new} --epochs 1"),
     ("acs-train fit", "--work"): (FOLDER, "--store {store} --out {new} --epochs 1"),
+    ("acs-train fit", "--logs"): (FOLDER, "--store {store} --work {new} --out {new} --logger csv"),
     ("acs-train analyze", "--out"): (FOLDER, "--store {store}"),
     ("acs-train calibrate", "--out"): (FOLDER, "--store {store}"),
     ("acs-train build", "--out"): (FOLDER, "--model tiny-internvl --train {world} --calibration {world} --work {new}"),
@@ -241,12 +242,13 @@ def run(command, words):
 # Who marks a folder, where it is not the command alone.
 MARKERS = {
     ("acs-train fit", "--work"): "acs-train fit --work",
+    ("acs-train fit", "--logs"): "acs-train fit --logs",
     ("acs-train build", "--work"): "acs-train build --work",
     ("acs-train evaluate", "--work"): "acs-train evaluate --work",
     ("acs-replay", "--extract"): "acs-replay --extract",
 }
 # Commands that put nothing where these files of the user are, in a folder of theirs.
-BESIDE = {("acs-train evaluate", "--work")}
+BESIDE = {("acs-train evaluate", "--work"), ("acs-train fit", "--logs")}
 # Writes into folders of names of its own, and trains a model then.
 SUBFOLDERS = {("acs-train tiny", "--pictures")}
 # What a command that goes on from its own files says of others in their place.

@@ -16,16 +16,22 @@ from training.cli.config import Configuration, recorded
 from training.cli.console import bar, err, out_console
 from training.cli.options import (
     AUTO,
+    DEFAULT_DTYPE,
     DEFAULT_FRAME,
+    DEFAULT_QUANTIZATION,
     DEFAULT_STEP,
     Device,
+    DtypeOption,
     Frame,
     Images,
     Json,
     MapSide,
     MaxImageTokens,
+    QuantizationOption,
     Revision,
     StepOption,
+    TopK,
+    TopP,
     data_name,
     say,
     square,
@@ -66,6 +72,8 @@ class EvaluateOptions(Configuration):
     samples: Annotated[int, typer.Option(help="Responses that a method chooses from.", min=1, max=MAX_SAMPLES)] = (
         EvaluateConfig.samples
     )
+    top_p: TopP = EvaluateConfig.top_p
+    top_k: TopK = EvaluateConfig.top_k
     curve: Annotated[
         tuple[float, ...],
         typer.Option(
@@ -115,6 +123,8 @@ class EvaluateOptions(Configuration):
     revision: Revision = None
     max_image_tokens: MaxImageTokens = None
     coordinate_frame: Frame = DEFAULT_FRAME
+    dtype: DtypeOption = DEFAULT_DTYPE
+    quantization: QuantizationOption = DEFAULT_QUANTIZATION
     device: Device = AUTO
 
 
@@ -149,9 +159,11 @@ def evaluate(options: EvaluateOptions) -> None:
         o.seed,
         square(o.map_side),
         step=o.step.value,
+        top_p=o.top_p,
+        top_k=o.top_k,
     )
     groups = job.choose_groups(content, config, say)
-    lvlm, built = _open(o.model, o.revision, o.device, o.max_image_tokens, o.coordinate_frame.value)
+    lvlm, built = _open(o)
     scorers = job.scorers_for(lvlm, o.files or built, say)
     config = replace(config, map_size=config.map_size or job.map_size_of(scorers))
     weights, source = weights_fingerprint(lvlm), data_name(annotations)
@@ -181,7 +193,7 @@ def evaluate(options: EvaluateOptions) -> None:
             first = found.groups[0]
             asked = {question.key for question in first.questions}
             pairs = [pair for pair in groups[first.name] if pair.key in asked][: o.latency]
-            sampling = SamplingConfig(o.samples, config.temperatures[0], seed=o.seed)
+            sampling = SamplingConfig(o.samples, config.temperatures[0], o.top_p, o.top_k, seed=o.seed)
             found = with_latency(found, lvlm, scorers, pairs, sampling, partial(move, "time answers"))
         _tell(found, folder, o.json)
 
@@ -196,17 +208,22 @@ def _known(selector: str) -> None:
         raise typer.BadParameter(str(error), param_hint="--second-look") from error
 
 
-def _open(
-    model: str, revision: str | None, device: str, max_image_tokens: int | None, coordinate_frame: str
-) -> tuple[LVLM, Path | None]:
+def _open(options: EvaluateOptions) -> tuple[LVLM, Path | None]:
     """Return the loaded model, and the folder of the files if ``model`` names files of `acs-train build`."""
     from acs_core.lvlm import load_lvlm, open_model
     from acs_core.selection.defaults import default_files
     from acs_core.selection.registry import selector_names, spec_of
 
-    source = open_model(model, revision=revision, device=device)
+    o = options
+    source = open_model(o.model, revision=o.revision, device=o.device)
     wanted = [name for selector in selector_names() if spec_of(selector).reads for name in default_files(selector)]
-    lvlm = load_lvlm(source, max_image_tokens=max_image_tokens, coordinate_frame=coordinate_frame)
+    lvlm = load_lvlm(
+        source,
+        dtype=o.dtype.value,
+        quantization=o.quantization.value,
+        max_image_tokens=o.max_image_tokens,
+        coordinate_frame=o.coordinate_frame.value,
+    )
     return lvlm, source.built.folder(wanted) if source.built else None
 
 

@@ -121,7 +121,8 @@ def plan(
         weights: fingerprint of the model's weights; None to compute it.
     """
     weights = weights or weights_fingerprint(lvlm)
-    base = with_map_size(CollectConfig(seed=config.seed, map_size=config.map_size, step=config.step), lvlm)
+    chosen = {"seed": config.seed, "step": config.step, "top_p": config.top_p, "top_k": config.top_k}
+    base = with_map_size(CollectConfig(map_size=config.map_size, **chosen), lvlm)  # type: ignore[arg-type]
     longest = max((config.samples, *config.curve))
 
     def find(pairs: Sequence[Pair], settings: CollectConfig) -> tuple[Job, Place, str]:
@@ -262,7 +263,7 @@ def _facts(lvlm: LVLM, scorers: Sequence[Scorer], config: EvaluateConfig, source
         "dtype": str(lvlm.hf_model.dtype).removeprefix("torch."),
         "data": source,
         "seed": str(config.seed),
-        "sampling": f"N = {config.samples}, top-p 0.9, top-k 100",
+        "sampling": f"N = {config.samples}, top-p {config.top_p:g}, top-k {config.top_k}",
         "check_labels": "yes",
         "attention of": f"the {config.step} step" if config.step != "emitting" else "",
         "calibrated": ", ".join(calibrated),
