@@ -133,8 +133,8 @@ def calibration_table(measured: GroupMetrics) -> Table | None:
         Column("Brier score", "ratio"),
     )
     notes = (
-        "Published score against IoU ≥ 0.5. Calibration error: mean gap over ten bins of equal width, weighted by "
-        "their boxes; lower is better.",
+        "Published score against IoU ≥ 0.5. Calibration error: the expected calibration error (ECE), the mean "
+        "gap over ten bins of equal width, weighted by their boxes; lower is better.",
     )
     return Table("calibration", "Calibration", columns, tuple(mark_best(rows, runs, (5, 6), highest=False)), notes)
 

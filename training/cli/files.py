@@ -24,6 +24,7 @@ from training.cli.options import (
     DEFAULT_QUANTIZATION,
     DEFAULT_STEP,
     DEFAULT_TRANSFORM,
+    RAY_RETRIES,
     Actors,
     AllLayers,
     BatchSize,
@@ -50,6 +51,8 @@ from training.cli.options import (
     Patience,
     QuantizationOption,
     Ray,
+    RayRetries,
+    RayTimeout,
     Revision,
     Size,
     Sizes,
@@ -95,6 +98,8 @@ class CollectOptions(Configuration):
     seed: Annotated[int, typer.Option(help="Seed of the draw and of the first pair.", min=0)] = CollectConfig.seed
     ray: Ray = None
     actors: Actors = None
+    ray_retries: RayRetries = RAY_RETRIES
+    ray_timeout: RayTimeout = None
     revision: Revision = None
     max_image_tokens: MaxImageTokens = None
     coordinate_frame: Frame = DEFAULT_FRAME
@@ -125,6 +130,8 @@ def collect(options: CollectOptions) -> None:
             o.coordinate_frame.value,
             o.dtype,
             o.quantization,
+            o.ray_retries,
+            o.ray_timeout,
         )
         config = CollectConfig(
             samples=o.samples,

@@ -143,6 +143,13 @@ Ray = Annotated[
     ),
 ]
 Actors = Annotated[int | None, typer.Option(help="Number of models with --ray; default: one per GPU.", min=1)]
+RAY_RETRIES = 3
+RayRetries = Annotated[
+    int, typer.Option(help="With --ray: how often a part is begun again whose worker died.", min=0, max=1000)
+]
+RayTimeout = Annotated[
+    float | None, typer.Option(help="With --ray: seconds after which the worker of a part is ended.", min=1)
+]
 Epochs = Annotated[int, typer.Option(help="Maximum number of epochs of the regressor (appendix A.2: 100).", min=1)]
 Input = Annotated[Transform, typer.Option(help="Transform of the maps before the first layer; see docs/training.md.")]
 LearningRate = Annotated[float, typer.Option(help="Learning rate of Adam (appendix A.2: 3e-4).", min=1e-9, max=10)]
@@ -195,13 +202,21 @@ def models_of(
     coordinate_frame: str = FAMILY_FRAME,
     dtype: str = DEFAULT_DTYPE,
     quantization: str = DEFAULT_QUANTIZATION,
+    ray_retries: int = RAY_RETRIES,
+    ray_timeout: float | None = None,
 ) -> tuple[LVLM, PartRunner | None]:
     """Return the loaded model, and with ``--ray`` the function that collects on the cluster. In that case the model of
     this process stays on the CPU, since only its identity is read."""
     from acs_core.lvlm import load_lvlm
 
-    numbers = {"dtype": str(dtype), "quantization": str(quantization)}
-    load = partial(load_lvlm, max_image_tokens=max_image_tokens, coordinate_frame=coordinate_frame, **numbers)
+    dtype, quantization = str(dtype), str(quantization)
+    load = partial(
+        load_lvlm,
+        dtype=dtype,
+        quantization=quantization,
+        max_image_tokens=max_image_tokens,
+        coordinate_frame=coordinate_frame,
+    )
     if ray is None:
         if actors:
             raise typer.BadParameter("goes with --ray", param_hint="--actors")
@@ -213,8 +228,18 @@ def models_of(
 
     lvlm = load(model, revision=revision, device="cpu")
     # A folder of built files has options of its own, which the name of its model does not lead to.
-    again = partial(load_lvlm, lvlm.name, revision=lvlm.revision, device=device, **asdict(lvlm.picture), **numbers)
-    return lvlm, ray_runner(again, RayConfig(ray, actors, gpus=0 if device == "cpu" else None))
+    again = partial(
+        load_lvlm,
+        lvlm.name,
+        revision=lvlm.revision,
+        device=device,
+        dtype=dtype,
+        quantization=quantization,
+        **asdict(lvlm.picture),
+    )
+    return lvlm, ray_runner(
+        again, RayConfig(ray, actors, 0 if device == "cpu" else None, retries=ray_retries, timeout=ray_timeout)
+    )
 
 
 def data_name(annotations: Path) -> str:

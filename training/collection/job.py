@@ -80,7 +80,7 @@ def config_of(manifest: Mapping[str, Any]) -> CollectConfig:
 
 def _quantization(lvlm: LVLM) -> dict[str, str]:
     """Return the quantisation of the weights, where they are quantised: older manifests do not have it."""
-    config = getattr(lvlm.hf_model.config, "quantization_config", None)
+    config = getattr(getattr(lvlm.hf_model, "config", None), "quantization_config", None)
     if config is None:
         return {}
     bits = {8: getattr(config, "load_in_8bit", False), 4: getattr(config, "load_in_4bit", False)}

@@ -137,7 +137,7 @@ def attention_over_picture(
 
 
 def reliability_diagram(told: Reliability, title: str, file: Path) -> None:
-    """Draw the observed share of right boxes over the stated probability, in ten groups of equal size, on held-out
+    """Draw the observed share of right boxes over the stated probability, in ten bins of equal width, on held-out
     images."""
     groups = reliability_groups(told.stated, told.hit)
     figure, axes = new_figure(1, 1, (4.6, 4.4))
