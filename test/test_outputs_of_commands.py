@@ -56,7 +56,7 @@ READS = {
         "--compare",
         "evaluations",
     ),
-    *("image", "bag", "first", "second", "instances", "--picture", "--backgrounds"),
+    *("image", "bag", "first", "second", "instances", "--picture", "--backgrounds", "--phrases"),
 }
 FOLDER, FILE = "folder", "file"
 # (command, option): what stands there, and the other words of a run that would write. {...} are the made inputs.
@@ -75,8 +75,8 @@ WRITES = {
     ("acs-train fit", "--logs"): (FOLDER, "--store {store} --work {new} --out {new} --logger csv"),
     ("acs-train analyze", "--out"): (FOLDER, "--store {store}"),
     ("acs-train calibrate", "--out"): (FOLDER, "--store {store}"),
-    ("acs-train build", "--out"): (FOLDER, "--model tiny-internvl --train {world} --calibration {world} --work {new}"),
-    ("acs-train build", "--work"): (FOLDER, "--model tiny-internvl --train {world} --calibration {world} --out {new}"),
+    ("acs-train build", "--out"): (FOLDER, "--model tiny-internvl --train {world} --calibration {other} --work {new}"),
+    ("acs-train build", "--work"): (FOLDER, "--model tiny-internvl --train {world} --calibration {other} --out {new}"),
     ("acs-train evaluate", "--out"): (FOLDER, "--model tiny-internvl --data {world} --work {new} --small 1 --large 0"),
     ("acs-train evaluate", "--work"): (FOLDER, "--model tiny-internvl --data {world} --small 1 --large 0"),
     ("acs-train evaluate", "--json"): (FILE, "--model tiny-internvl --data {world} --work {new} --small 1 --large 0"),
@@ -172,6 +172,7 @@ def made(tmp_path_factory):
     save(evaluation(), folder / "evaluation.json.gz")
     return {
         "world": write_coco(folder / "world", "val", 12),
+        "other": write_coco(folder / "other", "test", 12),
         "store": folder / "store",
         "fitted": folder / "fitted",
         "photo": folder / "photo.png",
@@ -288,7 +289,7 @@ def test_files_of_the_user_stay(command, option, marked, made, tmp_path, monkeyp
         assert snapshot(target).keys() == here
 
 
-TRAIN = "--model tiny-internvl --train {world} --calibration {world}"
+TRAIN = "--model tiny-internvl --train {world} --calibration {other}"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from acs_core.geometry import Box
 
 OBJECTS = ("single", "several")
+CALIBRATED_ON = "images of the calibrations"  # fact of an evaluation that also stands below its tables
 
 
 @dataclass(frozen=True)

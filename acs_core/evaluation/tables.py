@@ -12,11 +12,12 @@ from acs_core.evaluation import more_tables as more
 from acs_core.evaluation import paper_tables as paper
 from acs_core.evaluation.latex import to_latex
 from acs_core.evaluation.metrics import GroupMetrics, measure
-from acs_core.evaluation.records import Evaluation
+from acs_core.evaluation.records import CALIBRATED_ON, Evaluation
 from acs_core.evaluation.statistics import DRAWS
 from acs_core.evaluation.table import Table, to_csv, to_json
 
 Maker = Callable[[GroupMetrics], Table | None]
+SCORED = ("calibration", "abstention")  # ends of the names of tables about scores
 MAIN: tuple[Maker, ...] = (paper.accuracy_table, paper.detection_table, more.average_precision_table)
 REST: tuple[Maker, ...] = (
     more.significance_table,
@@ -62,7 +63,7 @@ def main_tables(assessed: Assessed) -> tuple[Table, ...]:
     for measured in assessed.measured:
         tables += _named(measured, [make(measured) for make in MAIN], len(assessed.measured) > 1)
     others = paper.regression_table(assessed.evaluation), paper.layers_table([assessed.evaluation])
-    return (*tables, *(table for table in others if table))
+    return _noted(assessed, [*tables, *(table for table in others if table)])
 
 
 def further_tables(assessed: Assessed) -> tuple[Table, ...]:
@@ -71,7 +72,7 @@ def further_tables(assessed: Assessed) -> tuple[Table, ...]:
     for measured in assessed.measured:
         found = [*paper.samples_tables(measured), *(make(measured) for make in REST)]
         tables += _named(measured, found, len(assessed.measured) > 1)
-    return tuple(tables)
+    return _noted(assessed, tables)
 
 
 def write_tables(tables: Sequence[Table], folder: Path, latex: bool = False) -> list[Path]:
@@ -98,6 +99,15 @@ def write_tables(tables: Sequence[Table], folder: Path, latex: bool = False) -> 
             made.append(folder / f"{stem}.tex")
             made[-1].write_text(to_latex(table), encoding="utf-8")
     return [*files, *made]
+
+
+def _noted(assessed: Assessed, tables: Sequence[Table]) -> tuple[Table, ...]:
+    """Return ``tables``; those with scores say if questions are about images that a calibration was fitted on."""
+    said = assessed.evaluation.facts.get(CALIBRATED_ON)
+    if not said:
+        return tuple(tables)
+    note = f"Images of the calibrations: {said}."
+    return tuple(replace(t, notes=(*t.notes, note)) if t.name.endswith(SCORED) else t for t in tables)
 
 
 def _named(measured: GroupMetrics, tables: Sequence[Table | None], several: bool) -> list[Table]:

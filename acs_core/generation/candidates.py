@@ -24,7 +24,8 @@ from typing import Any
 
 from acs_core.generation.generate import Generations
 from acs_core.generation.verbal_confidence import BoxPlace, stated_confidences
-from acs_core.lvlm.base import LVLM, PROMPT, Prompt, Values
+from acs_core.lvlm.base import LVLM, Prompt, Values
+from acs_core.lvlm.instruction import PROMPT
 from acs_core.types import ABSENT, BROKEN, CUT_OFF, ECHO, EMPTY, OUTSIDE, UNPARSEABLE, Candidate, Response
 
 # One character each, so that positions stay those of the text as written.

@@ -14,12 +14,14 @@ from acs_core.artifacts.model_name import check_model_name
 from acs_core.types import MAX_SAMPLES, MAX_TEMPERATURE
 from training.cli.config import Configuration, recorded
 from training.cli.console import bar, err, out_console
+from training.cli.data import read_data
 from training.cli.options import (
     AUTO,
     DEFAULT_DTYPE,
     DEFAULT_FRAME,
     DEFAULT_QUANTIZATION,
     DEFAULT_STEP,
+    Data,
     Device,
     DtypeOption,
     Frame,
@@ -27,12 +29,14 @@ from training.cli.options import (
     Json,
     MapSide,
     MaxImageTokens,
+    Phrases,
     QuantizationOption,
     Revision,
+    Split,
+    SplitOption,
     StepOption,
     TopK,
     TopP,
-    data_name,
     say,
     square,
 )
@@ -55,11 +59,16 @@ class EvaluateOptions(Configuration):
     """Options of ``acs-train evaluate``."""
 
     command = "evaluate"
-    data: Annotated[Path, typer.Option(help="COCO-style instances.json, or a folder of COCO 2017 or Objects365.")]
+    data: Data
     model: Annotated[
         str, typer.Option(help="Name of an embedded model, a model folder, a hub id, or a folder of `acs-train build`.")
     ]
     images: Images = None
+    split: SplitOption = Split.VAL
+    phrases: Phrases = None
+    calibrated_too: Annotated[
+        bool, typer.Option(help="Keep questions about images that a calibration was fitted on; the tables say so.")
+    ] = False
     out: Annotated[Path | None, typer.Option(help="Folder for the evaluation file and the tables as CSV.")] = None
     work: Annotated[Path, typer.Option(help="Folder for collections and runs; kept and reused by later runs.")] = Path(
         "work/evaluate"
@@ -133,23 +142,23 @@ def evaluate(options: EvaluateOptions) -> None:
     check_model_name(options.model)
     # Late: torch takes seconds.
     from acs_core.artifacts.identity import weights_fingerprint
+    from acs_core.evaluation.records import CALIBRATED_ON
     from acs_core.output_folder import OutputFolder
     from acs_core.selection.box_votes import Consensus
     from acs_core.types import SamplingConfig
-    from training.data.coco import read_coco
+    from training.data.dataset import Problems
+    from training.data.formats import locate
     from training.evaluation import evaluate as job
     from training.evaluation.cache import CollectionCache
     from training.evaluation.latency import with_latency
     from training.evaluation.second_look_runs import with_second_looks
-    from training.fitting.build import find_coco
+    from training.evaluation.used_images import UsedImages
 
     o = options
     for name in o.second_look:
         _known(name)
-    annotations, pictures = find_coco(o.data)[1] if o.data.is_dir() else (o.data, o.images)
-    content = read_coco(annotations, o.images or pictures)
-    for line in content.problems.lines():
-        err.print(f"{annotations.name}: left out {line}", style="yellow", markup=False)
+    data = locate(o.data, o.images, o.split.value, o.phrases)
+    content, source, notes = read_data(data), data.name, Problems()
     config = EvaluateConfig(
         {"small": o.small, "several small": o.several, "medium": o.medium, "large": o.large},
         tuple(sorted(set(o.temperature))),
@@ -162,18 +171,21 @@ def evaluate(options: EvaluateOptions) -> None:
         top_p=o.top_p,
         top_k=o.top_k,
     )
-    groups = job.choose_groups(content, config, say)
     lvlm, built = _open(o)
     scorers = job.scorers_for(lvlm, o.files or built, say)
     config = replace(config, map_size=config.map_size or job.map_size_of(scorers))
-    weights, source = weights_fingerprint(lvlm), data_name(annotations)
+    used = UsedImages.of(scorers)
+    groups = job.choose_groups(content, config, say, None if o.calibrated_too else used, source, notes)
+    for line in notes.lines():
+        err.print(f"{data.file.name}: {line}", style="yellow", markup=False)
+    facts = {CALIBRATED_ON: used.fact(groups, source), "pictures and annotations": "; ".join(notes.lines())}
+    weights = weights_fingerprint(lvlm)
     cache = CollectionCache(o.work / "collections", list(o.collected))
     wanted = job.plan(lvlm, groups, config, cache, source, weights)
     if o.plan:
         _show(wanted)
         return
-    sizes = {image.id: image.size for image in content.images}
-    read = (annotations, o.images or pictures, o.files or built, *o.collected)
+    read = (data.file, data.images, o.files or built, *o.collected)
     taken = OutputFolder(o.out, o.full_command, inputs=read, replaces=(*MADE, o.run_file)) if o.out else None
     with (
         recorded(o, taken, o.json),
@@ -182,7 +194,7 @@ def evaluate(options: EvaluateOptions) -> None:
         bar() as move,
     ):
         found = job.evaluate(
-            lvlm, scorers, wanted, sizes, o.work, config, f"{o.model} on {source}", source, say, move, weights
+            lvlm, scorers, wanted, o.work, config, f"{o.model} on {source}", source, say, move, weights, facts
         )
         if o.second_look:
             # plain consensus shows what the second look itself gains, without attention

@@ -17,6 +17,7 @@ from acs_core.types import MAX_SAMPLES, MAX_TEMPERATURE
 from training.cli.build import BuildOptions
 from training.cli.config import Configuration, recorded
 from training.cli.console import bar, err
+from training.cli.data import pairs_of, pairs_of_store
 from training.cli.options import (
     AUTO,
     DEFAULT_DTYPE,
@@ -49,6 +50,7 @@ from training.cli.options import (
     Objects,
     Out,
     Patience,
+    Phrases,
     QuantizationOption,
     Ray,
     RayRetries,
@@ -56,15 +58,15 @@ from training.cli.options import (
     Revision,
     Size,
     Sizes,
+    Split,
+    SplitOption,
     StepOption,
     Store,
     TopK,
     TopP,
     WeightDecay,
-    data_name,
     models_of,
     origin,
-    pairs_of,
     say,
     square,
 )
@@ -84,6 +86,8 @@ class CollectOptions(Configuration):
     data: Data
     out: Out
     images: Images = None
+    split: SplitOption = Split.TRAIN
+    phrases: Phrases = None
     size: Sizes = (Size.SMALL,)
     objects: Count = Objects.SINGLE
     samples: Annotated[int, typer.Option(help="Responses per pair.", min=1, max=MAX_SAMPLES)] = CollectConfig.samples
@@ -115,11 +119,13 @@ def collect(options: CollectOptions) -> None:
     from acs_core.output_folder import OutputFolder
     from training.collection import collect as job
     from training.collection.store import holds_store
+    from training.data.formats import locate
 
     o, out = options, options.out
     taken = OutputFolder(out, o.full_command, replaces=[o.run_file], adopts=holds_store)
     with recorded(o, taken):
-        pairs = pairs_of(o.data, o.images, o.size, o.objects, o.limit, o.seed)
+        source = locate(o.data, o.images, o.split.value, o.phrases)
+        pairs = pairs_of(source, o.size, o.objects, o.limit, o.seed)
         lvlm, run = models_of(
             o.model,
             o.revision,
@@ -143,7 +149,7 @@ def collect(options: CollectOptions) -> None:
             step=o.step.value,
         )
         with bar() as move:
-            report = job.collect(lvlm, pairs, out, config, partial(move, "collect"), None, data_name(o.data), run)
+            report = job.collect(lvlm, pairs, out, config, partial(move, "collect"), None, source.name, run)
     for line in report.skipped:
         err.print(f"skipped: {line}", style="yellow", markup=False)
     typer.echo(f"collected {report.collected} pairs, {report.resumed} were there, {len(report.skipped)} skipped: {out}")
@@ -223,6 +229,8 @@ class AnalyzeOptions(Configuration):
         Path | None, typer.Option(help="Annotations of the collection, for figures of attention over images.")
     ] = None
     images: Images = None
+    split: SplitOption = Split.TRAIN
+    phrases: Phrases = None
     heads: Heads = AnalysisConfig.heads
     high_iou: HighIou = AnalysisConfig.high_iou
     low_iou: LowIou = AnalysisConfig.low_iou
@@ -234,8 +242,7 @@ class AnalyzeOptions(Configuration):
 def analyze(options: AnalyzeOptions) -> None:
     """Rank layers and heads by importance (section 4.3), and write a head file and figures."""
     from training.collection.store import read_store
-    from training.data.coco import read_coco
-    from training.data.pairs import choose_pairs
+    from training.data.formats import locate
     from training.fitting.artifacts import HEADS, files_folder, held_candidates, read_regressor
     from training.fitting.steps import ANALYZE_FILES, analyze_step
 
@@ -243,7 +250,8 @@ def analyze(options: AnalyzeOptions) -> None:
     collection = read_store(store)
     regressor, _ = read_regressor(out, collection)
     index = held_candidates(out, collection)
-    pairs = choose_pairs(read_coco(o.data, o.images), tuple(Size), "any") if o.data else []
+    source = locate(o.data, o.images, o.split.value, o.phrases) if o.data else None
+    pairs = pairs_of_store(source, collection) if source else []
     config = AnalysisConfig(o.heads, o.high_iou, o.low_iou, o.layers, not o.all_layers, draws=o.draws)
     made_by = f"acs-train analyze: {len(index)} held-out candidates of {origin(collection, store)}"
     taken = files_folder(out, o.full_command, [*ANALYZE_FILES, o.run_file], [store, o.data])
@@ -267,6 +275,8 @@ class CalibrateOptions(Configuration):
     model: Annotated[str | None, typer.Option(help="Model of the collection, for --second-look.")] = None
     data: Annotated[Path | None, typer.Option(help="Annotations of the collection, for --second-look.")] = None
     images: Images = None
+    split: SplitOption = Split.VAL
+    phrases: Phrases = None
     revision: Revision = None
     device: Device = AUTO
 
@@ -308,15 +318,15 @@ def _look_again(options: CalibrateOptions, selectors: list[Selector], model: str
     from training.collection.job import picture_options_of
     from training.collection.second_look import look_again
     from training.collection.store import read_store
-    from training.data.coco import read_coco
-    from training.data.pairs import choose_pairs
+    from training.data.formats import locate
     from training.fitting.artifacts import check_same_model
 
     store = options.store
     collection = read_store(store)
     lvlm, _ = models_of(model, options.revision, options.device, **picture_options_of(collection.manifest))
     check_same_model(collection, store, ModelIdentity.of(lvlm), f"--model {model}")
-    pairs = {pair.key: pair for pair in choose_pairs(read_coco(data, options.images), tuple(Size), "any")}
+    source = locate(data, options.images, options.split.value, options.phrases)
+    pairs = {pair.key: pair for pair in pairs_of_store(source, collection)}
     found = {}
     with bar() as move:
         for selector in selectors:
@@ -337,7 +347,9 @@ class CheckStoreOptions(Configuration):
     model: Annotated[
         str | None, typer.Option(help="Model to measure the quantisation with: embedded, a folder, or a hub id.")
     ] = None
-    data: Annotated[Path | None, typer.Option(help="COCO-style instances.json to sample --model on.")] = None
+    data: Annotated[
+        Path | None, typer.Option(help="Annotations to sample --model on: a file, or the folder of a data set.")
+    ] = None
     images: Images = None
     pairs: Annotated[int, typer.Option(help="Number of pairs to sample.", min=2)] = 30
     map_side: MapSide = None
@@ -366,8 +378,9 @@ def check_store(options: CheckStoreOptions) -> None:
                 found[str(o.store)] = verify_store(o.store, partial(move, "verify")).to_dict()
             if o.model is not None and o.data is not None:
                 from training.collection.store_check import check_on_model, check_shape
+                from training.data.formats import locate
 
-                chosen = pairs_of(o.data, o.images, [Size.SMALL], Objects.SINGLE, o.pairs, 0)
+                chosen = pairs_of(locate(o.data, o.images), [Size.SMALL], Objects.SINGLE, o.pairs, 0)
                 lvlm, _ = models_of(o.model, None, o.device)
                 found["model"] = check_on_model(lvlm, chosen, square(o.map_side), partial(move, "ask"))
                 found["made-up maps of the 7B shape"] = check_shape(partial(move, "7B shape"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from acs_core.lvlm.base import LVLM
     from training.collection.collect import PartRunner
     from training.collection.store import Collection
-    from training.data.pairs import Pair
 
 
 PICTURE_OPTIONS = ("max_image_tokens", "coordinate_frame")  # in manifests, where not the defaults of the family
@@ -42,6 +40,13 @@ class Objects(StrEnum):
     SINGLE = "single"
     SEVERAL = "several"
     ANY = "any"
+
+
+class Split(StrEnum):
+    """Side of a data set."""
+
+    TRAIN = "train"
+    VAL = "val"
 
 
 class AttentionStep(StrEnum):
@@ -115,8 +120,14 @@ DtypeOption = Annotated[
 ]
 QuantizationOption = Annotated[Quantization, typer.Option(help="Quantise the model's linear layers (bitsandbytes).")]
 DEFAULT_DTYPE, DEFAULT_QUANTIZATION = Dtype.AUTO, Quantization.NONE
-Data = Annotated[Path, typer.Option(help="COCO-style instances.json.")]
-Images = Annotated[Path | None, typer.Option(help="Image folder; default: images/ beside the annotations.")]
+Data = Annotated[
+    Path, typer.Option(help="Annotation file, or folder of a data set: COCO, YOLO, Pascal VOC, Open Images and others.")
+]
+Images = Annotated[Path | None, typer.Option(help="Image folder; default: the usual one of the format.")]
+SplitOption = Annotated[Split, typer.Option(help="Side of a data set that --data holds both sides of.")]
+Phrases = Annotated[
+    Path | None, typer.Option(help='JSON file with the phrases to ask for categories by: {"tvmonitor": "television"}.')
+]
 Out = Annotated[Path, typer.Option(help="Folder to write into; created if missing.")]
 Store = Annotated[Path, typer.Option(help="Folder that `acs-train collect` wrote.")]
 Sizes = Annotated[
@@ -161,35 +172,6 @@ HighIou = Annotated[float, typer.Option(help="IoU above which a box is in the hi
 LowIou = Annotated[float, typer.Option(help="IoU up to which a box is in the low group.", min=0, max=1)]
 Layers = Annotated[int | None, typer.Option(help="Number of critical layers; default: a third.", min=1)]
 AllLayers = Annotated[bool, typer.Option(help="Choose heads in all layers, not only critical ones.")]
-
-
-def sources_of(
-    coco: Path | None, train: tuple[Path | None, Path | None], calibration: tuple[Path | None, Path | None]
-) -> tuple[tuple[Path, Path | None], tuple[Path, Path | None]]:
-    """Return annotations and image folder of the training and the calibration side, from --coco or from separate
-    options."""
-    from training.fitting.build import find_coco
-
-    if coco and (train[0] or calibration[0]):
-        raise typer.BadParameter("says where everything is; leave --train and --calibration out", param_hint="--coco")
-    if coco:
-        return find_coco(coco)
-    if train[0] is None or calibration[0] is None:
-        raise typer.BadParameter("name the data: --coco FOLDER, or both --train and --calibration", param_hint="--coco")
-    return (train[0], train[1]), (calibration[0], calibration[1])
-
-
-def pairs_of(
-    data: Path, images: Path | None, sizes: Sequence[Size], objects: Objects, limit: int | None, seed: int
-) -> list[Pair]:
-    """Return the pairs to sample. Problems of the annotations are printed."""
-    from training.data.coco import read_coco
-    from training.data.pairs import choose_pairs
-
-    content = read_coco(data, images)
-    for line in content.problems.lines():
-        err.print(f"{data.name}: left out {line}", style="yellow", markup=False)
-    return choose_pairs(content, [str(s) for s in sizes], objects.value, limit, seed)
 
 
 def models_of(
@@ -240,11 +222,6 @@ def models_of(
     return lvlm, ray_runner(
         again, RayConfig(ray, actors, 0 if device == "cpu" else None, retries=ray_retries, timeout=ray_timeout)
     )
-
-
-def data_name(annotations: Path) -> str:
-    """Return the name of an annotation file in collections: "val/instances.json"."""
-    return f"{annotations.resolve().parent.name}/{annotations.name}"
 
 
 def origin(data: Collection, store: Path) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from acs_core.artifacts.identity import ModelIdentity
-from acs_core.lvlm.base import LVLM, PROMPT
+from acs_core.lvlm.base import LVLM
+from acs_core.lvlm.instruction import PROMPT
 from acs_core.lvlm.picture import PictureOptions
 from training.collection.store import part_folder
 from training.data.pairs import Pair
@@ -67,6 +68,7 @@ def describe(lvlm: LVLM, job: Job, weights: str, data: str) -> dict[str, Any]:
         "kinds": [p.kind for p in job.pairs],
         **({"windows": [_corners(p) for p in job.pairs]} if any(p.window for p in job.pairs) else {}),
         "truth": [[t.as_tuple() for t in p.truth] for p in job.pairs],
+        **({"pictures": [p.picture for p in job.pairs]} if any(p.picture for p in job.pairs) else {}),
         "versions": dict(_versions()),
     }
 

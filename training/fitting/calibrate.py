@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
-from acs_core.artifacts.calibration import Calibration, WorkingPoint
+from acs_core.artifacts.calibration import Calibration, CalibrationImages, WorkingPoint
 from acs_core.artifacts.identity import ModelIdentity
 from acs_core.evaluation.statistics import calibration
 from acs_core.selection.registry import Selector
@@ -110,8 +110,22 @@ def calibrate(
         iou_y,
         working_points(stated, hit),
         second,
+        images_of(data),
     )
     return curve, told
+
+
+def images_of(data: Collection) -> CalibrationImages | None:
+    """Return the images of the collected pairs of ``data``; None if its manifest does not name them."""
+    keys, pictures = data.manifest.get("pairs"), data.manifest.get("pictures") or ()
+    try:
+        ids = {int(keys[i].partition(":")[0]) for i in data.pairs.tolist()} if keys else set()
+    except (IndexError, ValueError):
+        return None
+    if not ids:
+        return None
+    digests = {str(pictures[i]) for i in data.pairs.tolist()} - {""} if pictures else set()
+    return CalibrationImages(str(data.manifest.get("data", "")), tuple(sorted(ids)), tuple(sorted(digests)))
 
 
 def working_points(stated: np.ndarray, hit: np.ndarray) -> tuple[WorkingPoint, ...]:

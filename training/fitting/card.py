@@ -10,15 +10,19 @@ from acs_core.artifacts.json_io import read_json
 from acs_core.plain_text import one_line
 from training.fitting.artifacts import ANALYSIS, CALIBRATION, FIT
 
+HEADS_TOO = ", a head file (acs-free, acs-fusion)"
+NO_HEADS = "There is no head file: the collection had too few good or low boxes to choose heads."
+
 
 def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict[str, Any]) -> str:
     """Return the text of the model card, from the JSON files that the steps wrote into ``out``."""
-    fit, analysis, calibration = (read_json(out / name, nan=True) for name in (FIT, ANALYSIS, CALIBRATION))
+    fit, calibration = (read_json(out / name, nan=True) for name in (FIT, CALIBRATION))
+    heads = _heads(read_json(out / ANALYSIS, nan=True)) if (out / ANALYSIS).is_file() else []
     identity, code = manifest["model"], one_line(command).replace("`", "'")
     lines = [
         f"# ACS files for {_plain(model)}",
         "",
-        "A regressor (acs-learned), a joint model (acs-joint), a head file (acs-free, acs-fusion) and their",
+        f"A regressor (acs-learned), a joint model (acs-joint){HEADS_TOO if heads else ''} and their",
         "calibrations, for attention-based candidate selection with this model and no other.",
         "",
         "```python",
@@ -56,17 +60,7 @@ def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict
         "",
         "## The heads",
         "",
-        f"Layers, the most important first: {', '.join(map(str, analysis['layer_ranking']))}. Critical: "
-        f"{', '.join(map(str, sorted(analysis['critical_layers'])))}. Layers and heads count from 0.",
-        "",
-        "| coordinate | layer.head | entropy gap, nats (95 % interval) | chosen in bootstrap draws |",
-        "|---|---|---|---|",
-        *(
-            f"| {_plain(name)} | {h['layer']}.{h['head']} | {h['entropy_gap']:.2f} ({h['interval'][0]:.2f} to "
-            f"{h['interval'][1]:.2f}) | {h['chosen_share']:.0%} |"
-            for name, heads in analysis["best_heads"]["critical"].items()
-            for h in heads
-        ),
+        *(heads or [NO_HEADS]),
         "",
         "## The scores",
         "",
@@ -93,6 +87,22 @@ def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict
         "",
     ]
     return "\n".join(lines)
+
+
+def _heads(analysis: dict[str, Any]) -> list[str]:
+    return [
+        f"Layers, the most important first: {', '.join(map(str, analysis['layer_ranking']))}. Critical: "
+        f"{', '.join(map(str, sorted(analysis['critical_layers'])))}. Layers and heads count from 0.",
+        "",
+        "| coordinate | layer.head | entropy gap, nats (95 % interval) | chosen in bootstrap draws |",
+        "|---|---|---|---|",
+        *(
+            f"| {_plain(name)} | {h['layer']}.{h['head']} | {h['entropy_gap']:.2f} ({h['interval'][0]:.2f} to "
+            f"{h['interval'][1]:.2f}) | {h['chosen_share']:.0%} |"
+            for name, heads in analysis["best_heads"]["critical"].items()
+            for h in heads
+        ),
+    ]
 
 
 def _plain(text: object) -> str:

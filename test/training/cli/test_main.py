@@ -80,7 +80,7 @@ def test_tiny_eval_draws_answered_scenes(tmp_path):
         (["tiny", "--steps", "D400", "--out", "OUT"], 2, "as in D=400"),
         (["tiny-eval", "--json", "no/such/folder/a.json"], 2, "does not exist"),
         (["tiny-eval", "--arch", "llava"], 2, "internvl, qwen2_5_vl"),
-        (["tiny-eval", "--split", "train"], 2, "test or shifted"),
+        (["tiny-eval", "--split", "train"], 2, "val, test or shifted"),
         (["synth", "--split", "dev", "--images", "3", "--out", "OUT"], 2, "train, val, test"),
         (["collect", "--model", "tiny-internvl", "--data", "none.json", "--out", "OUT"], 1, "cannot be read"),
         (

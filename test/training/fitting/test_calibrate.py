@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from acs_core.artifacts.calibration import Calibration, CalibrationImages
 from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.selection.registry import AcsFree, make_selector
 from training.collection.offline_selection import calls, choose_offline
@@ -43,6 +44,17 @@ def test_answers_with_a_second_look_have_a_curve_of_their_own(collection, select
     for few in ([], again[:49]):
         with pytest.raises(DataError, match=f"{len(few)} answers with a second look are too few"):
             calibrate(selector, collection, identity, "test", looked_again=few)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "known"), [(None, ()), (["0" * 16] * 59 + ["f" * 16], ("0" * 16, "f" * 16)), ([""] * 60, ())]
+)
+def test_the_curve_names_the_images_that_it_was_fitted_on(collection, selector, identity, tmp_path, pictures, known):
+    manifest = collection.manifest | ({"pictures": pictures} if pictures else {})
+    curve, _ = calibrate(selector, replace(collection, manifest=manifest), identity, "test")
+    assert curve.images == CalibrationImages("made-up 0", tuple(range(60)), known)
+    curve.save(tmp_path / "c.json")
+    assert Calibration.load(tmp_path / "c.json") == curve
 
 
 def test_what_cannot_be_calibrated_is_said(collection, identity):
