@@ -12,6 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from acs_core.artifacts.calibration import Calibration, CalibrationImages, WorkingPoint
 from acs_core.artifacts.identity import ModelIdentity
+from acs_core.evaluation.statistics import calibration
 from acs_core.selection.registry import Selector
 from training.collection.offline_selection import Call, choices_of, choose_offline
 from training.collection.store import Collection
@@ -148,18 +149,17 @@ def working_points(stated: np.ndarray, hit: np.ndarray) -> tuple[WorkingPoint, .
     return tuple(points)
 
 
-def calibration_error(probability: np.ndarray, hit: np.ndarray, bins: int = 10) -> float:
-    """Compute the expected calibration error, in [0, 1]: the mean gap between stated and observed share of hits over
-    ``bins`` equal groups by rank, weighted by size."""
-    groups = reliability_groups(probability, hit, bins)
-    return sum(n * abs(stated - observed) for stated, observed, n in groups) / max(1, len(hit))
+def calibration_error(probability: np.ndarray, hit: np.ndarray) -> float:
+    """Compute the expected calibration error (ECE) of :func:`acs_core.evaluation.statistics.calibration`, in [0, 1]; 0
+    without any answer."""
+    found = calibration(probability, hit)
+    return found.error if found else 0.0
 
 
-def reliability_groups(probability: np.ndarray, hit: np.ndarray, bins: int = 10) -> list[tuple[float, float, int]]:
-    """Return (mean stated probability, observed share of hits, size) of ``bins`` equal groups by rank."""
-    order = np.argsort(probability, kind="stable")
-    groups = [g for g in np.array_split(order, bins) if len(g)]
-    return [(float(probability[g].mean()), float(hit[g].mean()), len(g)) for g in groups]
+def reliability_groups(probability: np.ndarray, hit: np.ndarray) -> list[tuple[float, float, int]]:
+    """Return (mean stated probability, observed share of hits, size) of the bins of :func:`calibration_error`."""
+    found = calibration(probability, hit)
+    return [(b.stated, b.right, b.count) for b in found.bins] if found else []
 
 
 def _out_of_fold(

@@ -22,7 +22,7 @@ def test_the_curves_rise_and_predict_fresh_choices(collection, fresh_collection,
     assert 0 < curve.y[0] <= curve.y[-1] < 1
     choices = choose_offline(selector, fresh_collection)
     stated = curve.apply(choices.confidence)
-    assert calibration_error(stated, choices.iou >= 0.5, bins=5) < 0.2
+    assert calibration_error(stated, choices.iou >= 0.5) < 0.2
     expected = curve.expected_iou(choices.confidence)
     assert np.abs(expected - choices.iou).mean() < np.abs(choices.iou.mean() - choices.iou).mean()
     assert told.expected_iou_error < 0.2 and len(told.stated) == 60 and told.unanswered == 0
@@ -67,10 +67,16 @@ def test_what_cannot_be_calibrated_is_said(collection, identity):
 
 @pytest.mark.parametrize(
     ("probability", "hit", "error"),
-    [([0.5] * 4, [1, 0, 1, 0], 0.0), ([1.0] * 4, [0, 0, 0, 0], 1.0), ([0.8] * 10, [1] * 8 + [0] * 2, 0.0)],
+    [
+        ([0.5] * 4, [1, 0, 1, 0], 0.0),
+        ([1.0] * 4, [0, 0, 0, 0], 1.0),
+        ([0.8] * 10, [1] * 8 + [0] * 2, 0.0),
+        ([0.91] * 9 + [0.05], [1] * 10, 0.9 * 0.09 + 0.1 * 0.95),  # bins of equal width, weighted by their answers
+        ([], [], 0.0),
+    ],
 )
 def test_calibration_error(probability, hit, error):
-    assert calibration_error(np.array(probability), np.array(hit), bins=1) == pytest.approx(error)
+    assert calibration_error(np.array(probability), np.array(hit)) == pytest.approx(error)
 
 
 def test_working_points_keep_what_the_wanted_precision_allows():
