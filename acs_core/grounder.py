@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from acs_core.arguments import path, text
-from acs_core.artifacts.calibration import Calibration
+from acs_core.artifacts.calibration import Calibration, WorkingPoint
 from acs_core.artifacts.heads import HeadFile
 from acs_core.artifacts.model_name import check_model_name
 from acs_core.errors import Cancelled, DeviceMemoryError
@@ -170,17 +170,28 @@ class Grounder:
         return self._scorer.score_kind
 
     def min_score_for(self, precision: float, second_look: bool = False) -> float | None:
-        """Return the ``min_score`` for a wanted precision, as measured on the images of the calibration.
+        """Return the ``min_score`` that keeps a wanted precision with 95 % confidence, for questions as those of the
+        calibration.
 
         Args:
             precision: wanted share of boxes with IoU >= 0.5, in [0, 1].
             second_look: whether it is for results with a second look.
 
         Returns:
-            The threshold; None if there is no calibration or no measured threshold reached the precision.
+            The threshold; None if there is no calibration, or none with such a bound (:meth:`working_point_for`).
+        """
+        point = self.working_point_for(precision, second_look)
+        return point.min_score if point else None
+
+    def working_point_for(self, precision: float, second_look: bool = False) -> WorkingPoint | None:
+        """Return the threshold of :meth:`min_score_for` with the number of calibration answers behind it, the precision
+        measured there, and the share of answers that it keeps.
+
+        Returns None as :meth:`min_score_for`: too few answers, too many wrong ones, or a calibration of an earlier
+        version, which holds no bounds.
         """
         curve = self.second_look or self.calibration if second_look else self.calibration
-        return curve.min_score(precision) if curve else None
+        return curve.working_point(precision) if curve else None
 
     def ground(self, image: np.ndarray, phrase: str, **options: Unpack[GroundOptions]) -> GroundingResult:
         """Find ``phrase`` in ``image``; see :meth:`ground_many`."""

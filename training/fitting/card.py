@@ -81,10 +81,11 @@ def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict
             for name, c in calibration.items()
         ),
         "",
-        "| selector | wanted precision | min_score | precision | answers kept |",
+        "| selector | precision with 95 % confidence | min_score | measured precision | answers kept |",
         "|---|---|---|---|---|",
         *(
-            f"| {_plain(name)} | {p['wanted']:.0%} | {p['min_score']:.2f} | {p['precision']:.1%} | {p['kept']:.0%} |"
+            f"| {_plain(name)} | {p['wanted']:.0%} | {p['min_score']:.2f} | {p['precision']:.1%} | "
+            f"{p['answers']}, {p['kept']:.0%} |"
             for name, c in calibration.items()
             for p in c["working_points"]
         ),
