@@ -253,7 +253,8 @@ def _working_points(value: Any) -> tuple[WorkingPoint, ...]:
             raise CalibrationError(
                 f'field "working_points[{i}].answers" must be a whole number, got {shorten(answers)}'
             )
-        points.append(WorkingPoint(*values, answers))
+        wanted, min_score, precision, kept = values
+        points.append(WorkingPoint(wanted, min_score, precision, kept, answers))
     return tuple(points)
 
 

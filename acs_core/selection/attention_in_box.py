@@ -85,7 +85,7 @@ class BoxLayers:
             layers, size, iou = (_numbers(data, key) for key in ("layers", "map_size", "chosen_iou"))
             if not all(isinstance(value, int) for value in (*layers, *size)):
                 raise ArtifactError('fields "layers" and "map_size" must hold whole numbers')
-            return cls(ModelIdentity.from_dict(data), layers, size, iou, made_by)  # type: ignore[arg-type]
+            return cls(ModelIdentity.from_dict(data), layers, size, iou, made_by)
         except (ArtifactError, ValueError) as error:
             raise ArtifactError(f"box layers {path}: {error}. Find them again with `acs-train build`") from error
 
