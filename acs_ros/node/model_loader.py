@@ -76,7 +76,8 @@ def load_grounder(settings: Settings) -> GrounderLike:
         max_image_tokens=settings.max_image_tokens or None,
         coordinate_frame=settings.coordinate_frame,
     )
-    grounder.required_score(settings.min_precision)  # else every frame would fail
+    if settings.min_precision:
+        grounder.required_score(settings.min_precision)  # an error here, or else in every frame
     return grounder
 
 
