@@ -18,8 +18,9 @@ def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict
     lines = [
         f"# ACS files for {_plain(model)}",
         "",
-        "A regressor (acs-learned), a joint model (acs-joint), a head file (acs-free, acs-fusion) and their",
-        "calibrations, for attention-based candidate selection with this model and no other.",
+        "A regressor (acs-learned), a joint model (acs-joint), a head file (acs-free, acs-fusion), box layers",
+        "(attention-in-box) and their calibrations, for attention-based candidate selection with this model and no",
+        "other.",
         "",
         "```python",
         "from acs_core.grounder import Grounder",
