@@ -68,7 +68,7 @@ def load_grounder(settings: Settings) -> GrounderLike:
 
     logging.disable_progress_bar()
 
-    return Grounder.from_pretrained(
+    grounder = Grounder.from_pretrained(
         settings.model,
         selector=settings.selector,
         heads=settings.heads or None,
@@ -82,6 +82,9 @@ def load_grounder(settings: Settings) -> GrounderLike:
         max_image_tokens=settings.max_image_tokens or None,
         coordinate_frame=settings.coordinate_frame,
     )
+    if settings.min_precision:
+        grounder.required_score(settings.min_precision)  # an error here, or else in every frame
+    return grounder
 
 
 def free_memory() -> None:
