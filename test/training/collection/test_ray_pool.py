@@ -25,7 +25,7 @@ def test_a_piece_that_ends_every_worker_ends_the_run(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "helpers"))
     got = []
     config = RayConfig(actors=2, cpus=0.1, timeout_s=5)
-    with pytest.raises(DataError, match="ended its worker 3 times.*among those that are missing: .*3"):
+    with pytest.raises(DataError, match=r"ended its worker 3 times.*among those that are missing: .*3"):
         run_on_ray(Squares(tmp_path, hangs=True), range(6), lambda n, square: got.append(n), config)
     assert len(list(tmp_path.glob("begun-3-*"))) == TRIES and 3 not in got
 
