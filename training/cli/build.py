@@ -94,8 +94,8 @@ class BuildOptions(Configuration):
 def build(options: BuildOptions) -> None:
     """Make regressor, joint model, head file and calibrations for an LVLM: collect, fit, analyse and calibrate."""
     o, out = options, options.out
-    train, calibration = sides_of(o.coco, (o.train, o.train_images), (o.calibration, o.calibration_images), o.phrases)
     check_model_name(o.model)
+    train, calibration = sides_of(o.coco, (o.train, o.train_images), (o.calibration, o.calibration_images), o.phrases)
     from training.fitting import build as job  # late: torch takes seconds
     from training.fitting.artifacts import HEADS, files_folder
 

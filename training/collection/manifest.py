@@ -38,6 +38,15 @@ def compared(manifest: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def changed_pictures(one: dict[str, Any], other: dict[str, Any]) -> int:
+    """Return the number of pairs whose picture files differ between two manifests of the same pairs; pictures that one
+    of them does not know count as the same."""
+    mine, theirs = one.get("pictures"), other.get("pictures")
+    if not isinstance(mine, list) or not isinstance(theirs, list):
+        return 0
+    return sum(bool(a and b and a != b) for a, b in zip(mine, theirs, strict=False))
+
+
 def complete(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return ``manifest`` with the version of the store's format."""
     return {"format": FORMAT, "levels": LEVELS, **manifest}
