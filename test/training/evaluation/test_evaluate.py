@@ -23,8 +23,8 @@ from training.world.synth import write_coco
 COUNTS = ["--small", "4", "--several", "2", "--large", "2", "--samples", "2", "--most", "3"]
 TAUS = ["--temperature", "0.5", "--temperature", "1.0"]
 CALIBRATED = ("acs-free", "acs-learned", "acs-fusion", "acs-joint")  # those that read files of the model
-# the embedded models state no confidence in words
-SAMPLING = [name for name in selector_names() if name not in ("greedy", "verbal-confidence")]
+# the embedded models state no confidence in words, and have no file for attention-in-box
+SAMPLING = [name for name in selector_names() if name not in ("greedy", "verbal-confidence", "attention-in-box")]
 runner = CliRunner()
 
 
