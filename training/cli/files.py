@@ -26,6 +26,7 @@ from training.cli.options import (
     DEFAULT_STEP,
     DEFAULT_TRANSFORM,
     RAY_RETRIES,
+    RAY_TIMEOUT,
     Actors,
     AllLayers,
     BatchSize,
@@ -103,7 +104,7 @@ class CollectOptions(Configuration):
     ray: Ray = None
     actors: Actors = None
     ray_retries: RayRetries = RAY_RETRIES
-    ray_timeout: RayTimeout = None
+    ray_timeout: RayTimeout = RAY_TIMEOUT
     revision: Revision = None
     max_image_tokens: MaxImageTokens = None
     coordinate_frame: Frame = DEFAULT_FRAME

@@ -155,11 +155,12 @@ Ray = Annotated[
 ]
 Actors = Annotated[int | None, typer.Option(help="Number of models with --ray; default: one per GPU.", min=1)]
 RAY_RETRIES = 3
+RAY_TIMEOUT = 3600.0
 RayRetries = Annotated[
     int, typer.Option(help="With --ray: how often a part is begun again whose worker died.", min=0, max=1000)
 ]
 RayTimeout = Annotated[
-    float | None, typer.Option(help="With --ray: seconds after which the worker of a part is ended.", min=1)
+    float, typer.Option(help="With --ray: seconds after which the worker of a part is ended.", min=1)
 ]
 Epochs = Annotated[int, typer.Option(help="Maximum number of epochs of the regressor (appendix A.2: 100).", min=1)]
 Input = Annotated[Transform, typer.Option(help="Transform of the maps before the first layer; see docs/training.md.")]
@@ -185,7 +186,7 @@ def models_of(
     dtype: str = DEFAULT_DTYPE,
     quantization: str = DEFAULT_QUANTIZATION,
     ray_retries: int = RAY_RETRIES,
-    ray_timeout: float | None = None,
+    ray_timeout: float = RAY_TIMEOUT,
 ) -> tuple[LVLM, PartRunner | None]:
     """Return the loaded model, and with ``--ray`` the function that collects on the cluster. In that case the model of
     this process stays on the CPU, since only its identity is read."""

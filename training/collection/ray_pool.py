@@ -5,11 +5,12 @@ Every worker imports this module, so it imports nothing heavy.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import pickle
 import socket
-import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -43,7 +44,7 @@ class RayConfig:
     gpus: float | None = None
     cpus: float = 1
     retries: int = 3
-    timeout: float | None = None
+    timeout: float | None = 3600
 
     def __post_init__(self) -> None:
         checked: dict[str, object] = {"address": text("address", self.address), "cpus": real("cpus", self.cpus, 0, 1e4)}
@@ -89,16 +90,19 @@ def run_on_ray(
         context.max_errored_blocks = len(todo)  # a piece that is given up does not end the others
         # one block per number: Ray reassigns the blocks of a dead actor as they are
         numbers = ray.data.from_items([{"number": n} for n in todo], override_num_blocks=len(todo))
-        results = numbers.map_batches(
-            _Actor,
-            fn_constructor_args=(cloudpickle.dumps(make), config.timeout),
-            batch_size=1,
-            num_gpus=gpus,
-            num_cpus=config.cpus,
-            compute=ray.data.ActorPoolStrategy(size=min(actors, len(todo))),
-            max_restarts=-1,
-            max_task_retries=config.retries,
-        )
+        with warnings.catch_warnings():
+            # Ray will name this parameter otherwise, but has no other name for it yet.
+            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+            results = numbers.map_batches(
+                _Actor,
+                fn_constructor_args=(cloudpickle.dumps(make), config.timeout),
+                batch_size=1,
+                num_gpus=gpus,
+                num_cpus=config.cpus,
+                compute=ray.data.ActorPoolStrategy(size=min(actors, len(todo))),
+                max_restarts=-1,
+                max_task_retries=config.retries,
+            )
         done: set[int] = set()
         for row in results.iter_rows():
             number = int(row["number"])
@@ -173,15 +177,10 @@ class _Actor:
         import numpy as np
 
         packed = np.empty(len(batch["number"]), dtype=object)
-        watch = None
-        if self._timeout is not None:
-            # A thread cannot be stopped, so the whole worker ends, as if it had been killed.
-            watch = threading.Timer(self._timeout, os._exit, (1,))
-            watch.daemon = True
-            watch.start()
+        if self._timeout is not None:  # ends the worker even while a call of a library does not return
+            faulthandler.dump_traceback_later(self._timeout, exit=True)
         try:
             packed[:] = [pickle.dumps(self._work(int(n))) for n in batch["number"]]
         finally:
-            if watch is not None:
-                watch.cancel()
+            faulthandler.cancel_dump_traceback_later()
         return {"number": batch["number"], "result": packed}

@@ -190,8 +190,8 @@ def check_enough(data: Collection, config: BuildConfig, say: Callable[[str], Non
         say("no box misses its object: the entropies of the group IoU = 0 are left out")
     if (pairs := count_pairs(data)) < MIN_PAIRS:
         missing[BOX_LAYERS_STEP.name] = (
-            f"{BOX_LAYERS.file_name}, which attention-in-box reads: {pairs} pairs have boxes to choose between, at least "
-            f"{MIN_PAIRS} are needed"
+            f"{BOX_LAYERS.file_name}, which attention-in-box reads: {pairs} pairs have boxes to choose between, at "
+            f"least {MIN_PAIRS} are needed"
         )
     for why in missing.values():
         say(f"warning: will be missing: {why}")

@@ -28,6 +28,8 @@ from training.tiny.arches import ARCHES
 from training.tiny.recipe import TrainConfig, standard_phases
 from training.world.synth import write_coco
 
+pytestmark = pytest.mark.long
+
 QUICK = {"steps": 1, "guided_steps": 1, "batch": 2, "pictures": 8, "objects": (3, 5)}
 SHORT = TrainConfig(
     tuple(replace(phase, **QUICK) for phase in standard_phases([1] * 5)),

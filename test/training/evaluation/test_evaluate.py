@@ -20,6 +20,8 @@ from training.evaluation.cache import CollectionCache
 from training.evaluation.evaluate import EvaluateConfig, choose_groups, plan, scorers_for
 from training.world.synth import write_coco
 
+pytestmark = pytest.mark.long
+
 COUNTS = ["--small", "4", "--several", "2", "--large", "2", "--samples", "2", "--most", "3"]
 TAUS = ["--temperature", "0.5", "--temperature", "1.0"]
 CALIBRATED = ("acs-free", "acs-learned", "acs-fusion", "acs-joint")  # those that read files of the model
