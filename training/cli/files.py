@@ -241,11 +241,13 @@ class AnalyzeOptions(Configuration):
 
 
 def analyze(options: AnalyzeOptions) -> None:
-    """Rank layers and heads by importance (section 4.3), and write a head file and figures."""
+    """Rank layers and heads by importance (section 4.3), and write a head file, the layers for attention-in-box, and
+    figures."""
     from training.collection.store import read_store
     from training.data.formats import locate
     from training.fitting.artifacts import HEADS, files_folder, held_candidates, read_regressor
-    from training.fitting.steps import ANALYZE_FILES, analyze_step
+    from training.fitting.box_layers import BOX_LAYERS_STEP, box_layers_step
+    from training.fitting.steps import ANALYZE_STEP, analyze_step
 
     o, store, out = options, options.store, options.out
     collection = read_store(store)
@@ -255,11 +257,13 @@ def analyze(options: AnalyzeOptions) -> None:
     pairs = pairs_of_store(source, collection) if source else []
     config = AnalysisConfig(o.heads, o.high_iou, o.low_iou, o.layers, not o.all_layers, draws=o.draws)
     made_by = f"acs-train analyze: {len(index)} held-out candidates of {origin(collection, store)}"
-    taken = files_folder(out, o.full_command, [*ANALYZE_FILES, o.run_file], [store, o.data])
-    with recorded(o, taken), taken as folder, folder.stage(*ANALYZE_FILES, *_described_by(o)) as staged, bar() as move:
+    made = (*ANALYZE_STEP.files, *BOX_LAYERS_STEP.files)
+    taken = files_folder(out, o.full_command, [*made, o.run_file], [store, o.data])
+    with recorded(o, taken), taken as folder, folder.stage(*made, *_described_by(o)) as staged, bar() as move:
         shown = partial(move, "analyse")
         analyze_step(collection, regressor, index, staged, config, made_by, pairs, say, shown)
-    typer.echo(f"wrote {out / HEADS}")
+        box_layers_step(collection, staged, made_by, say, partial(move, "box layers"))
+    typer.echo(f"wrote {out / HEADS} and {out / BOX_LAYERS_STEP.files[0]}")
 
 
 @dataclass(frozen=True, kw_only=True)

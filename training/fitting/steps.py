@@ -325,7 +325,10 @@ def calibrate_step(
             f"{held.error:.3f} on images it was not fitted on"
         )
         for p in curve.working_points:
-            say(f"  min_score {p.min_score:.2f}: precision {p.precision:.2f}, {p.kept:.0%} of the answers kept")
+            say(
+                f"  min_score {p.min_score:.2f}: precision {p.precision:.2f}, at least {p.wanted:.2f} with 95 % "
+                f"confidence; {p.answers} answers kept, {p.kept:.0%}"
+            )
     (out / CALIBRATION).write_text(json.dumps(content, indent=1) + "\n")
     return told
 
