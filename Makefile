@@ -32,7 +32,7 @@ demo: env ## play a bag to the grounding node over DDS and show what it finds (B
 		--params-file config/tiny_internvl.yaml --out demo_output $(ARGS)
 
 NEWEST := $(VENV)-newest
-test: env ## run all tests on up to 4 cores and print their coverage (with ARGS="-k name", those tests on one, without coverage; TRANSFORMERS=newest: with the newest release of transformers)
+test: env ## run all tests in up to 4 processes and print their coverage (with ARGS="-k name", those tests on one, without coverage; TRANSFORMERS=newest: with the newest release of transformers)
 ifeq ($(TRANSFORMERS),newest)
 	@$(RUN)/python tools/newest_transformers.py $(NEWEST)
 	@$(NEWEST)/bin/python -m pytest $(if $(strip $(ARGS)),$(ARGS),-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
@@ -52,7 +52,7 @@ INSTALL := $(RUN)/python tools/install_locked.py
 DOCS := $(VENV)-docs
 docs: env ## build the docs site into site/, with every warning an error
 	@[ -x $(DOCS)/bin/mkdocs ] || { $(RUN)/python -m venv $(DOCS) && $(INSTALL) $(DOCS)/bin/python docs.txt; }
-	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet && echo "docs: site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict && echo "docs: site/index.html"
 
 fuzz: env ## throw generated bad input at every way in (ARGS="--target parser --cases 1000000" are passed on)
 	@$(INSTALL) $(RUN)/python fuzz.txt --optional "fuzz: no atheris for this Python, cases are drawn at random"

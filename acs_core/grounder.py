@@ -12,10 +12,10 @@ from typing import Literal, Unpack
 import torch
 
 from acs_core.arguments import path, text
-from acs_core.artifacts.calibration import Calibration
+from acs_core.artifacts.calibration import Calibration, WorkingPoint
 from acs_core.artifacts.heads import HeadFile
 from acs_core.artifacts.model_name import check_model_name
-from acs_core.errors import Cancelled, DeviceMemoryError
+from acs_core.errors import CalibrationError, Cancelled, DeviceMemoryError
 from acs_core.generation.schedule import ThroughputEstimate
 from acs_core.image import ImageInput
 from acs_core.lvlm import load_lvlm, open_model
@@ -174,17 +174,52 @@ class Grounder:
         return self._scorer.score_kind
 
     def min_score_for(self, precision: float, second_look: bool = False) -> float | None:
-        """Return the ``min_score`` for a wanted precision, as measured on the images of the calibration.
+        """Return the ``min_score`` that keeps a wanted precision with 95 % confidence, for questions as those of the
+        calibration.
 
         Args:
             precision: wanted share of boxes with IoU >= 0.5, in [0, 1].
             second_look: whether it is for results with a second look.
 
         Returns:
-            The threshold; None if there is no calibration or no measured threshold reached the precision.
+            The threshold; None if there is no calibration, or none with such a bound (:meth:`working_point_for`).
+        """
+        point = self.working_point_for(precision, second_look)
+        return point.min_score if point else None
+
+    def working_point_for(self, precision: float, second_look: bool = False) -> WorkingPoint | None:
+        """Return the threshold of :meth:`min_score_for` with the number of calibration answers behind it, the precision
+        measured there, and the share of answers that it keeps.
+
+        Returns None as :meth:`min_score_for`: too few answers, too many wrong ones, or a calibration of an earlier
+        version, which holds no bounds.
         """
         curve = self.second_look or self.calibration if second_look else self.calibration
-        return curve.min_score(precision) if curve else None
+        return curve.working_point(precision) if curve else None
+
+    def required_score(self, precision: float, second_look: bool = False) -> float:
+        """Return the threshold of :meth:`min_score_for`; 0 for a precision of 0.
+
+        Raises:
+            CalibrationError: there is none; the message says why.
+        """
+        if not precision:
+            return 0.0
+        point = self.working_point_for(precision, second_look)
+        if point is None:
+            curve = self.second_look or self.calibration if second_look else self.calibration
+            points = curve.working_points if curve else ()
+            known = [f"{p.wanted:g}" for p in points if p.answers]
+            why = f"the calibration keeps {', '.join(known)}" if known else "the calibration states no precision"
+            if curve is None:
+                why = "there is no calibration"
+            elif points and not known:
+                why = "the calibration is of an earlier version, whose thresholds have no bound"
+            raise CalibrationError(
+                f"no score of {self.selector_name} keeps a precision of {precision:g} with 95 % confidence: {why}. Ask "
+                "for a lower min_precision, or calibrate on more answers with `acs-train calibrate`"
+            )
+        return point.min_score
 
     def ground(self, image: ImageInput, phrase: str, **options: Unpack[GroundOptions]) -> GroundingResult:
         """Find ``phrase`` in ``image``; see :meth:`ground_many`."""
@@ -211,11 +246,14 @@ class Grounder:
             PhraseError, ImageError: a phrase or the image cannot be used.
             DeviceMemoryError: there is no memory for even one response.
             Cancelled: ``should_stop`` returned True.
+            CalibrationError: no score keeps ``min_precision``.
             TypeError: an option is unknown or has the wrong type, or ``phrases`` is a str.
-            ValueError: there are no phrases or too many, or ``min_score``, ``min_votes`` or ``deadline_ms`` is out of
-                range.
+            ValueError: there are no phrases or too many, or ``min_score``, ``min_precision``, ``min_votes`` or
+                ``deadline_ms`` is out of range.
         """
         request = GroundingRequest.of(image, phrases, options)
+        required = self.required_score(request.min_precision, request.second_look is not None)
+        request = replace(request, min_score=max(request.min_score, required))
         lost = 0
         with self._turn(request.should_stop):
             while True:

@@ -32,6 +32,8 @@ class GroundOptions(TypedDict, total=False):
     - ``multiple`` (False): whether to report several objects per phrase instead of the best box only.
     - ``min_score`` (0.0): boxes with a lower score, in [0, 1], are not reported. It is a probability only if
       ``score_kind`` is calibrated; the scores of a selector without a score (greedy) are 0.
+    - ``min_precision`` (0.0): boxes are reported only with scores at which this share of them, in [0, 1], has IoU >=
+      0.5 with 95 % confidence (:meth:`acs_core.grounder.Grounder.min_score_for`). The larger of both thresholds counts.
     - ``min_votes`` (2): with ``multiple``, the number of responses that must contain an object; see
       :func:`acs_core.selection.decision.decide`.
     - ``check_labels`` (True): boxes that the model labels as something else than the phrase (the label and the phrase
@@ -60,6 +62,7 @@ class GroundOptions(TypedDict, total=False):
     seed: int | None
     multiple: bool
     min_score: float
+    min_precision: float
     min_votes: int
     check_labels: bool
     deadline_ms: float | None
@@ -83,8 +86,8 @@ class GroundingRequest:
         whole_size: (width, height) of the whole image in pixels.
         kept_image: the whole image if results are to keep it, else None.
         start: time of the call by ``time.perf_counter``, in seconds.
-        multiple, min_score, min_votes, check_labels, deadline_ms, second_look, with_attention, should_stop, on_stage:
-            see :class:`GroundOptions`.
+        multiple, min_score, min_precision, min_votes, check_labels, deadline_ms, second_look, with_attention,
+        should_stop, on_stage: see :class:`GroundOptions`.
     """
 
     image: np.ndarray
@@ -92,6 +95,7 @@ class GroundingRequest:
     config: SamplingConfig = PAPER_SAMPLING
     multiple: bool = False
     min_score: float = 0.0
+    min_precision: float = 0.0
     min_votes: int = 2
     check_labels: bool = True
     deadline_ms: float | None = None
@@ -132,6 +136,7 @@ class GroundingRequest:
             config,
             multiple=flag("multiple", given.get("multiple", False)),
             min_score=real("min_score", given.get("min_score", 0.0), 0, 1),
+            min_precision=real("min_precision", given.get("min_precision", 0.0), 0, 1),
             min_votes=whole("min_votes", given.get("min_votes", 2), 1),
             check_labels=flag("check_labels", given.get("check_labels", True)),
             deadline_ms=deadline_ms,

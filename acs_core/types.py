@@ -142,6 +142,7 @@ class Candidate:
         reason: explanation of ``outcome``.
         look: 0 for the first look, 1 for the second (:mod:`acs_core.selection.second_look`), whose boxes are finer.
         in_window: for the second look, the box in pixels of the window.
+        stated: confidence in [0, 1] that the model wrote beside the box; None if it wrote none.
     """
 
     box: Box
@@ -156,6 +157,7 @@ class Candidate:
     reason: str = ""
     look: int = 0
     in_window: Box | None = field(default=None, compare=False, repr=False)
+    stated: float | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

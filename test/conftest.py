@@ -50,6 +50,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(taken.close)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """The workers of ``-n auto``: one more than there are cores, because tests of processes and nodes also wait. None
+    where PYTEST_XDIST_AUTO_NUM_WORKERS says how many."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else len(os.sched_getaffinity(0)) + 1
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Keeps the collector of garbage off what the collection of the tests makes: over a million objects, which live as

@@ -72,6 +72,7 @@ WRITES = {
     ("acs-train collect", "--out"): (FOLDER, "--model tiny-internvl --data {world} --limit 2 --samples 1"),
     ("acs-train fit", "--out"): (FOLDER, "--store {store} --work {new} --epochs 1"),
     ("acs-train fit", "--work"): (FOLDER, "--store {store} --out {new} --epochs 1"),
+    ("acs-train fit", "--logs"): (FOLDER, "--store {store} --work {new} --out {new} --logger csv"),
     ("acs-train analyze", "--out"): (FOLDER, "--store {store}"),
     ("acs-train calibrate", "--out"): (FOLDER, "--store {store}"),
     ("acs-train build", "--out"): (FOLDER, "--model tiny-internvl --train {world} --calibration {other} --work {new}"),
@@ -84,6 +85,9 @@ WRITES = {
     ("acs-train ablate", "--json"): (FILE, "--heads {heads} --emitting {store} {store}"),
     ("acs-train report", "--out"): (FILE, "{evaluation}"),
     ("acs-train report", "--tables"): (FOLDER, "{evaluation}"),
+    ("acs-train report", "--figures"): (FOLDER, "{evaluation} --examples 1"),
+    ("acs-train attention", "--out"): (FOLDER, "--model tiny-internvl --picture {photo} --phrase key"),
+    ("acs-train architecture", "--tables"): (FOLDER, ""),
     ("acs-train report", "--json"): (FILE, "{evaluation}"),
     ("acs-ground", "--out"): (FILE, "{photo} key"),
     ("acs-ground", "--json"): (FILE, "{photo} key"),
@@ -189,6 +193,7 @@ NAMES = (  # of everything that a command writes into a folder, and of a user's 
     ),
     *("fit.json", "analysis.json", "calibration.json", "calibration-acs-free.json", "README.md", "figures/mine.png"),
     *("evaluation.json", "evaluation.json.gz", "questions.json", "tables.json", "accuracy.csv", "tables/accuracy.csv"),
+    *("figure-04-entropy.pdf", "figure-03-critical.png", "coco/small-instances.json", "accuracy.tex"),
     *("report.html", "frames/1.jpg", "bag/metadata.yaml", "answers-1.jsonl", "node.log", "result_bag/metadata.yaml"),
     *("contact_sheet.png", "results.json", "soak.jsonl", "soak.json", "soak.png", "last.ckpt", "best.ckpt"),
     *("train/holiday.jpg", "calibration/holiday.jpg", "fit/holiday.jpg", "test/holiday.jpg", "test/images/mine.jpg"),
@@ -238,12 +243,13 @@ def run(command, words):
 # Who marks a folder, where it is not the command alone.
 MARKERS = {
     ("acs-train fit", "--work"): "acs-train fit --work",
+    ("acs-train fit", "--logs"): "acs-train fit --logs",
     ("acs-train build", "--work"): "acs-train build --work",
     ("acs-train evaluate", "--work"): "acs-train evaluate --work",
     ("acs-replay", "--extract"): "acs-replay --extract",
 }
 # Commands that put nothing where these files of the user are, in a folder of theirs.
-BESIDE = {("acs-train evaluate", "--work")}
+BESIDE = {("acs-train evaluate", "--work"), ("acs-train fit", "--logs")}
 # Writes into folders of names of its own, and trains a model then.
 SUBFOLDERS = {("acs-train tiny", "--pictures")}
 # What a command that goes on from its own files says of others in their place.

@@ -1,7 +1,7 @@
 """Hooks of mkdocs (mkdocs.yml): links that lead out of docs/, and notebooks as pages.
 
-The site has no pages for files of the repository outside docs/, such as CONTRIBUTING.md. A link to one is shown as its text
-with the file's name. Whether the file exists is checked by test/test_docs.py.
+The site has no pages for files of the repository outside docs/, such as CONTRIBUTING.md. A link to one is shown as its
+text with the file's name. Whether the file exists is checked by test/test_docs.py.
 """
 
 from __future__ import annotations

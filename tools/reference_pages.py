@@ -6,7 +6,6 @@ Run it after a change of either; a test compares the pages with what this progra
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import re
 import sys
@@ -16,7 +15,14 @@ from typing import Any
 import typer
 
 import acs_core
+from acs_core.cli_options import make_parser as acs_ground
+from acs_ros.bags.bag_player import make_parser as bag_player
 from acs_ros.client import FoundObject, GroundingClient, GroundReply
+from acs_ros.replay.options import make_parser as acs_replay
+from acs_ros.stress.bench_cli import app as acs_bench
+from acs_ros.stress.load_cli import app as acs_load
+from acs_ros.stress.soak_cli import app as acs_soak
+from training.cli.main import app as acs_train
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 HEADER = "<!-- written by tools/reference_pages.py; do not edit -->\n"
@@ -27,20 +33,12 @@ the node's client in use: [client.md](client.md).
 """
 COMMANDS_HEAD = """# Commands
 
-Options of every command, as `--help` shows them. Each also has `--help` and `--version`. Wrong usage ends with exit code 2,
-a failure with 1, each with one line on standard error. Where they write: [security.md](security.md#where-commands-write).
+Options of every command, as `--help` shows them. Each also has `--help` and `--version`. Wrong usage ends with exit
+code 2, a failure with 1, each with one line on standard error. Where they write:
+[security.md](security.md#where-commands-write).
 """
-ARGPARSE = {
-    "acs-ground": "acs_core.cli_options",
-    "acs-replay": "acs_ros.replay.options",
-    "bag_player": "acs_ros.bags.bag_player",
-}
-TYPER = {
-    "acs-train": "training.cli.main",
-    "acs-bench": "acs_ros.stress.bench_cli",
-    "acs-load": "acs_ros.stress.load_cli",
-    "acs-soak": "acs_ros.stress.soak_cli",
-}
+PARSERS = (acs_ground, acs_replay, bag_player)
+APPS = {"acs-train": acs_train, "acs-bench": acs_bench, "acs-load": acs_load, "acs-soak": acs_soak}
 ROLE = re.compile(r":(?:class|func|meth|data|mod|attr):`~?([^`]+)`")
 
 
@@ -50,11 +48,8 @@ def api_page() -> str:
 
     names = sorted(set(acs_core.__all__) - {"__version__"}, key=lambda n: (n != "Grounder", n != "GroundingResult", n))
     objects = [getattr(acs_core, name) for name in names]
-    parts = [
-        _documented(thing)
-        for thing in (*objects[:2], GroundOptions, *objects[2:], GroundingClient, GroundReply, FoundObject)
-    ]
-    return HEADER + API_HEAD + "".join(parts)
+    shown = (*objects[:2], GroundOptions, *objects[2:], GroundingClient, GroundReply, FoundObject)
+    return HEADER + API_HEAD + "".join(map(_documented, shown))
 
 
 def _documented(thing: Any) -> str:
@@ -123,9 +118,9 @@ def _prose(doc: str | None) -> str:
 
 def commands_page() -> str:
     """Return the page of the commands and their options."""
-    parts = [_of_parser(importlib.import_module(module).make_parser()) for module in ARGPARSE.values()]
-    for name, module in TYPER.items():
-        app = typer.main.get_command(importlib.import_module(module).app)
+    parts = [_of_parser(make()) for make in PARSERS]
+    for name, typed in APPS.items():
+        app = typer.main.get_command(typed)
         commands = getattr(app, "commands", {})
         parts.append(f"\n## {name}\n\n{_sentence(app.help)}\n")
         if not commands or [p for p in app.params if p.name not in ("help", "version")]:

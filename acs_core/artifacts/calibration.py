@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from acs_core.plain_text import shorten
 
 SCHEMA_VERSION = 1
 MAX_KNOTS = 10_000
+SHARES = ("wanted", "min_score", "precision", "kept")  # fields of working points that are in [0, 1]
 ROUNDING = 1e-4  # of measured shares, which files store with four digits
 MAX_ID = 2**53
 _DIGEST = re.compile("[0-9a-f]{16}")
@@ -33,19 +34,23 @@ ADVICE = "Make one with `acs-train build`, or pass another with calibration=..."
 
 @dataclass(frozen=True)
 class WorkingPoint:
-    """A threshold for abstaining, measured on held-out images. All values are in [0, 1].
+    """A threshold for abstaining, found on images that the selector was not fitted to.
 
     Attributes:
-        wanted: wanted precision.
-        min_score: the threshold.
+        wanted: wanted precision, in [0, 1]. It is reached with 95 % confidence (``training.fitting.thresholds``) if
+            ``answers`` is above 0.
+        min_score: the threshold, in [0, 1].
         precision: measured share of boxes with IoU >= 0.5 among those with at least ``min_score``.
         kept: share of the answered questions whose box has at least ``min_score``.
+        answers: number of answers with at least ``min_score``, which stand behind the threshold; 0 in files of earlier
+            versions, whose thresholds were measured without a bound.
     """
 
     wanted: float
     min_score: float
     precision: float
     kept: float
+    answers: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Calibration:
         num_samples: number of candidates it was fitted on.
         made_by: how it was made.
         iou_x, iou_y: knots of a second curve, to the expected IoU; empty if there is none.
-        working_points: measured thresholds for wanted precisions.
+        working_points: thresholds for wanted precisions.
         second_look: whether it is for results with a second look (:mod:`acs_core.selection.second_look`).
         images: the images that it was fitted on; None if they are not known.
 
@@ -113,9 +118,14 @@ class Calibration:
             return None
         return np.interp(np.asarray(confidences, dtype=np.float64), self.iou_x, self.iou_y)
 
-    def min_score(self, precision: float) -> float | None:
-        """Return the lowest measured threshold for at least the given precision; None if there is none."""
-        return min((p.min_score for p in self.working_points if p.wanted >= precision), default=None)
+    def working_point(self, precision: float) -> WorkingPoint | None:
+        """Return the lowest threshold that keeps at least the given precision with 95 % confidence.
+
+        Returns None if there is none: the file is of an earlier version, without bounds, or there were too few answers,
+        or too many wrong ones.
+        """
+        good = [p for p in self.working_points if p.wanted >= precision and p.answers]
+        return min(good, key=lambda p: p.wanted, default=None)
 
     def check(self, lvlm: ModelInfo, selector: str, feature: str, second_look: bool = False) -> None:
         """Check that the curve was made for this LVLM, selector, kind of confidence, and number of looks, and for
@@ -232,6 +242,10 @@ def _check_points(points: tuple[WorkingPoint, ...]) -> None:
         values = (point.wanted, point.min_score, point.precision, point.kept)
         if not all(0 <= v <= 1 for v in values):
             raise CalibrationError(f'field "working_points[{i}]" must hold numbers in [0, 1], got {shorten(values)}')
+        if not 0 <= point.answers <= arguments.MAX_COUNT:
+            raise CalibrationError(
+                f'field "working_points[{i}].answers" must be 0 or more, got {shorten(point.answers)}'
+            )
         if point.precision < point.wanted - ROUNDING:
             raise CalibrationError(
                 f'field "working_points[{i}]": the precision {point.precision:g} is below the wanted {point.wanted:g}'
@@ -269,10 +283,16 @@ def _working_points(value: Any) -> tuple[WorkingPoint, ...]:
     for i, entry in enumerate(value):
         if not isinstance(entry, Mapping):
             raise CalibrationError(f'field "working_points[{i}]" must be an object, got {shorten(entry)}')
-        values = [number(entry, f.name, f"working_points[{i}]: ") for f in fields(WorkingPoint)]
+        values = [number(entry, name, f"working_points[{i}]: ") for name in SHARES]
         if not all(0 <= v <= 1 for v in values):
             raise CalibrationError(f'field "working_points[{i}]" must hold numbers in [0, 1], got {shorten(entry)}')
-        points.append(WorkingPoint(*values))
+        answers = entry.get("answers", 0)
+        if isinstance(answers, bool) or not isinstance(answers, int):
+            raise CalibrationError(
+                f'field "working_points[{i}].answers" must be a whole number, got {shorten(answers)}'
+            )
+        wanted, min_score, precision, kept = values
+        points.append(WorkingPoint(wanted, min_score, precision, kept, answers))
     return tuple(points)
 
 

@@ -152,7 +152,7 @@ def average_precision(group: Group, run: Run) -> AveragePrecision | None:
     return AveragePrecision(by_size[0], *(mean(precision[:, t, :, 0]) for t in at.values()), *by_size[1:])
 
 
-def write_coco_files(title: str, groups: Sequence[tuple[Group, Sequence[int]]], folder: Path) -> int:
+def write_coco_files(title: str, groups: Sequence[tuple[Group, Sequence[int]]], folder: Path, prefix: str = "") -> int:
     """Write the files of the average precisions into ``folder``/coco: for each group GROUP-instances.json, and for each
     run with a score GROUP-METHOD-tau-T-results.json.
 
@@ -162,6 +162,7 @@ def write_coco_files(title: str, groups: Sequence[tuple[Group, Sequence[int]]], 
         title: title of the evaluation.
         groups: groups, each with the indices of the runs to write; those without a score are left out.
         folder: folder of the tables.
+        prefix: beginning of the file names.
 
     Returns:
         The number of results files.
@@ -176,7 +177,7 @@ def write_coco_files(title: str, groups: Sequence[tuple[Group, Sequence[int]]], 
             continue
         info = {"description": f"{title}: {group.name}, the asked images and categories"}
         (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-        name = _slug(group.name)
+        name = prefix + _slug(group.name)
         _write(folder / FOLDER / f"{name}-instances.json", {"info": info, **ground_truth(group)})
         for run in runs:
             tau = "" if run.temperature is None else f"-tau-{run.temperature:g}"

@@ -33,6 +33,8 @@ from acs_core.evaluation.statistics import (
 REFERENCE = "greedy"
 PAPER_SAMPLES = 10  # N of section 5.1
 
+FEW = 20  # below so many questions, differences between methods are not judged
+
 MAX_DRAWS = 1_000_000  # bounds the memory of the bootstrap
 
 
@@ -134,6 +136,19 @@ class GroupMetrics:
     def reference(self) -> int | None:
         """Index of the greedy run, which the others are compared with; None if there is none."""
         return next((r for r, run in enumerate(self.group.runs) if run.method.lower() == REFERENCE), None)
+
+    @cached_property
+    def best_free(self) -> int | None:
+        """Index of the best run of the baselines that choose among the samples at no further cost, without greedy; None
+        if there is none."""
+        free = [r for r in self.main_runs if r != self.reference and self.group.runs[r].kind == "baseline"]
+        return max((r for r in free if not self.group.runs[r].learned), key=self.merit, default=None)
+
+    @property
+    def few(self) -> bool:
+        """Whether there are fewer than ``FEW`` questions whose object is in the image: one more right answer would then
+        be a difference of over five points."""
+        return int(self.outcomes.shown.sum()) < FEW
 
     @cached_property
     def main_samples(self) -> int | None:

@@ -53,10 +53,32 @@ def average_precision_table(measured: GroupMetrics) -> Table | None:
 
 
 def significance_table(measured: GroupMetrics) -> Table | None:
-    """Return the table that compares every run with greedy; None without greedy runs or for several objects."""
+    """Return the table that compares every run with greedy; None without greedy runs, for several objects, or for few
+    questions."""
     first = measured.reference
     others = [r for r in in_order(measured.group.runs, measured.main_runs) if r != first]
-    if first is None or not others or not measured.outcomes.single or not measured.outcomes.shown.any():
+    if first is None:
+        return None
+    return _paired_table(measured, first, others, "significance", "Against greedy")
+
+
+def free_significance_table(measured: GroupMetrics) -> Table | None:
+    """Return the table that compares our methods with the best of the baselines that cost nothing but the samples; None
+    as for :func:`significance_table`."""
+    best = measured.best_free
+    if best is None:
+        return None
+    ours = [r for r in in_order(measured.group.runs, measured.main_runs) if measured.group.runs[r].kind == "ours"]
+    title = f"Against the best free baseline, {label(measured.group.runs[best])}"
+    note = "This baseline was chosen as the best on these questions, which favours it."
+    return _paired_table(measured, best, ours, "significance-free", title, note)
+
+
+def _paired_table(
+    measured: GroupMetrics, first: int, others: list[int], name: str, title: str, note: str = ""
+) -> Table | None:
+    """Return the table that compares the runs ``others`` with the run ``first``."""
+    if not others or not measured.outcomes.single or measured.few:
         return None
     paired = [measured.against(r, first) for r in others]
     judged = [k for k, r in enumerate(others) if measured.group.runs[r].kind != "bound"]
@@ -77,13 +99,15 @@ def significance_table(measured: GroupMetrics) -> Table | None:
         Column("mIoU, points", "points"),
         Column("p", "p", "mIoU"),
     )
+    other = label(measured.group.runs[first])
     notes = (
-        f"Difference to {label(measured.group.runs[first])} on the same questions, with 95 % intervals of a paired "
-        "bootstrap over pictures, which also gives the p of mIoU.",
-        "Won: right where greedy is wrong; lost: the reverse. p: McNemar's exact test, two-sided; Holm: corrected for "
-        "the number of rows.",
+        f"Difference to {other} on the same questions, with 95 % intervals of a paired bootstrap over pictures, which "
+        "also gives the p of mIoU.",
+        f"Won: right where {other} is wrong; lost: the reverse. p: McNemar's exact test, two-sided; Holm: corrected "
+        "for the number of rows.",
+        *([note] if note else []),
     )
-    return Table("significance", "Against greedy", columns, tuple(rows), notes)
+    return Table(name, title, columns, tuple(rows), notes)
 
 
 def calibration_table(measured: GroupMetrics) -> Table | None:
@@ -109,8 +133,8 @@ def calibration_table(measured: GroupMetrics) -> Table | None:
         Column("Brier score", "ratio"),
     )
     notes = (
-        "Published score against IoU ≥ 0.5. Calibration error: mean gap over ten bins of equal width, weighted by "
-        "their boxes; lower is better.",
+        "Published score against IoU ≥ 0.5. Calibration error: the expected calibration error (ECE), the mean "
+        "gap over ten bins of equal width, weighted by their boxes; lower is better.",
     )
     return Table("calibration", "Calibration", columns, tuple(mark_best(rows, runs, (5, 6), highest=False)), notes)
 

@@ -293,6 +293,7 @@ class InferenceOptions:
     second_look: bool = False
     check_labels: bool = True
     region: Box | None = None
+    min_precision: float = 0.0
 
 
 def inference_options(settings: Settings, phrases: tuple[str, ...], with_attention: bool = False) -> InferenceOptions:
@@ -307,6 +308,7 @@ def inference_options(settings: Settings, phrases: tuple[str, ...], with_attenti
         with_attention,
         settings.second_look,
         settings.check_labels,
+        min_precision=settings.min_precision,
     )
 
 
@@ -342,6 +344,7 @@ def ask(
         sampling=options.sampling,
         multiple=options.multiple,
         min_score=options.min_score,
+        min_precision=options.min_precision,
         min_votes=options.min_votes,
         check_labels=options.check_labels,
         deadline_ms=options.deadline * 1000 if options.deadline > 0 else None,

@@ -62,7 +62,7 @@ def load_grounder(settings: Settings) -> GrounderLike:
     check_model_name(settings.model)
     from acs_core.grounder import Grounder  # late: torch takes seconds, and the node should appear at once
 
-    return Grounder.from_pretrained(
+    grounder = Grounder.from_pretrained(
         settings.model,
         selector=settings.selector,
         heads=settings.heads or None,
@@ -76,6 +76,9 @@ def load_grounder(settings: Settings) -> GrounderLike:
         max_image_tokens=settings.max_image_tokens or None,
         coordinate_frame=settings.coordinate_frame,
     )
+    if settings.min_precision:
+        grounder.required_score(settings.min_precision)  # an error here, or else in every frame
+    return grounder
 
 
 def free_memory() -> None:

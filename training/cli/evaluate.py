@@ -17,20 +17,26 @@ from training.cli.console import bar, err, out_console
 from training.cli.data import read_data
 from training.cli.options import (
     AUTO,
+    DEFAULT_DTYPE,
     DEFAULT_FRAME,
+    DEFAULT_QUANTIZATION,
     DEFAULT_STEP,
     Data,
     Device,
+    DtypeOption,
     Frame,
     Images,
     Json,
     MapSide,
     MaxImageTokens,
     Phrases,
+    QuantizationOption,
     Revision,
     Split,
     SplitOption,
     StepOption,
+    TopK,
+    TopP,
     say,
     square,
 )
@@ -42,7 +48,7 @@ if TYPE_CHECKING:
     from acs_core.lvlm.base import LVLM
     from acs_core.output_folder import OutputFolder
     from training.evaluation.evaluate import Wanted
-MADE = ("evaluation.json.gz", "questions.json", "tables.json", "*.csv", "coco/*.json")
+MADE = ("evaluation.json.gz", "questions.json", "tables.json", "*.csv", "*.tex", "coco/*.json")
 Temperatures = Annotated[
     tuple[float, ...], typer.Option(help="Sampling temperature tau. Repeatable.", min=0.01, max=MAX_TEMPERATURE)
 ]
@@ -75,6 +81,8 @@ class EvaluateOptions(Configuration):
     samples: Annotated[int, typer.Option(help="Responses that a method chooses from.", min=1, max=MAX_SAMPLES)] = (
         EvaluateConfig.samples
     )
+    top_p: TopP = EvaluateConfig.top_p
+    top_k: TopK = EvaluateConfig.top_k
     curve: Annotated[
         tuple[float, ...],
         typer.Option(
@@ -103,7 +111,9 @@ class EvaluateOptions(Configuration):
     ]
     second_look: Annotated[
         tuple[str, ...],
-        typer.Option(help="Selector that also answers small objects with a second look, as acs-fusion. Repeatable."),
+        typer.Option(
+            help="Selector that also answers small objects with a second look, as acs-fusion; consensus then does too."
+        ),
     ] = ()
     files: Annotated[
         Path | None,
@@ -122,6 +132,8 @@ class EvaluateOptions(Configuration):
     revision: Revision = None
     max_image_tokens: MaxImageTokens = None
     coordinate_frame: Frame = DEFAULT_FRAME
+    dtype: DtypeOption = DEFAULT_DTYPE
+    quantization: QuantizationOption = DEFAULT_QUANTIZATION
     device: Device = AUTO
 
 
@@ -132,6 +144,7 @@ def evaluate(options: EvaluateOptions) -> None:
     from acs_core.artifacts.identity import weights_fingerprint
     from acs_core.evaluation.records import CALIBRATED_ON
     from acs_core.output_folder import OutputFolder
+    from acs_core.selection.box_votes import Consensus
     from acs_core.types import SamplingConfig
     from training.data.dataset import Problems
     from training.data.formats import locate
@@ -155,8 +168,10 @@ def evaluate(options: EvaluateOptions) -> None:
         o.seed,
         square(o.map_side),
         step=o.step.value,
+        top_p=o.top_p,
+        top_k=o.top_k,
     )
-    lvlm, built = _open(o.model, o.revision, o.device, o.max_image_tokens, o.coordinate_frame.value)
+    lvlm, built = _open(o)
     scorers = job.scorers_for(lvlm, o.files or built, say)
     config = replace(config, map_size=config.map_size or job.map_size_of(scorers))
     used = UsedImages.of(scorers)
@@ -182,13 +197,15 @@ def evaluate(options: EvaluateOptions) -> None:
             lvlm, scorers, wanted, o.work, config, f"{o.model} on {source}", source, say, move, weights, facts
         )
         if o.second_look:
-            twice = [scorer for scorer in scorers if scorer.selector.name in o.second_look]
+            # plain consensus shows what the second look itself gains, without attention
+            looking = {*o.second_look, Consensus.name}
+            twice = [scorer for scorer in scorers if scorer.selector.name in looking]
             found = with_second_looks(found, lvlm, twice, wanted, cache, o.work, config, source, weights, say, move)
         if o.latency:
             first = found.groups[0]
             asked = {question.key for question in first.questions}
             pairs = [pair for pair in groups[first.name] if pair.key in asked][: o.latency]
-            sampling = SamplingConfig(o.samples, config.temperatures[0], seed=o.seed)
+            sampling = SamplingConfig(o.samples, config.temperatures[0], o.top_p, o.top_k, seed=o.seed)
             found = with_latency(found, lvlm, scorers, pairs, sampling, partial(move, "time answers"))
         _tell(found, folder, o.json)
 
@@ -203,17 +220,22 @@ def _known(selector: str) -> None:
         raise typer.BadParameter(str(error), param_hint="--second-look") from error
 
 
-def _open(
-    model: str, revision: str | None, device: str, max_image_tokens: int | None, coordinate_frame: str
-) -> tuple[LVLM, Path | None]:
+def _open(options: EvaluateOptions) -> tuple[LVLM, Path | None]:
     """Return the loaded model, and the folder of the files if ``model`` names files of `acs-train build`."""
     from acs_core.lvlm import load_lvlm, open_model
     from acs_core.selection.defaults import default_files
     from acs_core.selection.registry import selector_names, spec_of
 
-    source = open_model(model, revision=revision, device=device)
+    o = options
+    source = open_model(o.model, revision=o.revision, device=o.device)
     wanted = [name for selector in selector_names() if spec_of(selector).reads for name in default_files(selector)]
-    lvlm = load_lvlm(source, max_image_tokens=max_image_tokens, coordinate_frame=coordinate_frame)
+    lvlm = load_lvlm(
+        source,
+        dtype=o.dtype.value,
+        quantization=o.quantization.value,
+        max_image_tokens=o.max_image_tokens,
+        coordinate_frame=o.coordinate_frame.value,
+    )
     return lvlm, source.built.folder(wanted) if source.built else None
 
 
@@ -241,7 +263,7 @@ def _tell(found: Evaluation, out: OutputFolder | None, json_file: Path | None) -
         tables: tuple[Table, ...] = tables_of(assessed)
         results = 0
         if staged:
-            write_tables(tables, staged)
+            write_tables(tables, staged, latex=True)
             results = write_coco_files(found.title, [(m.group, m.main_runs) for m in assessed.measured], staged)
             write_questions(found, staged / "questions.json")
     print_tables(tables, out_console())

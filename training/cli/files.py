@@ -20,14 +20,20 @@ from training.cli.console import bar, err
 from training.cli.data import pairs_of, pairs_of_store
 from training.cli.options import (
     AUTO,
+    DEFAULT_DTYPE,
     DEFAULT_FRAME,
+    DEFAULT_QUANTIZATION,
     DEFAULT_STEP,
     DEFAULT_TRANSFORM,
+    RAY_RETRIES,
+    RAY_TIMEOUT,
     Actors,
     AllLayers,
+    BatchSize,
     Count,
     Data,
     Device,
+    DtypeOption,
     Epochs,
     Frame,
     Heads,
@@ -36,14 +42,20 @@ from training.cli.options import (
     Input,
     Json,
     Layers,
+    LearningRate,
+    LoggerName,
     LowIou,
     MapSide,
     MaxImageTokens,
     Model,
     Objects,
     Out,
+    Patience,
     Phrases,
+    QuantizationOption,
     Ray,
+    RayRetries,
+    RayTimeout,
     Revision,
     Size,
     Sizes,
@@ -51,6 +63,9 @@ from training.cli.options import (
     SplitOption,
     StepOption,
     Store,
+    TopK,
+    TopP,
+    WeightDecay,
     models_of,
     origin,
     say,
@@ -80,15 +95,21 @@ class CollectOptions(Configuration):
     temperature: Annotated[float, typer.Option(help="Sampling temperature tau.", min=0.01, max=MAX_TEMPERATURE)] = (
         CollectConfig.temperature
     )
+    top_p: TopP = CollectConfig.top_p
+    top_k: TopK = CollectConfig.top_k
     limit: Annotated[int | None, typer.Option(help="Maximum number of pairs, drawn with --seed.", min=1)] = None
     map_side: MapSide = None
     step: StepOption = DEFAULT_STEP
     seed: Annotated[int, typer.Option(help="Seed of the draw and of the first pair.", min=0)] = CollectConfig.seed
     ray: Ray = None
     actors: Actors = None
+    ray_retries: RayRetries = RAY_RETRIES
+    ray_timeout: RayTimeout = RAY_TIMEOUT
     revision: Revision = None
     max_image_tokens: MaxImageTokens = None
     coordinate_frame: Frame = DEFAULT_FRAME
+    dtype: DtypeOption = DEFAULT_DTYPE
+    quantization: QuantizationOption = DEFAULT_QUANTIZATION
     device: Device = AUTO
 
 
@@ -107,10 +128,26 @@ def collect(options: CollectOptions) -> None:
         source = locate(o.data, o.images, o.split.value, o.phrases)
         pairs = pairs_of(source, o.size, o.objects, o.limit, o.seed)
         lvlm, run = models_of(
-            o.model, o.revision, o.device, o.ray, o.actors, o.max_image_tokens, o.coordinate_frame.value
+            o.model,
+            o.revision,
+            o.device,
+            o.ray,
+            o.actors,
+            o.max_image_tokens,
+            o.coordinate_frame.value,
+            o.dtype,
+            o.quantization,
+            o.ray_retries,
+            o.ray_timeout,
         )
         config = CollectConfig(
-            samples=o.samples, temperature=o.temperature, seed=o.seed, map_size=square(o.map_side), step=o.step.value
+            samples=o.samples,
+            temperature=o.temperature,
+            top_p=o.top_p,
+            top_k=o.top_k,
+            seed=o.seed,
+            map_size=square(o.map_side),
+            step=o.step.value,
         )
         with bar() as move:
             report = job.collect(lvlm, pairs, out, config, partial(move, "collect"), None, source.name, run)
@@ -132,6 +169,15 @@ class FitOptions(Configuration):
     ] = ()
     work: Annotated[Path | None, typer.Option(help="Folder for checkpoints; default: fit/ beside the store.")] = None
     epochs: Epochs = FitConfig.epochs
+    learning_rate: LearningRate = FitConfig.learning_rate
+    weight_decay: WeightDecay = FitConfig.weight_decay
+    batch: BatchSize = FitConfig.batch
+    patience: Patience = FitConfig.patience
+    logger: Annotated[
+        tuple[LoggerName, ...],
+        typer.Option(help="Also log each epoch with this logger of Lightning, into --logs. May be repeated."),
+    ] = ()
+    logs: Annotated[Path | None, typer.Option(help="Folder of the loggers; default: logs/ beside the store.")] = None
     input: Input = DEFAULT_TRANSFORM
     share: Annotated[float, typer.Option(help="Share of the images to hold out.", min=0.01, max=0.9)] = (
         FitConfig.validation_share
@@ -145,11 +191,22 @@ def fit(options: FitOptions) -> None:
     """Fit the attention-IoU regressor (appendix A.2) and the joint model. A stopped run is resumed."""
     from training.collection.store import read_store
     from training.fitting.artifacts import JOINT, REGRESSOR, files_folder
+    from training.fitting.loggers import make_loggers
     from training.fitting.steps import FIT_FILES, fit_step
 
     o, store, out = options, options.store, options.out
     data = read_store(store)
-    config = FitConfig(epochs=o.epochs, input_transform=str(o.input), validation_share=o.share, seed=o.seed)
+    config = FitConfig(
+        learning_rate=o.learning_rate,
+        weight_decay=o.weight_decay,
+        batch=o.batch,
+        epochs=o.epochs,
+        patience=o.patience,
+        validation_share=o.share,
+        input_transform=str(o.input),
+        seed=o.seed,
+    )
+    loggers = make_loggers([str(name) for name in o.logger], o.logs or store.parent / "logs", data.maps.files)
     others = {str(path): read_store(path) for path in o.evaluate}
     made_by = f"acs-train fit: {len(data.pairs)} pairs of {origin(data, store)}"
     taken = files_folder(out, o.full_command, [*FIT_FILES, o.run_file], [store, *o.evaluate])
@@ -158,7 +215,7 @@ def fit(options: FitOptions) -> None:
         read = partial(move, "read maps")
         with recorded(o, taken), taken as folder, folder.stage(*FIT_FILES, *_described_by(o)) as staged:
             kept = o.work or store.parent / "fit"
-            fit_step(data, staged, config, made_by, others, kept, say, shown, o.device, o.workers, read)
+            fit_step(data, staged, config, made_by, others, kept, say, shown, o.device, o.workers, read, loggers)
     typer.echo(f"wrote {out / REGRESSOR} and {out / JOINT}")
 
 
@@ -184,11 +241,13 @@ class AnalyzeOptions(Configuration):
 
 
 def analyze(options: AnalyzeOptions) -> None:
-    """Rank layers and heads by importance (section 4.3), and write a head file and figures."""
+    """Rank layers and heads by importance (section 4.3), and write a head file, the layers for attention-in-box, and
+    figures."""
     from training.collection.store import read_store
     from training.data.formats import locate
     from training.fitting.artifacts import HEADS, files_folder, held_candidates, read_regressor
-    from training.fitting.steps import ANALYZE_FILES, analyze_step
+    from training.fitting.box_layers import BOX_LAYERS_STEP, box_layers_step
+    from training.fitting.steps import ANALYZE_STEP, analyze_step
 
     o, store, out = options, options.store, options.out
     collection = read_store(store)
@@ -198,11 +257,13 @@ def analyze(options: AnalyzeOptions) -> None:
     pairs = pairs_of_store(source, collection) if source else []
     config = AnalysisConfig(o.heads, o.high_iou, o.low_iou, o.layers, not o.all_layers, draws=o.draws)
     made_by = f"acs-train analyze: {len(index)} held-out candidates of {origin(collection, store)}"
-    taken = files_folder(out, o.full_command, [*ANALYZE_FILES, o.run_file], [store, o.data])
-    with recorded(o, taken), taken as folder, folder.stage(*ANALYZE_FILES, *_described_by(o)) as staged, bar() as move:
+    made = (*ANALYZE_STEP.files, *BOX_LAYERS_STEP.files)
+    taken = files_folder(out, o.full_command, [*made, o.run_file], [store, o.data])
+    with recorded(o, taken), taken as folder, folder.stage(*made, *_described_by(o)) as staged, bar() as move:
         shown = partial(move, "analyse")
         analyze_step(collection, regressor, index, staged, config, made_by, pairs, say, shown)
-    typer.echo(f"wrote {out / HEADS}")
+        box_layers_step(collection, staged, made_by, say, partial(move, "box layers"))
+    typer.echo(f"wrote {out / HEADS} and {out / BOX_LAYERS_STEP.files[0]}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,6 @@ from acs_core.arguments import real, set_fields, text, whole
 from training.errors import DataError
 
 T = TypeVar("T")
-TRIES = 3  # of a piece whose worker dies
-SHOWN = 10  # numbers in a message
 Worker = Callable[[int], T]
 
 
@@ -33,7 +31,8 @@ class RayConfig:
         actors: number of actors at a time; None for one per GPU of the cluster, or one without GPUs.
         gpus: GPUs per actor; None for one if the cluster has any.
         cpus: CPUs per actor.
-        timeout_s: seconds after which a worker that is still at the same piece is ended.
+        retries: how often a piece is begun again whose worker died or took too long.
+        timeout: seconds after which the worker of a piece is ended; None for no limit.
 
     Raises:
         TypeError: a value is of another type.
@@ -44,21 +43,23 @@ class RayConfig:
     actors: int | None = None
     gpus: float | None = None
     cpus: float = 1
-    timeout_s: float = 3600
+    retries: int = 3
+    timeout: float | None = 3600
 
     def __post_init__(self) -> None:
         checked: dict[str, object] = {"address": text("address", self.address), "cpus": real("cpus", self.cpus, 0, 1e4)}
-        checked["timeout_s"] = real("timeout_s", self.timeout_s, 0, 1e7, above=True)
         checked["actors"] = None if self.actors is None else whole("actors", self.actors, 1)
         checked["gpus"] = None if self.gpus is None else real("gpus", self.gpus, 0, 1e4)
+        checked["retries"] = whole("retries", self.retries, 0, 1000)
+        checked["timeout"] = None if self.timeout is None else real("timeout", self.timeout, 0, 1e7, above=True)
         set_fields(self, checked)
 
 
 def run_on_ray(
     make: Callable[[], Worker[T]], todo: Sequence[int], take: Callable[[int, T], None], config: RayConfig
 ) -> None:
-    """Process the numbers ``todo`` in actors. The work of an actor that dies is repeated by another, ``TRIES`` times in
-    all; an actor that takes longer than ``config.timeout_s`` for one number is ended.
+    """Process the numbers ``todo`` in actors. The work of an actor that dies, or takes longer than ``config.timeout``,
+    is repeated by another, at most ``config.retries`` times; then it is given up, and the other numbers go on.
 
     Args:
         make: called once in each actor; returns the function from a number to its result. It and the results must be
@@ -68,8 +69,8 @@ def run_on_ray(
         config: address and resources.
 
     Raises:
-        DataError: there is no cluster at the address, it lacks the requested resources, or a piece ended all workers
-            that tried it.
+        DataError: there is no cluster at the address, it lacks the requested resources, or numbers were given up; all
+            others have been taken then.
     """
     if not todo:
         return
@@ -86,6 +87,7 @@ def run_on_ray(
         actors, gpus = _fitting(config, ray.cluster_resources())
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
+        context.max_errored_blocks = len(todo)  # a piece that is given up does not end the others
         # one block per number: Ray reassigns the blocks of a dead actor as they are
         numbers = ray.data.from_items([{"number": n} for n in todo], override_num_blocks=len(todo))
         with warnings.catch_warnings():
@@ -93,34 +95,31 @@ def run_on_ray(
             warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
             results = numbers.map_batches(
                 _Actor,
-                fn_constructor_args=(cloudpickle.dumps(make), config.timeout_s),
+                fn_constructor_args=(cloudpickle.dumps(make), config.timeout),
                 batch_size=1,
                 num_gpus=gpus,
                 num_cpus=config.cpus,
                 compute=ray.data.ActorPoolStrategy(size=min(actors, len(todo))),
-                max_task_retries=TRIES - 1,
+                max_restarts=-1,
+                max_task_retries=config.retries,
             )
         done: set[int] = set()
-        try:
-            for row in results.iter_rows():
-                number = int(row["number"])
-                if number not in done:  # repeated work may arrive twice
-                    done.add(number)
-                    take(number, pickle.loads(row["result"]))  # pickled by our own workers
-        except ray.exceptions.RayActorError as error:
-            raise _all_died(sorted(set(todo) - done), config.timeout_s) from error
+        for row in results.iter_rows():
+            number = int(row["number"])
+            if number not in done:  # repeated work may arrive twice
+                done.add(number)
+                take(number, pickle.loads(row["result"]))  # pickled by our own workers
+        if lost := [number for number in todo if number not in done]:
+            shown = ", ".join(map(str, lost[:10])) + (", ..." if len(lost) > 10 else "")
+            limit = "" if config.timeout is None else f" or took longer than {config.timeout:g} s"
+            raise DataError(
+                f"the workers of {len(lost)} of {len(todo)} parts ({shown}) died{limit}, {config.retries + 1} times "
+                "each; the others are complete. Look at the memory of the workers, and run the command again to try "
+                "these"
+            )
     finally:
         if started:
             ray.shutdown()
-
-
-def _all_died(left: Sequence[int], timeout_s: float) -> DataError:
-    more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
-    return DataError(
-        f"a piece of work ended its worker {TRIES} times, by a crash, for lack of memory, or after {timeout_s:g} s. It "
-        f"is among those that are missing: {', '.join(map(str, left[:SHOWN]))}{more}. What is done is kept; the log of "
-        "the workers, in /tmp/ray, may say why"
-    )
 
 
 def _fitting(config: RayConfig, there: dict[str, float]) -> tuple[int, float]:
@@ -170,15 +169,16 @@ def _no_cluster(address: str, error: Exception) -> DataError:
 class _Actor:
     """Actor in a worker: creates its function once, and processes one number after the other."""
 
-    def __init__(self, make: bytes, timeout_s: float) -> None:
+    def __init__(self, make: bytes, timeout: float | None) -> None:
         self._work = pickle.loads(make)()
-        self._timeout_s = timeout_s
+        self._timeout = timeout
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         import numpy as np
 
         packed = np.empty(len(batch["number"]), dtype=object)
-        faulthandler.dump_traceback_later(self._timeout_s, exit=True)  # works also while no Python code runs
+        if self._timeout is not None:  # ends the worker even while a call of a library does not return
+            faulthandler.dump_traceback_later(self._timeout, exit=True)
         try:
             packed[:] = [pickle.dumps(self._work(int(n))) for n in batch["number"]]
         finally:

@@ -14,11 +14,12 @@ import torch
 
 from acs_core.artifacts.identity import ModelIdentity, weights_fingerprint
 from acs_core.errors import ArtifactError
+from acs_core.evaluation.paper_tables import LAYERS_FROM
 from acs_core.evaluation.records import EntropyProfile, Evaluation, Group, Question, RegressorAccuracy, Run
 from acs_core.lvlm.base import LVLM
 from acs_core.selection.decision import Scorer
 from acs_core.selection.defaults import scorer_for
-from acs_core.selection.registry import selector_names
+from acs_core.selection.registry import AcsFree, selector_names
 from training.collection.collect import collect_together
 from training.collection.job import Job, describe, with_map_size
 from training.collection.manifest import fingerprint
@@ -154,7 +155,8 @@ def plan(
         weights: fingerprint of the model's weights; None to compute it.
     """
     weights = weights or weights_fingerprint(lvlm)
-    base = with_map_size(CollectConfig(seed=config.seed, map_size=config.map_size, step=config.step), lvlm)
+    chosen = {"seed": config.seed, "step": config.step, "top_p": config.top_p, "top_k": config.top_k}
+    base = with_map_size(CollectConfig(map_size=config.map_size, **chosen), lvlm)  # type: ignore[arg-type]
     longest = max((config.samples, *config.curve))
 
     def find(pairs: Sequence[Pair], settings: CollectConfig) -> tuple[Job, Place, str]:
@@ -224,7 +226,12 @@ def evaluate(
     facts = _facts(lvlm, scorers, config, source, weights)
     facts |= {"questions left out": str(left)} if left else {}
     facts |= {key: value for key, value in (more_facts or {}).items() if value}
-    return Evaluation(title, tuple(groups), facts, tuple(regressions), entropy)
+    heads = next((scorer.selector.heads for scorer in scorers if isinstance(scorer.selector, AcsFree)), None)
+    layers: tuple[int, ...] = ()
+    if heads is not None and heads.layers:
+        layers = tuple(sorted(heads.layers))
+        facts[LAYERS_FROM] = "an analysis of this model" if heads.kind == "heads" else "table 1 of the paper"
+    return Evaluation(title, tuple(groups), facts, tuple(regressions), entropy, layers)
 
 
 def write_questions(evaluation: Evaluation, file: Path) -> None:
@@ -292,7 +299,7 @@ def _facts(lvlm: LVLM, scorers: Sequence[Scorer], config: EvaluateConfig, source
         "dtype": str(lvlm.hf_model.dtype).removeprefix("torch."),
         "data": source,
         "seed": str(config.seed),
-        "sampling": f"N = {config.samples}, top-p 0.9, top-k 100",
+        "sampling": f"N = {config.samples}, top-p {config.top_p:g}, top-k {config.top_k}",
         "check_labels": "yes",
         "attention of": f"the {config.step} step" if config.step != "emitting" else "",
         "calibrated": ", ".join(calibrated),

@@ -16,7 +16,7 @@ from training.collection.offline_selection import calls
 from training.collection.store import Collection
 from training.errors import DataError
 from training.fitting.artifacts import identity_of
-from training.fitting.steps import FittingJob, FittingStep
+from training.fitting.steps import FittingJob, FittingStep, Say
 
 LEAST_GAIN = 0.002  # of the mean IoU, that a further layer must bring
 MIN_PAIRS = 10  # with candidates to choose between
@@ -81,12 +81,29 @@ def _chosen_iou(found: Sequence[np.ndarray], iou: Sequence[np.ndarray], layers: 
     return float(np.mean([v[f[:, layers].mean(axis=1).argmax()] for f, v in zip(found, iou, strict=True)]))
 
 
-def _run(job: FittingJob, out: Path) -> BoxLayers:
-    file = find_box_layers(job.data, job.made_by, lambda done, total: job.progress("box layers", done, total))
+def box_layers_step(
+    data: Collection,
+    out: Path,
+    made_by: str,
+    say: Say = print,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> BoxLayers:
+    """Find the layers and write them into ``out``.
+
+    Raises:
+        DataError: see :func:`find_box_layers`.
+    """
+    file = find_box_layers(data, made_by, progress)
     file.save(out / BOX_LAYERS.file_name)
     best = ", ".join(f"{layer} ({file.chosen_iou[layer]:.3f})" for layer in file.layers)
-    job.say(f"layers for attention-in-box (mean IoU of the boxes that each alone chooses): {best}")
+    say(f"layers for attention-in-box (mean IoU of the boxes that each alone chooses): {best}")
     return file
+
+
+def _run(job: FittingJob, out: Path) -> BoxLayers:
+    return box_layers_step(
+        job.data, out, job.made_by, job.say, lambda done, total: job.progress("box layers", done, total)
+    )
 
 
 BOX_LAYERS_STEP = FittingStep("box layers", (BOX_LAYERS,), (BOX_LAYERS.file_name,), _run)

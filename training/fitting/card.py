@@ -8,9 +8,11 @@ from typing import Any
 
 from acs_core.artifacts.json_io import read_json
 from acs_core.plain_text import one_line
+from acs_core.selection.attention_in_box import BOX_LAYERS
 from training.fitting.artifacts import ANALYSIS, CALIBRATION, FIT
 
 HEADS_TOO = ", a head file (acs-free, acs-fusion)"
+BOX_LAYERS_TOO = ", box layers (attention-in-box)"
 NO_HEADS = "There is no head file: the collection had too few good or low boxes to choose heads."
 
 
@@ -18,11 +20,12 @@ def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict
     """Return the text of the model card, from the JSON files that the steps wrote into ``out``."""
     fit, calibration = (read_json(out / name, nan=True) for name in (FIT, CALIBRATION))
     heads = _heads(read_json(out / ANALYSIS, nan=True)) if (out / ANALYSIS).is_file() else []
+    box_layers = BOX_LAYERS_TOO if (out / BOX_LAYERS.file_name).is_file() else ""
     identity, code = manifest["model"], one_line(command).replace("`", "'")
     lines = [
         f"# ACS files for {_plain(model)}",
         "",
-        f"A regressor (acs-learned), a joint model (acs-joint){HEADS_TOO if heads else ''} and their",
+        f"A regressor (acs-learned), a joint model (acs-joint){HEADS_TOO if heads else ''}{box_layers} and their",
         "calibrations, for attention-based candidate selection with this model and no other.",
         "",
         "```python",
@@ -75,10 +78,11 @@ def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict
             for name, c in calibration.items()
         ),
         "",
-        "| selector | wanted precision | min_score | precision | answers kept |",
+        "| selector | precision with 95 % confidence | min_score | measured precision | answers kept |",
         "|---|---|---|---|---|",
         *(
-            f"| {_plain(name)} | {p['wanted']:.0%} | {p['min_score']:.2f} | {p['precision']:.1%} | {p['kept']:.0%} |"
+            f"| {_plain(name)} | {p['wanted']:.0%} | {p['min_score']:.2f} | {p['precision']:.1%} | "
+            f"{p['answers']}, {p['kept']:.0%} |"
             for name, c in calibration.items()
             for p in c["working_points"]
         ),
@@ -112,12 +116,18 @@ def _plain(text: object) -> str:
 
 def _agreements(rows: list[dict[str, Any]]) -> list[str]:
     return [
-        "| images | tau | pairs | candidates | MAE | Pearson r | information, nats (section 4.2 / neighbours) |",
+        "| images | tau | pairs | candidates | MAE | Pearson r | "
+        "mutual information, nats (bound of section 4.2 / estimate by neighbours) |",
         "|---|---|---|---|---|---|---|",
         *(
             f"| {_plain(r['where'])} | {r['temperature']} | {_plain(r['kind'])} | "
             f"{r['count']} | {r['mae']:.3f} | {r['pearson']:.3f} | "
-            f"{r['information']:.2f} / {r['information_knn']:.2f} |"
+            f"{_bound(r['information'])} / {r['information_knn']:.2f} |"
             for r in rows
         ),
     ]
+
+
+def _bound(information: float) -> str:
+    """Return the lower bound in words; "none" where it is 0, as the mutual information is never negative."""
+    return f"at least {information:.2f}" if information > 0 else "none"

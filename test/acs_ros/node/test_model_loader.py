@@ -141,6 +141,12 @@ def test_the_picture_options_reach_the_model(monkeypatch, tokens, frame, given):
     assert loaded.items() >= given.items() and loaded["coordinate_frame"] == frame
 
 
+def test_a_precision_that_no_score_keeps_is_an_error_when_the_model_is_loaded(make_rig):
+    rig = make_rig(load_grounder, model="tiny-internvl", selector="consensus", device="cpu", min_precision=0.5)
+    assert rig.node.trigger_configure().name == "FAILURE"
+    assert "no score of consensus keeps a precision of 0.5" in rig.node.statistics.snapshot().load_problem
+
+
 def test_too_small_a_budget_is_an_error_of_acs():
     values = {spec.name: spec.default for spec in SPECS} | {"max_image_tokens": 15, "device": "cpu"}
     with pytest.raises(AcsError, match="max_image_tokens must be a whole number from 16"):

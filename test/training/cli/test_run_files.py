@@ -3,6 +3,7 @@
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from eval_parts import evaluation
@@ -26,6 +27,8 @@ from training.settings import RUN_FILE
 from training.tiny.arches import ARCHES
 from training.tiny.recipe import TrainConfig, standard_phases
 from training.world.synth import write_coco
+
+pytestmark = pytest.mark.long
 
 QUICK = {"steps": 1, "guided_steps": 1, "batch": 2, "pictures": 8, "objects": (3, 5)}
 SHORT = TrainConfig(
@@ -56,6 +59,11 @@ RUNS = {
         "--heads {fitted}/heads.json --emitting {store} {store} --count 1 --count 2",
         "--json {}/out/found.json",
     ),
+    "attention": (
+        "--model tiny-internvl --picture {sample} --phrase key --samples 4 --layer 2 --seed 1",
+        "--out {}/out",
+    ),
+    "architecture": ("--layers 2 --heads 3 --map-side 8", "--tables {}/out"),
     "report": ("{evaluation} --draws 100 --seed 2 --title a:b", "--out {}/page.html --tables {}/out"),
 }
 MADE_BEFORE = ("analyze", "calibrate")  # they read what is in their output folder
@@ -89,6 +97,7 @@ def inputs(tmp_path_factory):
         "fitted": folder / "fitted",
         "font": folder / "font.ttf",
         "evaluation": folder / "evaluation.json.gz",
+        "sample": Path(__file__).parents[3] / "docs" / "sample.png",
     }
 
 
@@ -106,6 +115,7 @@ def quick(monkeypatch):
             told = [p.key for p in pairs], [p.key for p in fresh], arguments[:2], arguments[4], *arguments[6:]
             (staged / "arguments.txt").write_text(repr(told))
 
+    monkeypatch.setattr("training.plotting.DPI", 30)
     monkeypatch.setattr("training.world.sprites.make_noto_sprites", draw)
     monkeypatch.setattr("training.fitting.build.build", build)
     small = replace(small_arch("internvl", image_size=360), recipe=SHORT)
