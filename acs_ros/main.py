@@ -86,7 +86,7 @@ def help_text() -> str:
         "",
         "Finds what phrases name in camera images. Arguments come after --ros-args, as for every ROS 2 node:",
         "",
-        "  grounding_node --ros-args -p model:=tiny-internvl -p query:=key -r __ns:=/robot",
+        "  grounding_node --ros-args -p model:=tiny-internvl -p initial_query:=key -r __ns:=/robot",
         "",
         "docs/node.md has the topics, services and the action. Parameters, with their defaults:",
     ]

@@ -56,11 +56,17 @@ GrounderLoader = Callable[[Settings], GrounderLike]
 def load_grounder(settings: Settings) -> GrounderLike:
     """Load the model that the parameters name. Takes seconds to minutes.
 
+    No progress bar of transformers or of the hub is shown: in the log of a node, each step of one is a line.
+
     Raises:
         AcsError: the model, or a file that belongs to it, cannot be used.
     """
     check_model_name(settings.model)
-    from acs_core.grounder import Grounder  # late: torch takes seconds, and the node should appear at once
+    from transformers.utils import logging  # late: torch takes seconds, and the node should appear at once
+
+    from acs_core.grounder import Grounder
+
+    logging.disable_progress_bar()
 
     grounder = Grounder.from_pretrained(
         settings.model,

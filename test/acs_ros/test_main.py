@@ -1,3 +1,4 @@
+import re
 import sys
 
 import pytest
@@ -33,4 +34,5 @@ def test_help_and_version_are_told_without_a_node(option, capsys, monkeypatch):
         assert told == f"grounding_node {acs_core.__version__}\n"
         return
     assert told.startswith("usage: grounding_node [--ros-args]") and max(map(len, told.splitlines())) < 110
+    assert set(re.findall(r"-p ([a-z_]+):=", told)) <= {spec.name for spec in SPECS}  # those of the example exist
     assert all(f"\n  {spec.name}  ({spec.type_name}" in told for spec in SPECS)

@@ -99,7 +99,8 @@ def run_on_ray(
                 batch_size=1,
                 num_gpus=gpus,
                 num_cpus=config.cpus,
-                compute=ray.data.ActorPoolStrategy(size=min(actors, len(todo))),
+                # One task at a time: a second one would die with the first, and its tries would be used up.
+                compute=ray.data.ActorPoolStrategy(size=min(actors, len(todo)), max_tasks_in_flight_per_actor=1),
                 max_restarts=-1,
                 max_task_retries=config.retries,
             )

@@ -8,6 +8,7 @@ import weakref
 import pytest
 from hub_parts import add_to_cache
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from transformers.utils import logging
 from vision_msgs.msg import VisionInfo
 
 from acs_core.artifacts.registry import ASSETS
@@ -151,3 +152,10 @@ def test_too_small_a_budget_is_an_error_of_acs():
     values = {spec.name: spec.default for spec in SPECS} | {"max_image_tokens": 15, "device": "cpu"}
     with pytest.raises(AcsError, match="max_image_tokens must be a whole number from 16"):
         load_grounder(Settings(**values))
+
+
+def test_the_log_of_the_node_has_no_progress_bar(capfd):
+    logging.enable_progress_bar()
+    values = {spec.name: spec.default for spec in SPECS} | {"model": "tiny-internvl"}
+    assert load_grounder(Settings(**values)).model_name == "tiny-internvl"
+    assert "Loading weights" not in capfd.readouterr().err
