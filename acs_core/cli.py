@@ -127,6 +127,7 @@ def _call_options(options: argparse.Namespace) -> GroundOptions:
         top_p=options.top_p,
         top_k=options.top_k,
         seed=options.seed,
+        speculation=options.speculation,
     )
     return {
         "sampling": sampling,
@@ -134,6 +135,7 @@ def _call_options(options: argparse.Namespace) -> GroundOptions:
         "min_score": options.min_score,
         "min_votes": options.min_votes,
         "check_labels": options.check_labels,
+        "whole_responses": options.whole_responses,
         "deadline_ms": options.deadline,
         "second_look": options.second_look,
     }

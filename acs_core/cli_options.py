@@ -144,6 +144,17 @@ def make_parser() -> argparse.ArgumentParser:
     sampling(
         "--top-k", type=whole_option(0), default=100, metavar="K", help="0 keeps all tokens (default: %(default)s)"
     )
+    sampling(
+        "--speculation",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="draft nearly certain tokens and check them together, for speed (default: yes)",
+    )
+    sampling(
+        "--whole-responses",
+        action="store_true",
+        help="let the model write on after the first box of a response (default: only with --multiple)",
+    )
     sampling("--seed", type=whole_option(0, MAX_SEED), metavar="S", help="repeats a run (default: random, printed)")
     output = parser.add_argument_group("output").add_argument
     output(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Unpack
 
+import numpy as np
 import torch
 
 from acs_core.arguments import path, text
@@ -16,8 +17,9 @@ from acs_core.artifacts.calibration import Calibration, WorkingPoint
 from acs_core.artifacts.heads import HeadFile
 from acs_core.artifacts.model_name import check_model_name
 from acs_core.errors import CalibrationError, Cancelled, DeviceMemoryError
+from acs_core.generation.prefix_cache import DEFAULT_PREFIX_BYTES, PrefixCache
 from acs_core.generation.schedule import ThroughputEstimate
-from acs_core.image import ImageInput
+from acs_core.image import ImageInput, as_image
 from acs_core.lvlm import load_lvlm, open_model
 from acs_core.lvlm.base import LVLM
 from acs_core.lvlm.loading import check_options
@@ -29,6 +31,29 @@ from acs_core.selection.registry import AUTO, Selector, check_files
 from acs_core.types import FAMILY_FRAME, GroundingResult, ScoreKind, ShouldStop, memory_text
 
 LOCK_POLL_S = 0.05
+_ANY_PHRASE = "object"
+
+
+@dataclass(frozen=True)
+class ImageGrounder:
+    """Phrase grounding in one image that stays prefilled; see :meth:`Grounder.set_image`.
+
+    Attributes:
+        grounder: the grounder.
+        image: (H, W, 3) uint8 RGB.
+    """
+
+    grounder: Grounder
+    image: np.ndarray
+
+    def ground(self, phrase: str, **options: Unpack[GroundOptions]) -> GroundingResult:
+        """Find ``phrase`` in the image; see :meth:`Grounder.ground_many`."""
+        return self.ground_many([phrase], **options)[0]
+
+    def ground_many(self, phrases: Sequence[str], **options: Unpack[GroundOptions]) -> tuple[GroundingResult, ...]:
+        """Find each of ``phrases`` in the image; see :meth:`Grounder.ground_many`."""
+        options.setdefault("keep_prefix", True)
+        return self.grounder.ground_many(self.image, phrases, **options)
 
 
 class Grounder:
@@ -47,6 +72,7 @@ class Grounder:
         model_name: name of the model in results, by default ``lvlm.name``.
         second_look: calibration of results with a second look; by default the same as ``calibration``.
         revision: commit of ``model_name`` in results, by default ``lvlm.revision``.
+        prefix_bytes: maximum number of bytes for images that stay prefilled (:meth:`set_image`).
 
     Raises:
         CalibrationError: a calibration was made for another model, selector or number of looks.
@@ -60,7 +86,9 @@ class Grounder:
         model_name: str | None = None,
         second_look: Calibration | None = None,
         revision: str | None = None,
+        prefix_bytes: int = DEFAULT_PREFIX_BYTES,
     ) -> None:
+        self._prefixes = PrefixCache(prefix_bytes)
         self._scorer = Scorer(selector, calibration, second_look)
         self._scorer.check(lvlm)
         self.lvlm = lvlm
@@ -221,6 +249,30 @@ class Grounder:
             )
         return point.min_score
 
+    def set_image(self, image: ImageInput) -> ImageGrounder:
+        """Prefill ``image`` for any number of phrases, which then cost no vision tower and a short prefill each.
+
+            scene = grounder.set_image(image)
+            key, mug = scene.ground("key"), scene.ground("mug")
+
+        The results equal those of :meth:`ground`, up to rounding. Images that were used last stay prefilled, as many as
+        fit into ``prefix_bytes``; one that was dropped is read again when it is needed.
+
+        Args:
+            image: see :meth:`ground_many`; an array is copied.
+
+        Raises:
+            ImageError: the image cannot be used.
+        """
+        own = as_image(image).copy()
+        with self._turn(None):
+            prompts = self._prefixes.prepare(self.lvlm, own, [_ANY_PHRASE])
+            try:
+                self._prefixes.prefill(self.lvlm, own, prompts)
+            except torch.OutOfMemoryError:
+                self._prefixes.clear()  # a call may still fit, and halves its responses if it does not
+        return ImageGrounder(self, own)
+
     def ground(self, image: ImageInput, phrase: str, **options: Unpack[GroundOptions]) -> GroundingResult:
         """Find ``phrase`` in ``image``; see :meth:`ground_many`."""
         return self.ground_many(image, [phrase], **options)[0]
@@ -262,7 +314,14 @@ class Grounder:
                     config = replace(config, num_samples=config.num_samples - lost)
                 try:
                     results = run_pipeline(
-                        self.lvlm, self._scorer, self._throughput, request, config, self.model_name, self.revision
+                        self.lvlm,
+                        self._scorer,
+                        self._throughput,
+                        request,
+                        config,
+                        self.model_name,
+                        self.revision,
+                        self._prefixes,
                     )
                     break
                 except torch.OutOfMemoryError as error:
@@ -278,6 +337,7 @@ class Grounder:
         """Number of further responses to leave out, beyond ``lost``, after the device ran out of memory."""
         left = request.config.num_samples - lost
         self.lvlm.graphs.kept.clear()  # frees the buffers of recorded decode steps
+        self._prefixes.clear()
         if left == 1 or self.selector.greedy_decoding:
             width, height = request.image_size
             raise DeviceMemoryError(

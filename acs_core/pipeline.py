@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from acs_core.attention import AttentionNeeds, AttentionRecord, capture
+from acs_core.generation.first_box import FirstBoxComplete
 from acs_core.generation.generate import Generations, fresh_seed
 from acs_core.generation.prefill import PrefillState, prefill
+from acs_core.generation.prefix_cache import PrefixCache
 from acs_core.generation.schedule import (
     Deadline,
     ScheduledGenerations,
@@ -38,6 +40,7 @@ def run_pipeline(
     config: SamplingConfig,
     model_name: str,
     revision: str | None,
+    prefixes: PrefixCache,
 ) -> tuple[GroundingResult, ...]:
     """Run all stages of a call.
 
@@ -49,6 +52,7 @@ def run_pipeline(
         config: sampling parameters; may have fewer responses than those of ``request``.
         model_name: name of the model in results.
         revision: its commit; None for a folder.
+        prefixes: the prefilled images, used and updated with ``request.keep_prefix``.
 
     Returns:
         One result per phrase.
@@ -57,10 +61,11 @@ def run_pipeline(
         Cancelled: ``request.should_stop`` returned True.
     """
     clock = StageClock(request.start, request.should_stop, request.on_stage)
-    answers = _first_look(lvlm, scorer, throughput, request, config, clock)
+    kept = prefixes if request.keep_prefix else None
+    answers = _first_look(lvlm, scorer, throughput, request, config, clock, kept)
     if request.second_look:
         clock.begin(SECOND_LOOK)
-        answers = _second_looks(lvlm, scorer, throughput, request, config, answers, clock.worked_ms)
+        answers = _second_looks(lvlm, scorer, throughput, request, config, answers, clock.worked_ms, kept)
     timing = clock.end()
     throughput.note_after(timing["attention"] + timing["selection"])
     results = (
@@ -129,12 +134,13 @@ def _first_look(
     request: GroundingRequest,
     config: SamplingConfig,
     clock: StageClock,
+    prefixes: PrefixCache | None,
 ) -> list[_PhraseState]:
     selector = scorer.selector
     clock.begin("prompt")
-    prompts = lvlm.prepare_many(request.image, request.phrases)
+    prompts = _prompts(lvlm, request.image, request.phrases, prefixes)
     clock.begin("reading")
-    state = prefill(lvlm, prompts, request.should_stop, drafts_of(lvlm) if config.speculation else None)
+    state = _read(lvlm, request.image, prompts, request, config, prefixes)
     clock.begin("sampling")
     drawn = _answer(lvlm, selector, state, config, request, throughput)
     clock.begin("attention")
@@ -164,6 +170,7 @@ def _second_looks(
     config: SamplingConfig,
     answers: Sequence[_PhraseState],
     expected_ms: float,
+    prefixes: PrefixCache | None,
 ) -> list[_PhraseState]:
     """``answers`` with what a second look at each adds, one after the other, since each has a window of its own.
     ``expected_ms``: what one will take, at most."""
@@ -179,7 +186,7 @@ def _second_looks(
         if window:
             try:
                 again = _second_config(look, config, answer.seed)
-                second = _look_again(lvlm, scorer.selector, throughput, request, again, phrase, window)
+                second = _look_again(lvlm, scorer.selector, throughput, request, again, phrase, window, prefixes)
             except torch.OutOfMemoryError:
                 why = f"no second look: {memory_text(lvlm.device)}"
         if window is None or second is None:
@@ -199,6 +206,24 @@ def _second_looks(
     return found
 
 
+def _prompts(lvlm: LVLM, image: np.ndarray, phrases: Sequence[str], prefixes: PrefixCache | None) -> tuple[Prompt, ...]:
+    return prefixes.prepare(lvlm, image, phrases) if prefixes is not None else lvlm.prepare_many(image, phrases)
+
+
+def _read(
+    lvlm: LVLM,
+    image: np.ndarray,
+    prompts: Sequence[Prompt],
+    request: GroundingRequest,
+    config: SamplingConfig,
+    prefixes: PrefixCache | None,
+) -> PrefillState:
+    drafts = drafts_of(lvlm) if config.speculation else None
+    if prefixes is None:
+        return prefill(lvlm, prompts, request.should_stop, drafts)
+    return prefixes.prefill(lvlm, image, prompts, request.should_stop, drafts)
+
+
 def _second_config(look: SecondLook, config: SamplingConfig, seed: int) -> SamplingConfig:
     samples, seed = second_draw(look, config.num_samples, seed)
     return replace(config, num_samples=samples, seed=seed)
@@ -212,10 +237,12 @@ def _look_again(
     config: SamplingConfig,
     phrase: str,
     window: Window,
+    prefixes: PrefixCache | None,
 ) -> tuple[CandidateSet, tuple[str, ...]]:
     """The candidates of a look at ``window``, in coordinates of the window, and sentences on what was left out."""
-    prompt = lvlm.prepare(window.enlarged(request.image), phrase)
-    state = prefill(lvlm, [prompt], request.should_stop, drafts_of(lvlm) if config.speculation else None)
+    image = window.enlarged(request.image)
+    (prompt,) = _prompts(lvlm, image, [phrase], prefixes)
+    state = _read(lvlm, image, [prompt], request, config, prefixes)
     (drawn,) = _answer(lvlm, selector, state, config, request, throughput)
     record = capture(lvlm, prompt, drawn.samples, drawn.candidates, selector.needs)
     return CandidateSet(drawn.candidates, drawn.responses, record), drawn.skipped
@@ -246,8 +273,12 @@ def _answer(
     throughput: ThroughputEstimate,
 ) -> tuple[ScheduledGenerations, ...]:
     deadline = Deadline(request.deadline_ms, request.start, throughput.after_ms)
+    statistics = selector.needs.token_statistics
+    # Log-probabilities of responses mean those of whole ones.
+    whole = request.multiple or request.whole_responses or statistics
+    is_complete = None if whole else FirstBoxComplete(lvlm)
     if selector.greedy_decoding:
-        return greedy_on_schedule(lvlm, state, config, deadline, request.should_stop, selector.needs.token_statistics)
+        return greedy_on_schedule(lvlm, state, config, deadline, request.should_stop, statistics, is_complete)
     seed = fresh_seed() if config.seed is None else config.seed
     seeds = [seed] * len(state.prompts)
     return sample_on_schedule(
@@ -258,7 +289,8 @@ def _answer(
         deadline=deadline,
         throughput=throughput,
         should_stop=request.should_stop,
-        token_statistics=selector.needs.token_statistics,
+        token_statistics=statistics,
+        is_complete=is_complete,
     )
 
 

@@ -38,6 +38,11 @@ class GroundOptions(TypedDict, total=False):
       :func:`acs_core.selection.decision.decide`.
     - ``check_labels`` (True): boxes that the model labels as something else than the phrase (the label and the phrase
       share no word) rank below all others; their ``reason`` says so. They win only if there are no others.
+    - ``whole_responses`` (False): whether every response is written to its end. By default it ends with its first box
+      and the label of that, unless ``multiple`` is set or the selector reads the log-probabilities of responses.
+    - ``keep_prefix`` (False): whether the image stays prefilled for later calls with this option about the same image,
+      and is read from there if it is; see :meth:`acs_core.grounder.Grounder.set_image`. Costs memory, and the first
+      call a further forward.
     - ``deadline_ms``: milliseconds from the call on, above 0 and at most 1e9, after which sampling stops and the best
       result so far is returned. Prefill cannot be cut short. ``skipped`` of the result says what was left out.
     - ``second_look`` (False): True or a :class:`acs_core.types.SecondLook` to enlarge the part of the image around the
@@ -65,6 +70,8 @@ class GroundOptions(TypedDict, total=False):
     min_precision: float
     min_votes: int
     check_labels: bool
+    whole_responses: bool
+    keep_prefix: bool
     deadline_ms: float | None
     second_look: bool | SecondLook
     with_attention: bool
@@ -86,8 +93,8 @@ class GroundingRequest:
         whole_size: (width, height) of the whole image in pixels.
         kept_image: the whole image if results are to keep it, else None.
         start: time of the call by ``time.perf_counter``, in seconds.
-        multiple, min_score, min_precision, min_votes, check_labels, deadline_ms, second_look, with_attention,
-        should_stop, on_stage: see :class:`GroundOptions`.
+        multiple, min_score, min_precision, min_votes, check_labels, whole_responses, keep_prefix, deadline_ms,
+        second_look, with_attention, should_stop, on_stage: see :class:`GroundOptions`.
     """
 
     image: np.ndarray
@@ -98,6 +105,8 @@ class GroundingRequest:
     min_precision: float = 0.0
     min_votes: int = 2
     check_labels: bool = True
+    whole_responses: bool = False
+    keep_prefix: bool = False
     deadline_ms: float | None = None
     second_look: SecondLook | None = None
     with_attention: bool = False
@@ -139,6 +148,8 @@ class GroundingRequest:
             min_precision=real("min_precision", given.get("min_precision", 0.0), 0, 1),
             min_votes=whole("min_votes", given.get("min_votes", 2), 1),
             check_labels=flag("check_labels", given.get("check_labels", True)),
+            whole_responses=flag("whole_responses", given.get("whole_responses", False)),
+            keep_prefix=flag("keep_prefix", given.get("keep_prefix", False)),
             deadline_ms=deadline_ms,
             second_look=_second_look(given.get("second_look", False)),
             with_attention=flag("with_attention", given.get("with_attention", False)),

@@ -185,7 +185,7 @@ class Response:
     Attributes:
         text: text without special tokens.
         num_boxes: number of valid boxes.
-        finished: whether it ended by itself; False if it was cut off.
+        finished: whether it ended by itself or with its first box; False if it was cut off.
         problem: why it has no valid box: :data:`ABSENT`, :data:`EMPTY`, :data:`UNPARSEABLE`, :data:`CUT_OFF`,
             :data:`ECHO` or :data:`OUTSIDE`; :data:`BROKEN` for all responses of a call if the logits of one were not
             finite; "" if it has a valid box.

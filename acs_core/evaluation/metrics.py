@@ -16,7 +16,7 @@ import numpy as np
 from acs_core.arguments import MAX_NUMPY_SEED, set_fields, whole
 from acs_core.evaluation.average_precision import AveragePrecision, average_precision, is_installed, is_scored
 from acs_core.evaluation.outcomes import Outcomes, outcomes_of
-from acs_core.evaluation.records import Group, Run
+from acs_core.evaluation.records import SECOND_LOOK, Group, Run
 from acs_core.evaluation.statistics import (
     DRAWS,
     CalibrationReport,
@@ -139,10 +139,17 @@ class GroupMetrics:
 
     @cached_property
     def best_free(self) -> int | None:
-        """Index of the best run of the baselines that choose among the samples at no further cost, without greedy; None
-        if there is none."""
-        free = [r for r in self.main_runs if r != self.reference and self.group.runs[r].kind == "baseline"]
-        return max((r for r in free if not self.group.runs[r].learned), key=self.merit, default=None)
+        """Index of the best run of the baselines that choose among the samples at no further cost, without greedy and
+        second looks; None if there is none."""
+        runs = self.group.runs
+        free = (
+            r
+            for r in self.main_runs
+            if r != self.reference
+            and (runs[r].kind, runs[r].learned) == ("baseline", False)
+            and not runs[r].method.endswith(SECOND_LOOK)
+        )
+        return max(free, key=self.merit, default=None)
 
     @property
     def few(self) -> bool:

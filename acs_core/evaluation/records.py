@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from acs_core.geometry import Box
 
 OBJECTS = ("single", "several")
+SECOND_LOOK = " + second look"  # ends the names of methods with a second look, which costs further responses
 CALIBRATED_ON = "images of the calibrations"  # fact of an evaluation that also stands below its tables
 
 

@@ -30,9 +30,10 @@ from acs_core.generation.prefill import PrefillState
 from acs_core.generation.shared_cache import SharedPrefixCache, use_shared_prefix_attention
 from acs_core.generation.speculation import MOST, AnswerDrafts
 from acs_core.generation.token_sampler import TokenSampler, TopPSampler
-from acs_core.lvlm.base import LVLM
+from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.types import SamplingConfig, ShouldStop
 
+IsComplete = Callable[[Prompt, Sequence[int]], bool]
 MAX_LOGIT = 1e30  # logits of models are below 1000; divided by the lowest temperature, this one is still finite
 
 
@@ -108,11 +109,12 @@ def draw_more(
     cut_when: Callable[[], bool] | None = None,
     token_statistics: bool = False,
     drafts: AnswerDrafts | None = None,
+    is_complete: IsComplete | None = None,
 ) -> tuple[Generations, ...]:
     """Sample the responses with the indices ``rows`` to each prompt of ``state``, with one seed per prompt.
 
-    ``config.num_samples``, ``config.seed`` and ``config.speculation`` are ignored. ``cut_when`` and ``drafts`` are
-    those of :func:`generate`.
+    ``config.num_samples``, ``config.seed`` and ``config.speculation`` are ignored. ``cut_when``, ``drafts`` and
+    ``is_complete`` are those of :func:`generate`.
 
     Raises:
         Cancelled: ``should_stop`` returned True.
@@ -128,6 +130,7 @@ def draw_more(
         cut_when=cut_when,
         token_statistics=token_statistics,
         drafts=drafts,
+        is_complete=is_complete,
     )
     return tuple(replace(s, seed=seed) for s, seed in zip(written, seeds, strict=True))
 
@@ -148,6 +151,7 @@ def generate(
     cut_when: Callable[[], bool] | None = None,
     token_statistics: bool = False,
     drafts: AnswerDrafts | None = None,
+    is_complete: IsComplete | None = None,
 ) -> tuple[Generations, ...]:
     """Generate ``n`` responses to each prompt of ``state`` in one batch.
 
@@ -165,6 +169,8 @@ def generate(
         token_statistics: whether to keep the entropy and log-probability of every token.
         drafts: predicts tokens, which are then checked in one forward, and learns from the responses; None to decode
             token by token. The openings of ``state`` are used either way.
+        is_complete: called with a prompt and the tokens of a response after each of them; True ends the response, which
+            then counts as finished.
 
     Returns:
         The responses to each prompt, with seed 0.
@@ -182,7 +188,7 @@ def generate(
                 raise Cancelled("stopped while the model was answering")
             if cut_when and cut_when():
                 break
-            taken = _select(step, sampler, rows, lvlm.eos_ids, limit, token_statistics)
+            taken = _select(step, sampler, rows, state, _Ends(lvlm.eos_ids, limit, is_complete), token_statistics)
             broken = taken is None
             if taken is None:
                 break
@@ -227,6 +233,23 @@ class _Row:
     logprob: list[float] = field(default_factory=list)
     finished: bool = False
     ended: bool = False  # finished, or as long as it may be
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """What ends a response: an end token, its length, or that it is complete."""
+
+    eos_ids: Sequence[int]
+    limit: int
+    is_complete: IsComplete | None
+
+    def is_last(self, prompt: Prompt, tokens: Sequence[int]) -> bool:
+        """Return whether nothing is to follow ``tokens``, the last of which may be an end token."""
+        return tokens[-1] in self.eos_ids or len(tokens) >= self.limit or self.is_finished(prompt, tokens)
+
+    def is_finished(self, prompt: Prompt, tokens: Sequence[int]) -> bool:
+        """Return whether the response is complete without an end token."""
+        return self.is_complete is not None and self.is_complete(prompt, tokens)
 
 
 @dataclass(frozen=True)
@@ -282,10 +305,10 @@ def _next_step(
 
 
 def _select(
-    step: _Step, sampler: TokenSampler, rows: Sequence[_Row], eos_ids: Sequence[int], limit: int, statistics: bool
+    step: _Step, sampler: TokenSampler, rows: Sequence[_Row], state: PrefillState, ends: _Ends, statistics: bool
 ) -> list[int] | None:
     """Select the tokens at the places of ``step`` and add them to their rows, up to the first of each row that differs
-    from its draft.
+    from its draft or ends the response.
 
     Returns:
         The number of places that each running row of the step has used; None if logits that were needed are broken, and
@@ -299,39 +322,36 @@ def _select(
         usable = usable[step.source]
     # One transfer, for which the host waits.
     picked, unusable = torch.stack([chosen, ~usable]).tolist()
-    used: list[int] = []
+    found: list[tuple[_Row, int, int]] = []  # row, index of its first place, number of places used
     first = 0
     for i, drafted in step.drafted.items():
-        k = 0
-        while (
-            picked[first + k] == drafted[k]
-            and picked[first + k] not in eos_ids
-            and len(rows[i].tokens) + k + 1 < limit
-            and not unusable[first + k]
-        ):
-            k += 1
-        if unusable[first + k]:
-            return None
-        used.append(k + 1)
+        row, written = rows[i], [*rows[i].tokens]
+        for k, draft in enumerate(drafted):
+            if unusable[first + k]:
+                return None
+            written.append(picked[first + k])
+            last = ends.is_last(state.prompts[row.prompt], written)
+            if last or picked[first + k] != draft:
+                break
+        row.ended = last
+        found.append((row, first, k + 1))
         first += len(drafted)
     spread: list[float] = []
     certainty: list[float] = []
     if statistics:
         spread, certainty = _statistics(step.logits if step.source is None else step.logits[step.source], chosen)
-    first = 0
-    for (i, drafted), count in zip(step.drafted.items(), used, strict=True):
-        row = rows[i]
+    for row, first, count in found:
         for m in range(first, first + count):
-            row.finished = picked[m] in eos_ids
+            row.finished = picked[m] in ends.eos_ids
             if row.finished:
                 break
             row.tokens.append(picked[m])
             if statistics:
                 row.entropy.append(spread[m])
                 row.logprob.append(certainty[m])
-        row.ended = row.finished or len(row.tokens) >= limit
-        first += len(drafted)
-    return used
+        else:
+            row.finished = row.ended and ends.is_finished(state.prompts[row.prompt], row.tokens)
+    return [count for _, _, count in found]
 
 
 def _statistics(logits: torch.Tensor, chosen: torch.Tensor) -> tuple[list[float], list[float]]:

@@ -106,6 +106,30 @@ def prefill(
     return joined(prompts, begin.segment, ends)
 
 
+def read_prefix(lvlm: LVLM, prompt: Prompt, stop: int, should_stop: ShouldStop | None = None) -> CacheSegment:
+    """Run the model over the first ``stop`` tokens of a prompt, the image among them, and return their keys and values.
+
+    The caller holds the model's lock, in inference mode and with :func:`use_shared_prefix_attention`.
+
+    Raises:
+        Cancelled: ``should_stop`` returned True.
+    """
+    return _forward(lvlm, prompt, 0, None, should_stop, None, stop)[1].segment
+
+
+def read_end(
+    lvlm: LVLM, prompt: Prompt, start: int, cache: Any, should_stop: ShouldStop | None, drafts: AnswerDrafts | None
+) -> PromptEnd:
+    """Run the model over the tokens of a prompt from ``start`` on, after those in ``cache``, which is changed.
+
+    The caller's part is that of :func:`read_prefix`.
+
+    Raises:
+        Cancelled: ``should_stop`` returned True.
+    """
+    return _forward(lvlm, prompt, start, cache, should_stop, drafts)[1]
+
+
 def joined(prompts: Sequence[Prompt], prefix: CacheSegment, ends: Sequence[PromptEnd]) -> PrefillState:
     """Return the state of prompts that begin with ``prefix``, one end per prompt."""
     return PrefillState(

@@ -15,7 +15,7 @@ import numpy as np
 
 from acs_core.errors import Cancelled
 from acs_core.generation.candidates import find_candidates
-from acs_core.generation.generate import Generations, draw_more, generate
+from acs_core.generation.generate import Generations, IsComplete, draw_more, generate
 from acs_core.generation.prefill import PrefillState
 from acs_core.generation.speculation import drafts_of
 from acs_core.generation.token_sampler import GreedySampler
@@ -193,6 +193,7 @@ def sample_on_schedule(
     throughput: ThroughputEstimate,
     should_stop: ShouldStop | None = None,
     token_statistics: bool = False,
+    is_complete: IsComplete | None = None,
 ) -> tuple[ScheduledGenerations, ...]:
     """Sample up to ``config.num_samples`` responses to each prompt of ``state``.
 
@@ -209,6 +210,7 @@ def sample_on_schedule(
         throughput: expected time of a wave; updated.
         should_stop: checked once per forward; True cancels the call.
         token_statistics: whether to keep the entropy and log-probability of every token.
+        is_complete: ends a response early; see :func:`acs_core.generation.generate.generate`.
 
     Raises:
         Cancelled: ``should_stop`` returned True.
@@ -231,6 +233,7 @@ def sample_on_schedule(
             cut_when=deadline.passed if deadline.is_set else None,
             token_statistics=token_statistics,
             drafts=drafts_of(lvlm) if config.speculation else None,
+            is_complete=is_complete,
         )
         broken = any(samples.broken for samples in wave)
         if not deadline.passed() and not broken:
@@ -255,6 +258,7 @@ def greedy_on_schedule(
     deadline: Deadline,
     should_stop: ShouldStop | None = None,
     token_statistics: bool = False,
+    is_complete: IsComplete | None = None,
 ) -> tuple[ScheduledGenerations, ...]:
     """Decode the most likely response to each prompt, cut off at the deadline; only ``config.max_new_tokens`` and
     ``config.speculation`` are used.
@@ -273,6 +277,7 @@ def greedy_on_schedule(
         cut_when=cut_when,
         token_statistics=token_statistics,
         drafts=drafts_of(lvlm) if config.speculation else None,
+        is_complete=is_complete,
     )
     return tuple(
         _told(

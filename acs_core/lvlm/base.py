@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -47,6 +47,7 @@ class Prompt:
         frame_size: (width, height) of the frame in which the model states coordinates.
         input_size: (width, height) in pixels of the picture as the processor resized it; None for random pixel inputs.
         image_tokens: number of image tokens; 0 likewise.
+        image_ids: ids of the start token, the image tokens and the end token; empty likewise.
     """
 
     phrase: str
@@ -59,6 +60,7 @@ class Prompt:
     frame_size: tuple[float, float]
     input_size: tuple[int, int] | None = None
     image_tokens: int = 0
+    image_ids: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:
@@ -223,6 +225,10 @@ class LVLM(ModelInfo, Protocol):
     def prepare_many(self, image: np.ndarray, phrases: Sequence[str]) -> tuple[Prompt, ...]:
         """Return one prompt per phrase about the same image; the prompts share its pixel inputs."""
 
+    def rephrase(self, prompt: Prompt, phrase: str) -> Prompt:
+        """Return the prompt for another phrase about the image of ``prompt``, without pixel inputs. Raises
+        PhraseError."""
+
     def to_pixels(self, prompt: Prompt, values: Values) -> Box:
         """Convert four numbers of a response into a box in pixels of the original image, not clipped."""
 
@@ -338,7 +344,32 @@ class LoadedLVLM:
             frame_size=layout.frame_size if frame == FAMILY_FRAME else frame_sizes(input_size, image_size)[frame],
             input_size=input_size,
             image_tokens=expected,
+            image_ids=tuple(image_ids),
         )
+
+    def rephrase(self, prompt: Prompt, phrase: str) -> Prompt:
+        """Return the prompt for another phrase about the image of ``prompt``, without pixel inputs: for a forward over
+        the tokens after the image.
+
+        Args:
+            prompt: a prompt of :meth:`prepare_many`.
+            phrase: the phrase.
+
+        Raises:
+            PhraseError: the phrase cannot be used.
+        """
+        phrase = clean_phrase(phrase)
+        input_ids = torch.tensor(
+            [self.builder.build(localization_prompt(phrase), list(prompt.image_ids))], device=self.device
+        )
+        # The text after the image counts up on all axes, whatever it is: the positions are cut, or go on.
+        kept = min(prompt.length, input_ids.shape[1])
+        more = input_ids.shape[1] - kept
+        later = prompt.next_position + torch.arange(more, device=self.device)
+        position_ids = torch.cat(
+            [prompt.position_ids[..., :kept], later.expand(*prompt.position_ids.shape[:-1], more)], dim=-1
+        )
+        return replace(prompt, phrase=phrase, input_ids=input_ids, position_ids=position_ids, vision={})
 
     def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.device.type != "cuda":

@@ -166,6 +166,7 @@ class GroundGoal:
             min_precision=0.0 if own else settings.min_precision,
             deadline=self._left() or 0.0,
             region=region_from_message(request.region),
+            keep_prefix=True,  # for other goals about the same image
         )
 
     def succeed(self, answer: FrameAnswer) -> bool:

@@ -281,7 +281,7 @@ class InferenceWorker(Generic[Job, Answer]):
 @dataclass(frozen=True)
 class InferenceOptions:
     """The arguments of one call of the model. ``deadline`` in seconds from now, 0: none; ``region``: the part of the
-    image to search, in pixels."""
+    image to search, in pixels; ``keep_prefix``: whether the image stays prefilled, for other goals about it."""
 
     phrases: tuple[str, ...]
     sampling: SamplingConfig
@@ -294,6 +294,7 @@ class InferenceOptions:
     check_labels: bool = True
     region: Box | None = None
     min_precision: float = 0.0
+    keep_prefix: bool = False
 
 
 def inference_options(settings: Settings, phrases: tuple[str, ...], with_attention: bool = False) -> InferenceOptions:
@@ -309,6 +310,7 @@ def inference_options(settings: Settings, phrases: tuple[str, ...], with_attenti
         settings.second_look,
         settings.check_labels,
         min_precision=settings.min_precision,
+        keep_prefix=len(phrases) > 1,  # costs nothing then, since the phrases share the image anyway
     )
 
 
@@ -352,6 +354,7 @@ def ask(
         keep_image=False,
         second_look=options.second_look,
         region=options.region,
+        keep_prefix=options.keep_prefix,
         should_stop=should_stop,
         on_stage=on_stage,
     )

@@ -106,7 +106,7 @@ def test_options_reach_the_grounder(grounder, picture, tmp_path):
     more = "--multiple --min-score 0.25 --min-votes 3 --device cpu --dtype float32"
     files = "--regressor r --calibration c"
     limits = "--deadline 250 --quantization 8bit --second-look --no-check-labels"
-    limits += " --max-image-tokens 640 --coordinate-frame 0-1"
+    limits += " --max-image-tokens 640 --coordinate-frame 0-1 --whole-responses --no-speculation"
     assert main([picture, "key", *arguments.split(), *more.split(), *files.split(), *limits.split()]) == 0
     assert {k: str(v) for k, v in grounder.loaded.items() if v is not None} == {
         "model": "o/m",
@@ -121,12 +121,13 @@ def test_options_reach_the_grounder(grounder, picture, tmp_path):
     }
     config = grounder.asked.pop("sampling")
     assert (config.num_samples, config.temperature, config.top_p, config.top_k, config.seed) == (4, 0.7, 0.8, 7, 11)
-    assert not config.auto
+    assert not config.auto and not config.speculation
     assert grounder.asked == {
         "multiple": True,
         "min_score": 0.25,
         "min_votes": 3,
         "check_labels": False,
+        "whole_responses": True,
         "deadline_ms": 250.0,
         "second_look": True,
     }

@@ -16,12 +16,18 @@ from training.cli.console import bar
 from training.cli.data import both_sides_of, pairs_of, sides_of, without_trained
 from training.cli.options import (
     AUTO,
+    DEFAULT_DTYPE,
     DEFAULT_FRAME,
+    DEFAULT_QUANTIZATION,
     DEFAULT_TRANSFORM,
+    RAY_RETRIES,
+    RAY_TIMEOUT,
     Actors,
     AllLayers,
+    BatchSize,
     Count,
     Device,
+    DtypeOption,
     Epochs,
     Frame,
     Heads,
@@ -29,16 +35,24 @@ from training.cli.options import (
     Images,
     Input,
     Layers,
+    LearningRate,
     LowIou,
     MapSide,
     MaxImageTokens,
     Model,
     Objects,
+    Patience,
     Phrases,
+    QuantizationOption,
     Ray,
+    RayRetries,
+    RayTimeout,
     Revision,
     Size,
     Sizes,
+    TopK,
+    TopP,
+    WeightDecay,
     models_of,
     say,
     square,
@@ -75,7 +89,16 @@ class BuildOptions(Configuration):
     objects: Count = Objects.SINGLE
     limit: Annotated[int, typer.Option(help="Maximum number of training pairs.", min=1)] = 5000
     calibration_limit: Annotated[int, typer.Option(help="Maximum number of calibration pairs.", min=50)] = 1000
+    seed: Annotated[
+        int, typer.Option(help="Seed of the drawn pairs, of the first pair, of the split and of the weights.", min=0)
+    ] = 0
+    top_p: TopP = CollectConfig.top_p
+    top_k: TopK = CollectConfig.top_k
     epochs: Epochs = FitConfig.epochs
+    learning_rate: LearningRate = FitConfig.learning_rate
+    weight_decay: WeightDecay = FitConfig.weight_decay
+    batch: BatchSize = FitConfig.batch
+    patience: Patience = FitConfig.patience
     input: Input = DEFAULT_TRANSFORM
     heads: Heads = AnalysisConfig.heads
     high_iou: HighIou = AnalysisConfig.high_iou
@@ -85,9 +108,13 @@ class BuildOptions(Configuration):
     map_side: MapSide = None
     ray: Ray = None
     actors: Actors = None
+    ray_retries: RayRetries = RAY_RETRIES
+    ray_timeout: RayTimeout = RAY_TIMEOUT
     revision: Revision = None
     max_image_tokens: MaxImageTokens = None
     coordinate_frame: Frame = DEFAULT_FRAME
+    dtype: DtypeOption = DEFAULT_DTYPE
+    quantization: QuantizationOption = DEFAULT_QUANTIZATION
     device: Device = AUTO
 
 
@@ -101,19 +128,37 @@ def build(options: BuildOptions) -> None:
 
     with recorded(o, files_folder(out, o.full_command, [o.run_file])):
         if calibration is None:
-            pairs, fresh = both_sides_of(train, o.size, o.objects, o.limit, o.calibration_limit, 0)
+            pairs, fresh = both_sides_of(train, o.size, o.objects, o.limit, o.calibration_limit, o.seed)
         else:
-            pairs = pairs_of(train, o.size, o.objects, o.limit, 0)
-            fresh = pairs_of(calibration, o.size, o.objects, o.calibration_limit, 0)
+            pairs = pairs_of(train, o.size, o.objects, o.limit, o.seed)
+            fresh = pairs_of(calibration, o.size, o.objects, o.calibration_limit, o.seed)
             fresh = without_trained(pairs, fresh, train.name == calibration.name)
         lvlm, run = models_of(
-            o.model, o.revision, o.device, o.ray, o.actors, o.max_image_tokens, o.coordinate_frame.value
+            o.model,
+            o.revision,
+            o.device,
+            o.ray,
+            o.actors,
+            o.max_image_tokens,
+            o.coordinate_frame.value,
+            o.dtype,
+            o.quantization,
+            o.ray_retries,
+            o.ray_timeout,
         )
         names = train.name, (calibration or train).name
         config = BuildConfig(
-            CollectConfig(map_size=square(o.map_side)),
-            FitConfig(epochs=o.epochs, input_transform=str(o.input)),
-            AnalysisConfig(o.heads, o.high_iou, o.low_iou, o.layers, not o.all_layers),
+            CollectConfig(top_p=o.top_p, top_k=o.top_k, seed=o.seed, map_size=square(o.map_side)),
+            FitConfig(
+                learning_rate=o.learning_rate,
+                weight_decay=o.weight_decay,
+                batch=o.batch,
+                epochs=o.epochs,
+                patience=o.patience,
+                input_transform=str(o.input),
+                seed=o.seed,
+            ),
+            AnalysisConfig(o.heads, o.high_iou, o.low_iou, o.layers, not o.all_layers, seed=o.seed),
         )
         made_by = job.describe(
             config, f"{len(pairs)} pairs of {names[0]}", f"{len(fresh)} pairs of other images of {names[1]}"

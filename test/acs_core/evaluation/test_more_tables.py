@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 from eval_parts import SQUARE, column, evaluation, question, tables_by_name
 
-from acs_core.evaluation.metrics import FEW
+from acs_core.evaluation.metrics import FEW, measure
 from acs_core.evaluation.page import headlines_of
 from acs_core.evaluation.records import Evaluation, Group, Prediction, Run
 from acs_core.evaluation.tables import assess, tables_of
@@ -18,6 +20,14 @@ def test_significance_is_also_against_the_best_free_baseline():
     assert all(best in note for note in table.notes[:2]) and "chosen as the best" in table.notes[2]
     against_greedy = column(tables_by_name()["small-significance"], "won")
     assert any(row.cells[3] != against_greedy[row.cells[0].value, row.cells[1].value] for row in table.rows)
+
+
+def test_a_second_look_is_no_free_baseline():
+    group = evaluation(30, several=False).groups[0]
+    perfect = tuple(Prediction(q.truth) for q in group.questions)
+    looked = Run("consensus + second look", 0.5, 10, perfect, "baseline")
+    measured = measure(replace(group, runs=(*group.runs, looked)), 100)
+    assert measured.group.runs[measured.best_free].method in ("Pass@1", "MajVote")
 
 
 def test_few_questions_have_no_gain_and_no_p_values():

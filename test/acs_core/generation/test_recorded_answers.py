@@ -10,19 +10,49 @@ from transformers import InternVLConfig
 
 from acs_core import types
 from acs_core.generation.candidates import decode_with_tokens, find_candidates
+from acs_core.generation.first_box import FirstBoxComplete
 from acs_core.geometry import Box
 
 ANSWERS = recorded_answers()
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl")
 
 
-def find(answer):
+def find(answer, ids=None):
     tokenizer = real_tokenizer(answer.family)
     lvlm = SimpleNamespace(tokenizer=tokenizer, to_pixels=lambda prompt, values: Box(*values))
     prompt = SimpleNamespace(image_size=answer.frame, frame_size=tuple(map(float, answer.frame)))
-    samples = SimpleNamespace(response_ids=(answer.ids,), finished=(answer.finished,), broken=False)
+    finished = answer.finished or ids is not None
+    samples = SimpleNamespace(response_ids=(ids or answer.ids,), finished=(finished,), broken=False)
     candidates, (response,) = find_candidates(lvlm, prompt, samples)
     return tokenizer, candidates, response
+
+
+def end_of_first_box(answer):
+    """Number of tokens after which the response ends where one object is asked for; None if it goes on to the end."""
+    lvlm = SimpleNamespace(tokenizer=real_tokenizer(answer.family), to_pixels=lambda prompt, values: Box(*values))
+    prompt = SimpleNamespace(image_size=answer.frame, frame_size=tuple(map(float, answer.frame)))
+    is_complete = FirstBoxComplete(lvlm)
+    return next((n for n in range(1, len(answer.ids) + 1) if is_complete(prompt, answer.ids[:n])), None)
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda a: f"{a.family}: {a.name}")
+def test_a_response_that_ends_with_its_first_box_has_that_box(answer):
+    """With its label and the tokens of its coordinates; a response without a box goes on to its end."""
+    _, whole, _ = find(answer)
+    end = end_of_first_box(answer)
+    assert whole or end is None
+    if end is not None:
+        _, cut, response = find(answer, answer.ids[:end])
+        assert cut == whole[:1] and response.finished
+
+
+def test_most_responses_end_early():
+    boxes = [answer for answer in ANSWERS if answer.boxes]
+    assert sum(end_of_first_box(answer) is not None for answer in boxes) > 0.8 * len(boxes)
+    several = [(end_of_first_box(a), len(a.ids)) for a in boxes if len(a.boxes) > 1]
+    assert len(several) > 5 and sum(end or length for end, length in several) < 0.6 * sum(
+        length for _, length in several
+    )
 
 
 def test_there_are_enough_of_every_family_each_with_a_source():

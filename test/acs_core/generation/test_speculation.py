@@ -11,6 +11,7 @@ from acs_core.errors import Cancelled
 from acs_core.generation.candidates import find_candidates
 from acs_core.generation.cuda_graph import static_decoder
 from acs_core.generation.decoding import CudaGraphDecoder, EagerDecoder
+from acs_core.generation.first_box import FirstBoxComplete
 from acs_core.generation.generate import draw_more, generate
 from acs_core.generation.prefill import prefill
 from acs_core.generation.sample import greedy_response, sample_each, sample_responses
@@ -176,6 +177,36 @@ def test_several_boxes_and_labels(grounder, forwards):
     assert [len(find_candidates(lvlm, prompt, w)[0]) for w in written] == [5, 5, 5]
     assert counts[0] > 1.2 * counts[1] > 1.5 * counts[2]
     lvlm.learned.clear()
+
+
+def test_a_response_ends_with_its_first_box(grounder, forwards):
+    """Drafts or not: the same tokens; other boxes, what follows, and responses without a box are as they were."""
+    lvlm = grounder.lvlm
+    texts = [ANSWER + ", " + ANSWER[1:] + "]", "no key", "[]", ANSWER.replace("567", "12") + ", " + ANSWER[1:] + "]"]
+    forced = [lvlm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    prompt, is_complete, drafts = lvlm.prepare(SAMPLE, "key"), FirstBoxComplete(lvlm), drafts_of(lvlm)
+    found = []
+    for used in (None, drafts):
+        state = prefill(lvlm, [prompt], drafts=used)
+        draw = TeacherForcing(forced, lvlm.eos_ids[0])
+        (written,) = generate(lvlm, state, draw, 4, 99, token_statistics=True, drafts=used, is_complete=is_complete)
+        found.append(written)
+    compare(lvlm, [prompt], found[:1], found[1:])
+    decoded = [lvlm.tokenizer.decode(ids) for ids in found[0].response_ids]
+    assert decoded[0] == ANSWER + ', {"bbox_2d": [' and decoded[1:3] == texts[1:3]  # "}, {"bbox_2d": [" is one token
+    assert decoded[3] == texts[3]  # the first box has no area, so that the second one is the first
+    assert found[0].finished == (True,) * 4
+    forwards.fed.clear()
+    one, whole = (
+        grounder.ground(SAMPLE, "mug", sampling=SamplingConfig(seed=1, max_new_tokens=60), whole_responses=w)
+        for w in (False, True)
+    )
+    assert all(
+        b.text.startswith(a.text) and a.num_boxes <= 1 for a, b in zip(one.responses, whole.responses, strict=True)
+    )
+    assert grounder.lvlm.family == "internvl" or max(r.num_boxes for r in whole.responses) > 1
+    several = grounder.ground(SAMPLE, "mug", sampling=SamplingConfig(seed=1, max_new_tokens=60), multiple=True)
+    assert [r.text for r in several.responses] == [r.text for r in whole.responses]
 
 
 def test_a_deadline_and_a_stop_take_effect_within_one_forward(grounder, forwards):

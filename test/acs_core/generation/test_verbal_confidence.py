@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from acs_core.generation.candidates import parse_response
 from acs_core.geometry import Box
-from acs_core.lvlm.base import PROMPT
+from acs_core.lvlm.instruction import PROMPT
 from acs_core.selection.baselines import VerbalConfidence
 from acs_core.types import Candidate
 

@@ -314,6 +314,7 @@ def test_a_question_is_one_call_with_all_that_it_says(result, deadline, expected
         "keep_image": False,
         "second_look": True,
         "region": Box(1, 2, 30, 40),
+        "keep_prefix": False,
         "should_stop": stop,
         "on_stage": stage,
     }

@@ -41,14 +41,20 @@ RUNS = {
     "sprites": ("--font {font}", "--out {}/out"),
     "tiny": ("--threads 1 --arch internvl --first-phase A", "--out {}/out"),
     "tiny-eval": ("--cases 2 --temperature 0.7", "--work {}/work --json {}/out/table.json"),
-    "collect": ("--model tiny-internvl --data {world} --limit 2 --samples 1 --seed 3 --device cpu", "--out {}/out"),
+    "collect": (
+        "--model tiny-internvl --data {world} --limit 2 --samples 1 --seed 3 --top-p 0.8 --top-k 7",
+        "--out {}/out",
+    ),
     "fit": (
-        "--store {store} --epochs 1 --share 0.5 --seed 4 --input cells --device cpu",
+        "--store {store} --epochs 1 --share 0.5 --seed 4 --input cells --learning-rate 1e-3 --batch 16 --patience 2",
         "--work {}/work --out {}/out",
     ),
     "analyze": ("--store {store} --heads 2 --all-layers --draws 10", "--out {}/out"),
     "calibrate": ("--store {store} --device cpu", "--out {}/out"),
-    "build": ("--model tiny-internvl --train {world} --calibration {other} --heads 2", "--work {}/work --out {}/out"),
+    "build": (
+        "--model tiny-internvl --train {world} --calibration {other} --heads 2 --seed 5",
+        "--work {}/work --out {}/out",
+    ),
     "evaluate": (
         "--model tiny-internvl --data {world} --small 2 --several 0 --large 0 --samples 2 --most 2 --temperature 0.5",
         "--work {}/work --out {}/out",

@@ -25,8 +25,9 @@ pytestmark = pytest.mark.long
 COUNTS = ["--small", "4", "--several", "2", "--large", "2", "--samples", "2", "--most", "3"]
 TAUS = ["--temperature", "0.5", "--temperature", "1.0"]
 CALIBRATED = ("acs-free", "acs-learned", "acs-fusion", "acs-joint")  # those that read files of the model
-# the embedded models state no confidence in words
-SAMPLING = [name for name in selector_names() if name not in ("greedy", "verbal-confidence")]
+WITH_FILES = (*CALIBRATED, "attention-in-box")
+# the embedded models state no confidence in words, and have no file for attention-in-box
+SAMPLING = [name for name in selector_names() if name not in ("greedy", "verbal-confidence", "attention-in-box")]
 runner = CliRunner()
 
 
@@ -205,8 +206,8 @@ def test_selectors_without_files_are_named(data, tmp_path):
     renamed = replace(lvlm, name="someone/else")
     said = []
     names = [j.selector.name for j in scorers_for(renamed, None, said.append)]
-    assert names == [n for n in selector_names() if n not in CALIBRATED]
-    assert [line.split(":")[0] for line in said] == [f"{n} is left out" for n in CALIBRATED]
+    assert names == [n for n in selector_names() if n not in WITH_FILES]
+    assert [line.split(":")[0] for line in said] == [f"{n} is left out" for n in WITH_FILES]
     config = EvaluateConfig({"small": 2}, temperatures=(0.5,), curve=(1,), samples=2)
     wanted = plan(
         renamed, choose_groups(read_coco(data), config), config, CollectionCache(tmp_path), "test/instances.json", "w"

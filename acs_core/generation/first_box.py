@@ -1,0 +1,58 @@
+"""End of a response at its first box: where one object is asked for, what a model writes after it is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from acs_core.generation.candidates import decode_with_tokens, parse_response
+from acs_core.lvlm.base import LVLM, Prompt
+from acs_core.lvlm.instruction import PROMPT
+
+_OPEN, _CLOSE = "{｛", "}｝"
+_ENDS = frozenset("])}>" + "］）｝】〕＞")  # one of them follows the last number of a complete box
+
+
+class FirstBoxComplete:
+    """Test of unfinished responses: whether they hold a box inside the image with all that belongs to it.
+
+    A box in braces is complete with the closing one, so that its label is read; another with the closing bracket. A box
+    that is an example of the prompt does not count, since it takes the second one to know that a response repeats the
+    prompt.
+
+    Args:
+        lvlm: the model that writes the responses.
+    """
+
+    def __init__(self, lvlm: LVLM) -> None:
+        self._lvlm = lvlm
+        self._known: dict[tuple[int, ...], str] = {}
+        self._examples = {box.values for box in parse_response(PROMPT)}
+        self._may_end: dict[int, bool] = {}
+
+    def __call__(self, prompt: Prompt, ids: Sequence[int]) -> bool:
+        """Return whether the response with the token ids ``ids`` to ``prompt`` may end after them."""
+        newest = ids[-1]
+        if newest not in self._may_end:
+            self._may_end[newest] = not _ENDS.isdisjoint(self._lvlm.tokenizer.decode([newest]))
+        if not self._may_end[newest]:
+            return False
+        text, _ = decode_with_tokens(self._lvlm.tokenizer, ids, self._known)
+        for found in parse_response(text):
+            box = self._lvlm.to_pixels(prompt, found.in_frame(prompt.frame_size)).clip(*prompt.image_size)
+            if box is not None:
+                first, last = min(found.starts), max(found.starts)
+                return found.values not in self._examples and _is_closed(text[:first], text[last:])
+        return False
+
+
+def _is_closed(before: str, after: str) -> bool:
+    """Return whether a box is complete, given the text before its first number and from its last number on."""
+    depth = sum(before.count(c) for c in _OPEN) - sum(before.count(c) for c in _CLOSE)
+    if depth <= 0:
+        return not _ENDS.isdisjoint(after)
+    within = depth
+    for character in after:
+        within += (character in _OPEN) - (character in _CLOSE)
+        if within < depth:
+            return True
+    return False
