@@ -17,7 +17,17 @@ from training.cli.build import BuildOptions, build
 from training.cli.config import options_of
 from training.cli.evaluate import EvaluateOptions, evaluate
 from training.cli.files import AnalyzeOptions, CollectOptions, FitOptions, analyze, collect, fit
-from training.cli.options import AttentionStep, CoordinateFrame, Objects, Size, Split, Transform
+from training.cli.options import (
+    AttentionStep,
+    CoordinateFrame,
+    Dtype,
+    LoggerName,
+    Objects,
+    Quantization,
+    Size,
+    Split,
+    Transform,
+)
 from training.data.formats import FORMATS, DataSource
 
 COCO, PHRASES = FORMATS[0], Path("phrases.json")
@@ -44,6 +54,10 @@ class Store:
     def manifest(self):
         return {}
 
+    @property
+    def maps(self):
+        return SimpleNamespace(files=())
+
 
 def stop(_):
     raise Reached
@@ -66,6 +80,7 @@ REPLACED = {
     },
     fit: {
         "training.collection.store": {"read_store": store},
+        "training.fitting.loggers": {"make_loggers": returns("loggers")},
         "training.fitting.steps": {"fit_step": stop},
     },
     analyze: {
@@ -124,6 +139,12 @@ ROWS = {
         "objects": (Objects.ANY, "pairs_of.objects"),
         "samples": (7, "collect.config.samples"),
         "temperature": (0.25, "collect.config.temperature"),
+        "top_p": (0.5, "collect.config.top_p"),
+        "top_k": (7, "collect.config.top_k"),
+        "ray_retries": (5, "models_of.ray_retries"),
+        "ray_timeout": (77.0, "models_of.ray_timeout"),
+        "dtype": (Dtype.FLOAT16, "models_of.dtype"),
+        "quantization": (Quantization.EIGHT, "models_of.quantization"),
         "limit": (9, "pairs_of.limit"),
         "map_side": (11, {"collect.config.map_size": (11, 11)}),
         "step": (AttentionStep.CONSUMING, {"collect.config.step": "consuming"}),
@@ -138,6 +159,12 @@ ROWS = {
         "epochs": (7, "fit_step.config.epochs fit_step.progress.args.1"),
         "input": (Transform.CELLS, {"fit_step.config.input_transform": "cells"}),
         "share": (0.4, "fit_step.config.validation_share"),
+        "learning_rate": (0.5, "fit_step.config.learning_rate"),
+        "weight_decay": (0.5, "fit_step.config.weight_decay"),
+        "batch": (8, "fit_step.config.batch"),
+        "patience": (3, "fit_step.config.patience"),
+        "logger": ((LoggerName.CSV,), {"make_loggers.names": ["csv"], "fit_step.loggers": "loggers"}),
+        "logs": (Path("logs"), "make_loggers.folder"),
         "workers": (2, "fit_step.workers"),
         "seed": (5, "fit_step.config.seed"),
         "device": ("cpu", "fit_step.device"),
@@ -199,7 +226,11 @@ ROWS = {
         "split": (Split.TRAIN, {"read_data.source.split": "train"}),
         "phrases": (PHRASES, {"read_data.source.phrases": {"tv": "television"}}),
         "calibrated_too": (True, {"choose_groups.used": None}),
-        "model": ("tiny-internvl", "_open.model"),
+        "top_p": (0.5, "evaluate.config.top_p with_latency.sampling.top_p"),
+        "top_k": (7, "evaluate.config.top_k with_latency.sampling.top_k"),
+        "dtype": (Dtype.FLOAT16, "_open.options.dtype"),
+        "quantization": (Quantization.EIGHT, "_open.options.quantization"),
+        "model": ("tiny-internvl", "_open.options.model"),
         "images": (Path("photos"), "read_data.source.images"),
         "out": (Path("out"), {"_tell.out.path": Path("out")}),
         "work": (
@@ -230,10 +261,10 @@ ROWS = {
         "map_side": (11, {"plan.config.map_size": (11, 11), "evaluate.config.map_size": (11, 11)}),
         "plan": (True, {"_show.wanted": "wanted"}),
         "json": (Path("t.json"), "_tell.json_file"),
-        "revision": ("abc", "_open.revision"),
-        "max_image_tokens": (500, "_open.max_image_tokens"),
-        "coordinate_frame": (CoordinateFrame.UNIT, {"_open.coordinate_frame": "0-1"}),
-        "device": ("cpu", "_open.device"),
+        "revision": ("abc", "_open.options.revision"),
+        "max_image_tokens": (500, "_open.options.max_image_tokens"),
+        "coordinate_frame": (CoordinateFrame.UNIT, {"_open.options.coordinate_frame": CoordinateFrame.UNIT}),
+        "device": ("cpu", "_open.options.device"),
     },
 }
 ALONE = {(evaluate, "plan")}  # options that leave away what the others are for: tested without these

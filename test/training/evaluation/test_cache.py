@@ -58,9 +58,8 @@ def test_only_what_must_be_shared_counts(tmp_path):
 def test_a_collection_of_other_pictures_is_refused(tmp_path):
     """Pictures that were replaced in place: one file's digest has changed; unknown digests count as the same."""
     job = Job(tuple(Pair(i, tmp_path, "key", ()) for i in range(2)), CollectConfig())
-    before, same, unknown, after = (
-        {**MANIFEST, "pictures": p} for p in (["a", "b"], ["a", "b"], ["", "b"], ["a", "c"])
-    )
+    digests = (["a", "b"], ["a", "b"], ["", "b"], ["a", "c"])
+    before, same, unknown, after = ({**MANIFEST, "pictures": pictures} for pictures in digests)
     folder = tmp_path / collection_name(before)
     open_store(folder, before)
     part_folder(folder, 0).mkdir()
