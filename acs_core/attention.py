@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from acs_core.errors import NonFiniteError
 from acs_core.generation.generate import Generations, responses_of
-from acs_core.generation.prefill import CacheSegment, SharedPrefixCache, across
+from acs_core.generation.shared_cache import CacheSegment, SharedPrefixCache, across
 from acs_core.generation.token_statistics import TokenStatistics
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.types import COORDINATES, Candidate

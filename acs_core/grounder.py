@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Unpack
 
-import numpy as np
 import torch
 
 from acs_core.arguments import path, text
@@ -18,6 +17,7 @@ from acs_core.artifacts.heads import HeadFile
 from acs_core.artifacts.model_name import check_model_name
 from acs_core.errors import CalibrationError, Cancelled, DeviceMemoryError
 from acs_core.generation.schedule import ThroughputEstimate
+from acs_core.image import ImageInput
 from acs_core.lvlm import load_lvlm, open_model
 from acs_core.lvlm.base import LVLM
 from acs_core.lvlm.loading import check_options
@@ -37,7 +37,7 @@ class Grounder:
     Threads may share a Grounder, and Grounders may share an LVLM: calls wait for each other.
 
         grounder = Grounder.from_pretrained()
-        result = grounder.ground(image, "key")
+        result = grounder.ground("table.jpg", "key", seed=1)
         print(result.best)
 
     Args:
@@ -143,6 +143,10 @@ class Grounder:
         )
         return cls(lvlm, scorer.selector, scorer.calibration, name, scorer.second_look, source.given_revision)
 
+    def __repr__(self) -> str:
+        parts = {"selector": self.selector_name, "device": self.device, "score_kind": self.score_kind.value}
+        return f"Grounder({self.model_name!r}, {', '.join(f'{name}={value!r}' for name, value in parts.items())})"
+
     @property
     def model_name(self) -> str:
         """Name of the model in results."""
@@ -217,19 +221,20 @@ class Grounder:
             )
         return point.min_score
 
-    def ground(self, image: np.ndarray, phrase: str, **options: Unpack[GroundOptions]) -> GroundingResult:
+    def ground(self, image: ImageInput, phrase: str, **options: Unpack[GroundOptions]) -> GroundingResult:
         """Find ``phrase`` in ``image``; see :meth:`ground_many`."""
         return self.ground_many(image, [phrase], **options)[0]
 
     def ground_many(
-        self, image: np.ndarray, phrases: Sequence[str], **options: Unpack[GroundOptions]
+        self, image: ImageInput, phrases: Sequence[str], **options: Unpack[GroundOptions]
     ) -> tuple[GroundingResult, ...]:
         """Find each of ``phrases`` in ``image``, with one prefill of the image for all of them.
 
         The results equal those of separate calls with the same seeds, up to rounding.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
+            image: the path of a file, a PIL image, or an array (H, W, 3) uint8 in RGB order (OpenCV's is BGR:
+                ``image[..., ::-1]``); see :func:`acs_core.image.as_image`.
             phrases: 1 to 256 phrases of at most 200 characters each. They are treated as data, never as instructions.
             options: see :class:`GroundOptions`.
 

@@ -20,6 +20,7 @@ from acs_core.generation.schedule import (
     greedy_on_schedule,
     sample_on_schedule,
 )
+from acs_core.generation.speculation import drafts_of
 from acs_core.geometry import Box
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.request import GroundingRequest
@@ -81,6 +82,7 @@ def run_pipeline(
             window=answer.window,
             input_size=answer.input_size,
             image_tokens=answer.image_tokens,
+            image=request.kept_image,
         )
         for phrase, answer in zip(request.phrases, answers, strict=True)
     )
@@ -132,7 +134,7 @@ def _first_look(
     clock.begin("prompt")
     prompts = lvlm.prepare_many(request.image, request.phrases)
     clock.begin("reading")
-    state = prefill(lvlm, prompts, request.should_stop)
+    state = prefill(lvlm, prompts, request.should_stop, drafts_of(lvlm) if config.speculation else None)
     clock.begin("sampling")
     drawn = _answer(lvlm, selector, state, config, request, throughput)
     clock.begin("attention")
@@ -213,7 +215,7 @@ def _look_again(
 ) -> tuple[CandidateSet, tuple[str, ...]]:
     """The candidates of a look at ``window``, in coordinates of the window, and sentences on what was left out."""
     prompt = lvlm.prepare(window.enlarged(request.image), phrase)
-    state = prefill(lvlm, [prompt], request.should_stop)
+    state = prefill(lvlm, [prompt], request.should_stop, drafts_of(lvlm) if config.speculation else None)
     (drawn,) = _answer(lvlm, selector, state, config, request, throughput)
     record = capture(lvlm, prompt, drawn.samples, drawn.candidates, selector.needs)
     return CandidateSet(drawn.candidates, drawn.responses, record), drawn.skipped
@@ -245,9 +247,7 @@ def _answer(
 ) -> tuple[ScheduledGenerations, ...]:
     deadline = Deadline(request.deadline_ms, request.start, throughput.after_ms)
     if selector.greedy_decoding:
-        return greedy_on_schedule(
-            lvlm, state, config.max_new_tokens, deadline, request.should_stop, selector.needs.token_statistics
-        )
+        return greedy_on_schedule(lvlm, state, config, deadline, request.should_stop, selector.needs.token_statistics)
     seed = fresh_seed() if config.seed is None else config.seed
     seeds = [seed] * len(state.prompts)
     return sample_on_schedule(

@@ -10,6 +10,7 @@ import numpy as np
 
 from acs_core.arguments import MAX_SEED, flag, real, set_fields, whole
 from acs_core.geometry import Box
+from acs_core.result_views import ResultViews
 
 COORDINATES = ("x1", "y1", "x2", "y2")
 MAX_SAMPLES = 1024
@@ -67,6 +68,9 @@ class SamplingConfig:
         max_new_tokens: per response, 1 to 8192.
         seed: 0 to 2^63 - 1; makes a call repeatable on one machine and software version. None for a random seed.
         auto: whether to stop before ``num_samples`` responses once they agree (:mod:`acs_core.generation.schedule`).
+        speculation: whether to draft the tokens that are nearly certain and check them in one forward
+            (:mod:`acs_core.generation.speculation`). The responses are the same without it, up to rounding, which may
+            depend on what the drafts learned from earlier calls.
 
     Raises:
         TypeError: a value has the wrong type.
@@ -80,6 +84,7 @@ class SamplingConfig:
     max_new_tokens: int = 256
     seed: int | None = None
     auto: bool = False
+    speculation: bool = True
 
     def __post_init__(self) -> None:
         checked = {
@@ -90,6 +95,7 @@ class SamplingConfig:
             "max_new_tokens": whole("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS),
             "seed": None if self.seed is None else whole("seed", self.seed, 0, MAX_SEED),
             "auto": flag("auto", self.auto),
+            "speculation": flag("speculation", self.speculation),
         }
         set_fields(self, checked)
 
@@ -136,6 +142,7 @@ class Candidate:
         reason: explanation of ``outcome``.
         look: 0 for the first look, 1 for the second (:mod:`acs_core.selection.second_look`), whose boxes are finer.
         in_window: for the second look, the box in pixels of the window.
+        stated: confidence in [0, 1] that the model wrote beside the box; None if it wrote none.
     """
 
     box: Box
@@ -150,6 +157,7 @@ class Candidate:
     reason: str = ""
     look: int = 0
     in_window: Box | None = field(default=None, compare=False, repr=False)
+    stated: float | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -189,8 +197,8 @@ class Response:
     problem: str = ""
 
 
-@dataclass(frozen=True)
-class GroundingResult:
+@dataclass(frozen=True, repr=False)
+class GroundingResult(ResultViews):
     """Result of a call for one phrase.
 
     Attributes:
@@ -219,6 +227,8 @@ class GroundingResult:
         image_tokens: number of image tokens that the model saw in the first look; 0 if unknown.
         region: the part of the image that was searched, in whole pixels; None for all of it. The responses' texts state
             coordinates in it, and ``attention`` covers it; all boxes are in pixels of the whole image.
+        image: (H, W, 3) uint8 RGB, the image that was asked about, for :meth:`plot`; None if the call was made with
+            ``keep_image=False``, or if the result was read from a file.
     """
 
     phrase: str
@@ -239,6 +249,7 @@ class GroundingResult:
     input_size: tuple[int, int] | None = None
     image_tokens: int = 0
     region: Box | None = None
+    image: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def best(self) -> Detection | None:

@@ -146,7 +146,7 @@ def main() -> int:
     parser.add_argument("--packages", type=Path, metavar="FOLDER", help="where the .tgz files of the packages lie")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    from acs_core.lvlm.base import localization_prompt
+    from acs_core.lvlm.prompt import localization_prompt
 
     recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
     answers = [answer["text"] for answer in recorded]

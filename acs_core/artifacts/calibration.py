@@ -7,6 +7,7 @@ selector was not fitted on. It belongs to one LVLM, one selector and one kind of
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -26,6 +27,8 @@ SCHEMA_VERSION = 1
 MAX_KNOTS = 10_000
 SHARES = ("wanted", "min_score", "precision", "kept")  # fields of working points that are in [0, 1]
 ROUNDING = 1e-4  # of measured shares, which files store with four digits
+MAX_ID = 2**53
+_DIGEST = re.compile("[0-9a-f]{16}")
 ADVICE = "Make one with `acs-train build`, or pass another with calibration=..."
 
 
@@ -51,6 +54,21 @@ class WorkingPoint:
 
 
 @dataclass(frozen=True)
+class CalibrationImages:
+    """Images that a calibration was fitted on, so that it is not judged on them.
+
+    Attributes:
+        data: name of their annotations ("val/instances.json").
+        ids: their ids in these annotations.
+        pictures: first 16 hexadecimal digits of the SHA-256 of their files; may be fewer than ``ids``.
+    """
+
+    data: str
+    ids: tuple[int, ...]
+    pictures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Calibration:
     """A piecewise linear curve through the knots ``(x[i], y[i])``, constant outside them.
 
@@ -65,6 +83,7 @@ class Calibration:
         iou_x, iou_y: knots of a second curve, to the expected IoU; empty if there is none.
         working_points: thresholds for wanted precisions.
         second_look: whether it is for results with a second look (:mod:`acs_core.selection.second_look`).
+        images: the images that it was fitted on; None if they are not known.
 
     Raises:
         CalibrationError: the knots are not such a curve, or the working points not such thresholds.
@@ -81,6 +100,7 @@ class Calibration:
     iou_y: tuple[float, ...] = ()
     working_points: tuple[WorkingPoint, ...] = ()
     second_look: bool = False
+    images: CalibrationImages | None = None
 
     def __post_init__(self) -> None:
         _check_curve("x", self.x, "y", self.y)
@@ -166,7 +186,8 @@ class Calibration:
         if not isinstance(second_look, bool):
             raise CalibrationError(f'field "second_look" must be true or false, got {shorten(second_look)}')
         selector, feature, made_by = (str(texts[key]) for key in ("selector", "feature", "made_by"))
-        return cls(identity, selector, feature, x, y, count, made_by, iou_x, iou_y, points, second_look)
+        images = _images(data["images"]) if "images" in data else None
+        return cls(identity, selector, feature, x, y, count, made_by, iou_x, iou_y, points, second_look, images)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the calibration as JSON values."""
@@ -177,7 +198,10 @@ class Calibration:
         data |= {"made_by": self.made_by, "x": list(self.x), "y": list(self.y)}
         if self.iou_x:
             data |= {"iou_x": list(self.iou_x), "iou_y": list(self.iou_y)}
-        return data | {"working_points": [asdict(p) for p in self.working_points]}
+        data |= {"working_points": [asdict(p) for p in self.working_points]}
+        if self.images:
+            data |= {"images": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.images).items()}}
+        return data
 
     def save(self, path: str | Path) -> None:
         """Write the calibration as indented JSON, atomically.
@@ -236,6 +260,20 @@ def _check_points(points: tuple[WorkingPoint, ...]) -> None:
                 f"keeps {above.kept:g}, the lower {below.wanted:g} has {below.min_score:g} and keeps {below.kept:g}; "
                 "a higher precision needs a higher threshold, which keeps less"
             )
+
+
+def _images(value: Any) -> CalibrationImages:
+    fields = value if isinstance(value, Mapping) else {}
+    data, ids, pictures = fields.get("data"), fields.get("ids"), fields.get("pictures")
+    if not isinstance(data, str) or not isinstance(ids, list) or not isinstance(pictures, list):
+        raise CalibrationError(
+            f'field "images" must hold a text "data" and lists "ids" and "pictures": {shorten(value)}'
+        )
+    if not all(isinstance(i, int) and not isinstance(i, bool) and 0 <= i <= MAX_ID for i in ids):
+        raise CalibrationError('field "images": "ids" must hold whole numbers, 0 or more')
+    if not all(isinstance(p, str) and _DIGEST.fullmatch(p) for p in pictures):
+        raise CalibrationError('field "images": "pictures" must hold texts of 16 hexadecimal digits')
+    return CalibrationImages(data, tuple(ids), tuple(pictures))
 
 
 def _working_points(value: Any) -> tuple[WorkingPoint, ...]:

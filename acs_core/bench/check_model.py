@@ -31,7 +31,8 @@ from acs_core.bench.methods import Work, eager, our_maps
 from acs_core.bench.pictures import FRAMES, PictureCost, cost_of
 from acs_core.bench.subject import subject_of
 from acs_core.generation.candidates import decode_with_tokens, parse_response
-from acs_core.lvlm.base import LoadedLVLM, localization_prompt
+from acs_core.lvlm.base import LoadedLVLM
+from acs_core.lvlm.prompt import localization_prompt
 
 PHRASES = ("key", 'a "red" mug', "Schlüssel", "鍵 🔑")
 SMALL_FRAME = (448, 448)  # of the maps: eager attention keeps all of it

@@ -41,10 +41,11 @@ from acs_core.bench.console import (
     size_of,
     table_of,
 )
+from acs_core.bench.forwards_cli import forwards
 from acs_core.errors import AcsError, OptionError, os_problem
 from acs_core.option_types import StrictTyper
 from acs_core.output import check_distinct, checked_option, write_json, write_text
-from acs_core.terminal import print_error
+from acs_core.terminal import print_error, print_table
 from acs_core.types import FAMILY_FRAME
 
 OBJECT = "stop sign"  # acs_core.bench.frames draws one; that module imports torch
@@ -92,7 +93,7 @@ def engine(
         out.print(
             f"{subject.lvlm.name}: {report.weights_mb:.0f} MB of weights, {describe_tokens(subject)}, N = {samples}"
         )
-        out.print(table)
+        print_table(out, table)
         for name, ratio in report.ratios.items():
             out.print(f"{name}: {ratio:.3g}")
         if report.stages_ms:
@@ -154,7 +155,7 @@ def sweep(
         table = table_of("axis", "value", "way", "seconds")
         for point in found:
             table.add_row(point.axis, str(point.x), point.way, f"{point.seconds:.2f}")
-        out.print(table)
+        print_table(out, table)
         out.print(f"wrote {plot}")
         finish(here, {"points": to_dict(found)}, json_file)
 
@@ -411,6 +412,9 @@ def busy(
             times = (f"{ms:.0f}" for ms in (row.median_ms, row.most_ms))
             table.add_row(str(row.threads), waiting, str(row.neighbours), *times)
         finish_rows(device_of("cpu"), table, rows, json_file)
+
+
+app.command(epilog="Example: acs-bench forwards --model tiny-internvl --image docs/sample.png")(forwards)
 
 
 def main() -> None:

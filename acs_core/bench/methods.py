@@ -15,9 +15,10 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from acs_core.attention import AttentionNeeds, AttentionRecord, capture
 from acs_core.errors import BenchError
 from acs_core.generation.candidates import find_candidates
-from acs_core.generation.generate import TeacherForcing, generate
+from acs_core.generation.generate import generate
 from acs_core.generation.prefill import prefill
 from acs_core.generation.sample import sample_responses
+from acs_core.generation.token_sampler import TeacherForcing
 from acs_core.geometry import Box
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.selection.registry import Selector

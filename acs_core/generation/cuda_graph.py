@@ -3,7 +3,8 @@
 Launching the roughly thousand small kernels of a step takes the CPU several times as long as the GPU needs to run them.
 A CUDA graph launches them all at once, but only with the addresses and shapes it was recorded with. Prompt, own tokens
 and queries are therefore kept in buffers of fixed capacity, a bias masks the slots that are not written yet, and the
-index of the next slot is a tensor, too.
+index of the next slot of each row is a tensor, too. A step feeds every row the same number of tokens, one of
+:data:`WIDTHS`; each width has a graph of its own on the same buffers.
 
 The code also runs without a graph on a CPU, for the tests. On a CPU :mod:`acs_core.generation.generate` uses the eager
 decoder instead.
@@ -13,23 +14,19 @@ from __future__ import annotations
 
 import gc
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from acs_core.generation.prefill import (
-    CacheSegment,
-    PrefillState,
-    SharedPrefixCache,
-    across,
-    cache_name,
-    no_mask,
-)
+from acs_core.generation.prefill import PrefillState, cache_name
+from acs_core.generation.shared_cache import Opening, SharedPrefixCache, across, no_mask
 from acs_core.lvlm.base import LVLM
 
 log = logging.getLogger(__name__)
 
 PREFIX_STEP, OWN_STEP = 256, 64  # capacities are multiples of these, so that one graph serves many images
+WIDTHS = (1, 4, 16)  # tokens per row and step: the newest alone, with a separator drafted, with the end of a response
 KEPT_GRAPHS = 4  # per model; the buffers of each take up to 0.8 GB for a 7B model
 
 
@@ -44,8 +41,8 @@ class StaticRows:
         keys, values: prompt, (G, S', D) per layer; G key groups of D channels.
         own_keys, own_values: own tokens, (N, G, T', D) per layer.
         queries: (N, K, T', D) per layer; K heads.
-        bias: (S' + T',), 0 for visible slots and -inf for others.
-        slot: (1,), index of the next own token.
+        bias: (S',), 0 for the tokens of the prompt and -inf for other slots.
+        starts: (N,), index of the next own token of each row.
     """
 
     def __init__(self, state: PrefillState, heads: int, n: int, capacity: tuple[int, int]) -> None:
@@ -59,25 +56,45 @@ class StaticRows:
         self.own_keys = [like.new_zeros(n, groups, own, dim) for _ in layers]
         self.own_values = [like.new_zeros(n, groups, own, dim) for _ in layers]
         self.queries = [like.new_zeros(n, heads, own, dim) for _ in layers]
-        self.bias = like.new_zeros(prefix + own)
-        self.slot = torch.zeros(1, dtype=torch.long, device=like.device)
+        self.bias = like.new_zeros(prefix)
+        self.starts = torch.zeros(n, dtype=torch.long, device=like.device)
+        self._slots = torch.zeros(n, 1, dtype=torch.long, device=like.device)  # (N, W) of the step
+        self._hidden = torch.zeros(n, 1, own, dtype=torch.bool, device=like.device)  # (N, W, T')
 
-    def begin(self, prefix: CacheSegment) -> None:
-        """Reset the buffers to the keys and values of ``prefix``."""
-        for mine, given in ((self.keys, prefix.keys), (self.values, prefix.values)):
-            for buffer, tensor in zip(mine, given, strict=True):
-                buffer[:, : prefix.length].copy_(tensor)
-                buffer[:, prefix.length :].zero_()
+    def begin(self, state: PrefillState) -> None:
+        """Reset the buffers to the keys and values of the only prompt of ``state``."""
+        (suffix,) = state.suffixes
+        parts = [state.prefix, suffix] if suffix else [state.prefix]
+        length = sum(part.length for part in parts)
+        for name, buffers in (("keys", self.keys), ("values", self.values)):
+            for layer, buffer in enumerate(buffers):
+                start = 0
+                for part in parts:
+                    buffer[:, start : start + part.length].copy_(getattr(part, name)[layer])
+                    start += part.length
+                buffer[:, length:].zero_()
         # A failed call may have left NaN, which a weight of 0 does not mask.
         for store in (*self.own_keys, *self.own_values):
             store.zero_()
         self.bias.fill_(-torch.inf)
-        self.bias[: prefix.length] = 0.0
-        self.slot.zero_()
+        self.bias[:length] = 0.0
+        self.starts.zero_()
 
-    def open_slot(self) -> None:
-        """Unmask the slot that is written next."""
-        self.bias.index_fill_(0, self.slot + self.capacity[0], 0.0)
+    def begin_with(self, opening: Opening) -> None:
+        """Write the tokens of ``opening`` as the first own tokens of all rows."""
+        q = len(opening.tokens)
+        for layer in range(len(self.own_keys)):
+            self.own_keys[layer][:, :, :q] = opening.segment.keys[layer]
+            self.own_values[layer][:, :, :q] = opening.segment.values[layer]
+            self.queries[layer][:, :, :q] = opening.queries[layer].transpose(0, 1)  # (q, K, D) to (K, q, D)
+
+    def begin_step(self, width: int) -> None:
+        """Prepare a forward of ``width`` tokens per row, from its slot ``starts`` on."""
+        own = self.capacity[1]
+        steps = torch.arange(width, device=self.starts.device)
+        # The last slot never holds a token that is kept: what lies beyond is written there.
+        self._slots = (self.starts[:, None] + steps).clamp_max(own - 1)
+        self._hidden = torch.arange(own, device=self.starts.device) > self._slots[..., None]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return 0: part of the cache interface of transformers, unused since positions are passed explicitly."""
@@ -86,104 +103,115 @@ class StaticRows:
     def update(
         self, key: torch.Tensor, value: torch.Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store ``key`` and ``value`` (N, G, 1, D) of the new token; return the buffers (N, G, T', D)."""
+        """Store ``key`` and ``value`` (N, G, W, D) of the fed tokens; return the buffers (N, G, T', D)."""
+        slots = self._slots[:, None, :, None].expand_as(key)
         for store, new in ((self.own_keys[layer_idx], key), (self.own_values[layer_idx], value)):
-            store.index_copy_(2, self.slot, new)
+            store.scatter_(2, slots, new)
         return self.own_keys[layer_idx], self.own_values[layer_idx]
 
     def attend(
         self, module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, scaling: float
     ) -> torch.Tensor:
-        """Attend with ``query`` (N, K, 1, D) to the prompt and to ``key``, ``value`` (N, G, T', D).
+        """Attend with ``query`` (N, K, W, D) to the prompt and to ``key``, ``value`` (N, G, T', D).
 
         Returns:
-            (N, 1, K, D).
+            (N, W, K, D).
         """
         layer = module.layer_idx
-        n, heads, _, dim = query.shape
+        n, heads, width, dim = query.shape
         groups = key.shape[1]
-        self.queries[layer].index_copy_(2, self.slot, query)
-        query = query.view(n, groups, heads // groups, dim)
-        scores = torch.cat([across(query, self.keys[layer].transpose(1, 2)), query @ key.transpose(-1, -2)], dim=-1)
-        weights = (scores * scaling + self.bias).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+        self.queries[layer].scatter_(2, self._slots[:, None, :, None].expand_as(query), query)
+        query = query.reshape(n, groups, heads // groups * width, dim)  # (N, G, K/G * W, D)
+        shared = across(query, self.keys[layer].transpose(1, 2)) * scaling + self.bias
+        own = (query @ key.transpose(-1, -2) * scaling).unflatten(2, (-1, width))  # (N, G, K/G, W, T')
+        own = own.masked_fill(self._hidden[:, None, None], -torch.inf).flatten(2, 3)
+        weights = torch.cat([shared, own], dim=-1).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
         prefix = self.capacity[0]
         out = across(weights[..., :prefix], self.values[layer]) + weights[..., prefix:] @ value
-        return out.reshape(n, 1, heads, dim)
+        return out.reshape(n, heads, width, dim).transpose(1, 2)
 
-    def copy_out(self, state: PrefillState, length: int) -> SharedPrefixCache:
-        """Return a copy of the first ``length`` tokens of all rows as a :class:`SharedPrefixCache`."""
-        prefix_cache = SharedPrefixCache(state.prefix, state.suffixes, [self.n])
-        prefix_cache.length = length
-        prefix_cache.keys = [keys[:, :, :length].clone() for keys in self.own_keys]
-        queries = torch.stack([q[:, :, :length] for q in self.queries])  # (L, N, K, T, D), a copy
-        prefix_cache.queries = [(prefix_cache.rows, queries[:, :, :, step]) for step in range(length)]
-        return prefix_cache
+    def copy_out(self, state: PrefillState, lengths: Sequence[int]) -> SharedPrefixCache:
+        """Return a copy of the first ``lengths`` own tokens of the rows as a :class:`SharedPrefixCache`."""
+        longest = max(lengths)
+        keys = [keys[:, :, :longest].clone() for keys in self.own_keys]
+        queries = torch.stack([q[:, :, :longest].transpose(1, 2) for q in self.queries])  # (L, N, T, K, D), a copy
+        return SharedPrefixCache.of_buffers(state.prefix, state.suffixes[0], keys, queries.flatten(1, 2), lengths)
 
 
 class StaticDecoder:
-    """A decode step for N responses to a prompt of at most S' tokens; a CUDA graph on a GPU.
+    """A decode step for N responses to a prompt of at most S' tokens; CUDA graphs on a GPU.
 
     Args:
         lvlm: the model.
         state: prefill of one prompt.
         n: number of responses N.
         capacity: (S', T'), the maximum number of prompt tokens and of own tokens.
+        widths: numbers of tokens per row that a step may have, ascending.
     """
 
-    def __init__(self, lvlm: LVLM, state: PrefillState, n: int, capacity: tuple[int, int]) -> None:
+    def __init__(
+        self, lvlm: LVLM, state: PrefillState, n: int, capacity: tuple[int, int], widths: Sequence[int] = WIDTHS
+    ) -> None:
         # No reference to the LVLM, which caches this decoder: the cycle would delay the release of both.
         self._text_model, self._device = lvlm.text_model, lvlm.device
         self.rows = StaticRows(state, lvlm.num_heads, n, capacity)
-        self.rows.begin(state.prefix)
-        axes = state.prompts[0].position_ids.shape[:-2]  # () or (3,)
-        self._tokens = torch.zeros(n, dtype=torch.long, device=lvlm.device)
-        self._positions = torch.zeros(*axes, n, 1, dtype=torch.long, device=lvlm.device)
+        self.rows.begin(state)
+        self._axes = state.prompts[0].position_ids.shape[:-2]  # () or (3,)
+        # Tokens, and per row the index of its next own token: one transfer for both.
+        self._inputs = {w: torch.zeros(n, w + 1, dtype=torch.long, device=lvlm.device) for w in widths}
+        self._first = torch.zeros(1, dtype=torch.long, device=lvlm.device)  # rope position of the first own token
         self._embed, self._head = lvlm.text_model.get_input_embeddings(), lvlm.hf_model.get_output_embeddings()
         self._mask = no_mask(lvlm.device)  # made before the recording, which reads it
-        self._graph: Any = None
-        self._logits: torch.Tensor | None = None
+        self._graphs: dict[int, Any] = {}
+        self._logits: dict[int, torch.Tensor] = {}
         if lvlm.device.type == "cuda":
-            self._record()
+            for width in widths:
+                self._record(width)
 
     def begin(self, state: PrefillState) -> None:
         """Reset the decoder to the only prompt of ``state``."""
-        self.rows.begin(state.prefix)
-        self._positions.fill_(state.prompts[0].next_position)
+        self.rows.begin(state)
+        self._first.fill_(state.prompts[0].next_position)
 
-    def advance(self, tokens: torch.Tensor) -> torch.Tensor:
+    def advance(self, tokens: Mapping[int, Sequence[int]], lengths: Sequence[int]) -> torch.Tensor:
         """Decode one step.
 
         Args:
-            tokens: (N,) newest token of each row.
+            tokens: the tokens to feed to each row, at most as many as the largest width; rows without any get filler.
+            lengths: number of own tokens of each of the N rows.
 
         Returns:
-            (N, V) logits; overwritten by the next call.
+            (N, W, V) logits for a width W of at least the largest number of tokens of a row; overwritten by the next
+            call.
         """
-        self._tokens.copy_(tokens)
-        if self._graph is None:
-            return self._step()
+        most = max(map(len, tokens.values()))
+        width = next(w for w in self._inputs if w >= most)
+        filled = [[*tokens.get(row, ())] for row in range(len(lengths))]
+        table = [[*ids, *[0] * (width - len(ids)), length] for ids, length in zip(filled, lengths, strict=True)]
+        self._inputs[width].copy_(torch.tensor(table))
+        if width not in self._graphs:
+            return self._step(width)
         with torch.cuda.device(self._device):
-            self._graph.replay()
-        if self._logits is None:
-            raise RuntimeError("a recorded step has no logits")
-        return self._logits
+            self._graphs[width].replay()
+        return self._logits[width]
 
-    def _step(self) -> torch.Tensor:
-        rows = self.rows
-        rows.open_slot()
+    def _step(self, width: int) -> torch.Tensor:
+        rows, inputs = self.rows, self._inputs[width]
+        tokens = inputs[:, :width]
+        rows.starts.copy_(inputs[:, width])
+        rows.begin_step(width)
+        positions = self._first + rows.starts[:, None] + torch.arange(width, device=inputs.device)  # (N, W)
         hidden = self._text_model(
-            inputs_embeds=self._embed(self._tokens[:, None]),
+            inputs_embeds=self._embed(tokens),
             attention_mask=self._mask,
-            position_ids=self._positions,
+            position_ids=positions.expand(*self._axes, *positions.shape),
             use_cache=True,
             acs_attending=rows,
             **{cache_name(self._text_model.__class__): rows},
         ).last_hidden_state
-        rows.slot.add_(1)
-        self._positions.add_(1)
-        return self._head(hidden[:, -1])
+        return self._head(hidden)
 
-    def _record(self) -> None:
+    def _record(self, width: int) -> None:
         """Record a step as a CUDA graph, after two warm-up steps in which libraries initialise themselves."""
         gc.collect()  # destroying an old graph during a recording would break it
         # Streams belong to the current device, which need not be the model's. The outer stream context restores the
@@ -193,15 +221,13 @@ class StaticDecoder:
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(2):
-                    self._step()
-                    self.rows.slot.zero_()
+                    self._step(width)
             torch.cuda.current_stream().wait_stream(side)
-            self._graph = torch.cuda.CUDAGraph()
+            graph = torch.cuda.CUDAGraph()
             # "thread_local" lets other threads use the GPU meanwhile.
-            with torch.cuda.graph(
-                self._graph, stream=torch.cuda.Stream(self._device), capture_error_mode="thread_local"
-            ):
-                self._logits = self._step()
+            with torch.cuda.graph(graph, stream=torch.cuda.Stream(self._device), capture_error_mode="thread_local"):
+                self._logits[width] = self._step(width)
+            self._graphs[width] = graph
 
 
 def static_decoder(lvlm: LVLM, state: PrefillState, n: int, limit: int) -> StaticDecoder | None:
@@ -215,9 +241,9 @@ def static_decoder(lvlm: LVLM, state: PrefillState, n: int, limit: int) -> Stati
     Raises:
         torch.OutOfMemoryError: the GPU has no memory for the buffers.
     """
-    if len(state.prompts) != 1 or state.suffixes[0] is not None or limit < 2 or not lvlm.graphs.usable:
+    if len(state.prompts) != 1 or limit < 2 or not lvlm.graphs.usable:
         return None
-    capacity = _up(state.prefix.length, PREFIX_STEP), _up(limit, OWN_STEP)
+    capacity = _up(state.prompts[0].length, PREFIX_STEP), _up(limit, OWN_STEP)
     key = (n, *capacity)
     decoder = lvlm.graphs.kept.pop(key, None)
     if decoder is None:

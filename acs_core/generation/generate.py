@@ -7,217 +7,33 @@
 same image are decoded in one batch, too. The queries of every step are kept, so that :mod:`acs_core.attention` can
 compute attention afterwards.
 
+Each step feeds every running row its newest token and, with drafts (:mod:`acs_core.generation.speculation`), the tokens
+that probably follow it; what the row keeps is what it would have written token by token.
+
 Tokens are sampled with temperature, top-k, top-p and one stream of random numbers per response, which depends on the
 seed and the index of the response only. Response 3 is therefore the same for three or thirty responses, in one batch or
-several, together with other phrases or not, on a CPU or a GPU (as far as the logits are the same). No global random
-state is read or changed.
+several, together with other phrases or not, with drafts or without, on a CPU or a GPU (as far as the logits are the
+same). No global random state is read or changed.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from acs_core.errors import Cancelled
-from acs_core.generation.cuda_graph import StaticDecoder, static_decoder
-from acs_core.generation.prefill import (
-    PrefillState,
-    SharedPrefixCache,
-    cache_name,
-    no_mask,
-    use_shared_prefix_attention,
-)
+from acs_core.generation.decoding import Decoder, make_decoder
+from acs_core.generation.prefill import PrefillState
+from acs_core.generation.shared_cache import SharedPrefixCache, use_shared_prefix_attention
+from acs_core.generation.speculation import MOST, AnswerDrafts
+from acs_core.generation.token_sampler import TokenSampler, TopPSampler
 from acs_core.lvlm.base import LVLM
 from acs_core.types import SamplingConfig, ShouldStop
 
 MAX_LOGIT = 1e30  # logits of models are below 1000; divided by the lowest temperature, this one is still finite
-_WORTH_NARROWING = 0.75  # finished rows leave the batch when at most this share still runs
-
-
-class Decoder(Protocol):
-    """Decoding of a batch of rows: one forward of the language model for the newest token of each running row."""
-
-    @property
-    def rows(self) -> torch.Tensor:
-        """Indices of the running rows (b,), ascending, on the CPU."""
-
-    def advance(self, tokens: torch.Tensor, finished: Sequence[bool]) -> torch.Tensor:
-        """Decode one step.
-
-        Args:
-            tokens: (b,) newest token of each running row.
-            finished: for all N rows, whether the row has ended.
-
-        Returns:
-            (b', V) logits of the rows that go on.
-        """
-
-    def written(self) -> SharedPrefixCache:
-        """Return the cache with the keys, values and queries of all rows."""
-
-
-class EagerDecoder:
-    """Eager decoding; finished rows leave the batch when at most 75 % of its rows still run."""
-
-    def __init__(self, lvlm: LVLM, state: PrefillState, n: int) -> None:
-        self._lvlm = lvlm
-        self._cache = SharedPrefixCache(state.prefix, state.suffixes, [n] * len(state.prompts))
-        self._embed = lvlm.text_model.get_input_embeddings()
-        self._head = lvlm.hf_model.get_output_embeddings()
-        self._mask = no_mask(lvlm.device)
-        self._next = torch.tensor([p.next_position for p in state.prompts]).repeat_interleave(n)  # (N,)
-        self._axes = state.prompts[0].position_ids.shape[:-2]  # () or (3,)
-
-    @property
-    def rows(self) -> torch.Tensor:
-        """See :class:`Decoder`."""
-        return self._cache.rows
-
-    def written(self) -> SharedPrefixCache:
-        """See :class:`Decoder`."""
-        return self._cache
-
-    def advance(self, tokens: torch.Tensor, finished: Sequence[bool]) -> torch.Tensor:
-        """See :class:`Decoder`; removes finished rows from the batch once enough have ended."""
-        prefix_cache = self._cache
-        running = [row for row in prefix_cache.rows.tolist() if not finished[row]]
-        if len(running) <= _WORTH_NARROWING * len(prefix_cache.rows):
-            tokens = tokens[torch.isin(prefix_cache.rows, torch.tensor(running)).to(tokens.device)]
-            prefix_cache.narrow(running)
-        positions = (self._next[prefix_cache.rows] + prefix_cache.length).to(tokens.device)[:, None]  # (b, 1)
-        hidden = self._lvlm.text_model(
-            inputs_embeds=self._embed(tokens[:, None]),
-            attention_mask=self._mask,
-            position_ids=positions.expand(*self._axes, *positions.shape),
-            use_cache=True,
-            acs_attending=prefix_cache,
-            **{cache_name(self._lvlm.text_model.__class__): prefix_cache},
-        ).last_hidden_state
-        prefix_cache.end_step()
-        return self._head(hidden[:, -1])
-
-
-class CudaGraphDecoder:
-    """Decoding by replaying a recorded CUDA graph; all rows stay in the batch to the end."""
-
-    def __init__(self, decoder: StaticDecoder, state: PrefillState) -> None:
-        self._decoder, self._state = decoder, state
-        self._taken = 0
-        self.rows = torch.arange(decoder.rows.n)
-
-    def written(self) -> SharedPrefixCache:
-        """See :class:`Decoder`."""
-        return self._decoder.rows.copy_out(self._state, self._taken)
-
-    def advance(self, tokens: torch.Tensor, finished: Sequence[bool]) -> torch.Tensor:
-        """See :class:`Decoder`."""
-        self._taken += 1
-        return self._decoder.advance(tokens)
-
-
-def make_decoder(lvlm: LVLM, state: PrefillState, n: int, limit: int) -> Decoder:
-    """Return a decoder of ``n`` responses of up to ``limit`` tokens to each prompt of ``state``."""
-    decoder = static_decoder(lvlm, state, n, limit) if lvlm.device.type == "cuda" else None
-    return CudaGraphDecoder(decoder, state) if decoder else EagerDecoder(lvlm, state, n)
-
-
-class TokenSampler(Protocol):
-    """Selection of the next token of each row."""
-
-    def pick(self, logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
-        """Return the next tokens.
-
-        Args:
-            logits: (b, V).
-            rows: (b,) indices of the responses, on the CPU.
-            step: index of the token in the response, from 0.
-
-        Returns:
-            (b,) token ids.
-        """
-
-
-@dataclass(frozen=True)
-class TopPSampler:
-    """Sampling with temperature, top-k and top-p.
-
-    Attributes:
-        config: the sampling parameters.
-        streams: (N, steps) random numbers in [0, 1), one per token.
-    """
-
-    config: SamplingConfig
-    streams: torch.Tensor
-
-    @classmethod
-    def of(cls, config: SamplingConfig, seeds: Sequence[int], rows: range) -> TopPSampler:
-        """Create a sampler for the responses ``rows`` of each of ``seeds``, one seed after the other."""
-        return cls(config, torch.cat([_streams(seed, rows, config.max_new_tokens) for seed in seeds]))
-
-    def pick(self, logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
-        """See :class:`TokenSampler`; inverts the cumulative distribution at the row's random number."""
-        ids, probabilities = kept_tokens(logits, self.config)
-        cumulated = probabilities.cumsum(dim=-1)
-        at = self.streams[rows, step].to(logits.device)[:, None] * cumulated[:, -1:]
-        # Rounding may put `at` on the last sum itself, and a token of probability 0 must never be drawn. If the logits
-        # are NaN, all are 0: index 0 then, since an index of -1 would break the GPU context.
-        last = ((probabilities > 0).sum(dim=-1, keepdim=True) - 1).clamp_min(0)
-        chosen = torch.minimum(torch.searchsorted(cumulated, at, right=True), last)
-        return ids.gather(1, chosen)[:, 0]
-
-
-@dataclass(frozen=True)
-class GreedySampler:
-    """Selection of the most likely token, the first one in case of ties."""
-
-    def pick(self, logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
-        """See :class:`TokenSampler`."""
-        return logits.argmax(dim=-1)
-
-
-class TeacherForcing:
-    """Selection of given tokens, then the end token, independent of the logits.
-
-    Args:
-        responses: token ids of each response.
-        eos_id: the end token.
-    """
-
-    def __init__(self, responses: Sequence[Sequence[int]], eos_id: int) -> None:
-        longest = max(map(len, responses), default=0) + 1
-        self._tokens = torch.tensor([[*ids, *[eos_id] * (longest - len(ids))] for ids in responses])
-
-    def pick(self, logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
-        """See :class:`TokenSampler`."""
-        return self._tokens[rows, step].to(logits.device)
-
-
-def kept_tokens(logits: torch.Tensor, config: SamplingConfig) -> tuple[torch.Tensor, torch.Tensor]:
-    """Apply temperature, top-k and top-p to ``logits`` (b, V).
-
-    The probabilities are normalised over the ``top_k`` tokens; top-p then sets the least likely ones to 0 without
-    normalising again.
-
-    Returns:
-        Token ids and their probabilities, most likely first, (b, k) each; probabilities are float32.
-    """
-    k = min(config.top_k or logits.shape[-1], logits.shape[-1])
-    # Sort and normalise k values only, not a vocabulary of 150,000.
-    scaled, ids = (logits.float() / config.temperature).topk(k, dim=-1)
-    probabilities = scaled.softmax(dim=-1)
-    before = probabilities.cumsum(dim=-1) - probabilities
-    return ids, torch.where(before < config.top_p, probabilities, 0.0)
-
-
-def _streams(seed: int, rows: range, steps: int) -> torch.Tensor:
-    """Return (len(rows), steps) random numbers in [0, 1) for the responses ``rows``."""
-    # Drawn row by row, so that a row does not depend on the number of rows.
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(rows.stop, steps, generator=generator)[rows.start :]
 
 
 @dataclass(frozen=True)
@@ -291,10 +107,12 @@ def draw_more(
     should_stop: ShouldStop | None = None,
     cut_when: Callable[[], bool] | None = None,
     token_statistics: bool = False,
+    drafts: AnswerDrafts | None = None,
 ) -> tuple[Generations, ...]:
     """Sample the responses with the indices ``rows`` to each prompt of ``state``, with one seed per prompt.
 
-    ``config.num_samples`` and ``config.seed`` are ignored. ``cut_when`` is that of :func:`generate`.
+    ``config.num_samples``, ``config.seed`` and ``config.speculation`` are ignored. ``cut_when`` and ``drafts`` are
+    those of :func:`generate`.
 
     Raises:
         Cancelled: ``should_stop`` returned True.
@@ -309,6 +127,7 @@ def draw_more(
         should_stop=should_stop,
         cut_when=cut_when,
         token_statistics=token_statistics,
+        drafts=drafts,
     )
     return tuple(replace(s, seed=seed) for s, seed in zip(written, seeds, strict=True))
 
@@ -328,6 +147,7 @@ def generate(
     should_stop: ShouldStop | None = None,
     cut_when: Callable[[], bool] | None = None,
     token_statistics: bool = False,
+    drafts: AnswerDrafts | None = None,
 ) -> tuple[Generations, ...]:
     """Generate ``n`` responses to each prompt of ``state`` in one batch.
 
@@ -340,9 +160,11 @@ def generate(
         sampler: selects the tokens.
         n: number of responses per prompt.
         limit: maximum number of tokens per response, including the end token.
-        should_stop: checked once per token; True cancels the call.
-        cut_when: checked once per token; True ends generation and keeps the unfinished responses.
+        should_stop: checked once per forward; True cancels the call.
+        cut_when: checked once per forward; True ends generation and keeps the unfinished responses.
         token_statistics: whether to keep the entropy and log-probability of every token.
+        drafts: predicts tokens, which are then checked in one forward, and learns from the responses; None to decode
+            token by token. The openings of ``state`` are used either way.
 
     Returns:
         The responses to each prompt, with seed 0.
@@ -350,56 +172,166 @@ def generate(
     Raises:
         Cancelled: ``should_stop`` returned True.
     """
-    total = n * len(state.prompts)
-    tokens: list[list[int]] = [[] for _ in range(total)]
-    entropies: list[list[float]] = [[] for _ in range(total)]
-    logprobs: list[list[float]] = [[] for _ in range(total)]
-    finished = [False] * total
+    rows = [_Row(k) for k in range(len(state.prompts)) for _ in range(n)]
     broken = False
     with lvlm.lock, torch.inference_mode(), use_shared_prefix_attention(lvlm):
-        steps = make_decoder(lvlm, state, n, limit)
-        logits = torch.stack(state.logits).repeat_interleave(n, dim=0)  # (N, V)
-        for step in range(limit):
+        decoder = make_decoder(lvlm, state, n, limit)
+        step = _first_step(state, n, limit)
+        while True:
             if should_stop and should_stop():
                 raise Cancelled("stopped while the model was answering")
             if cut_when and cut_when():
                 break
-            chosen = sampler.pick(logits, steps.rows, step)
-            # One transfer with the tokens, for which the host waits anyway.
-            picked, unusable = torch.stack([chosen, ~_usable(logits)]).tolist()
-            broken = any(bad and not finished[row] for row, bad in zip(steps.rows.tolist(), unusable, strict=True))
-            if broken:
+            taken = _select(step, sampler, rows, lvlm.eos_ids, limit, token_statistics)
+            broken = taken is None
+            if taken is None:
                 break
-            if token_statistics:
-                spread, certainty = _statistics(logits, chosen)
-            for i, (row, token) in enumerate(zip(steps.rows.tolist(), picked, strict=True)):
-                if finished[row]:
-                    continue
-                finished[row] = token in lvlm.eos_ids
-                if not finished[row]:
-                    tokens[row].append(token)
-                    if token_statistics:
-                        entropies[row].append(spread[i])
-                        logprobs[row].append(certainty[i])
-            if step + 1 == limit or all(finished):
+            if step.is_first:
+                # The first token of a row belongs to no opening token; the others were fed to be kept.
+                decoder.begin_with(state.openings, [count - 1 for count in taken])
+            else:
+                decoder.keep(taken)
+            running = [i for i, row in enumerate(rows) if not row.ended]
+            if not running:
                 break
-            logits = steps.advance(chosen, finished)
-        prefix_cache = steps.written()
+            step = _next_step(decoder, state, rows, running, limit, drafts)
+        prefix_cache = decoder.written()
     parts = [slice(k * n, (k + 1) * n) for k in range(len(state.prompts))]
-    return tuple(
+    written = tuple(
         Generations(
             state=state,
             prompt=k,
-            response_ids=tuple(tuple(ids) for ids in tokens[part]),
-            finished=tuple(finished[part]),
+            response_ids=tuple(tuple(row.tokens) for row in rows[part]),
+            finished=tuple(row.finished for row in rows[part]),
             batches=(GeneratedBatch(prefix_cache, part.start, part.stop),),
             seed=0,
-            token_entropy=tuple(map(tuple, entropies[part])) if token_statistics else None,
-            token_logprob=tuple(map(tuple, logprobs[part])) if token_statistics else None,
+            token_entropy=tuple(tuple(row.entropy) for row in rows[part]) if token_statistics else None,
+            token_logprob=tuple(tuple(row.logprob) for row in rows[part]) if token_statistics else None,
             broken=broken,
         )
         for k, part in enumerate(parts)
     )
+    if drafts and not broken:
+        for samples, prompt in zip(written, state.prompts, strict=True):
+            drafts.learn(samples.response_ids, samples.finished, prompt.phrase)
+    return written
+
+
+@dataclass
+class _Row:
+    """A response that is being written to the prompt with the index ``prompt``."""
+
+    prompt: int
+    tokens: list[int] = field(default_factory=list)
+    entropy: list[float] = field(default_factory=list)
+    logprob: list[float] = field(default_factory=list)
+    finished: bool = False
+    ended: bool = False  # finished, or as long as it may be
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Logits for M places of running rows, row by row.
+
+    Attributes:
+        logits: (U, V).
+        source: (M,) row of ``logits`` for each place, on their device; None if it is the place's own index.
+        drafted: for each running row, the drafted token at each of its places; None at the last one, which has none.
+        is_first: whether the logits are those of the prefill.
+    """
+
+    logits: torch.Tensor
+    source: torch.Tensor | None
+    drafted: dict[int, list[int | None]]
+    is_first: bool = False
+
+
+def _first_step(state: PrefillState, n: int, limit: int) -> _Step:
+    """Return the logits of the prefill for ``n`` rows of each prompt: those after the prompt and after its opening."""
+    logits: list[torch.Tensor] = []
+    source: list[int] = []
+    drafted: dict[int, list[int | None]] = {}
+    for prompt, opening in enumerate(state.openings):
+        first = len(logits)
+        tokens = opening.tokens[: limit - 1] if opening else ()
+        logits += [state.logits[prompt], *(opening.logits[: len(tokens)] if opening else ())]
+        for row in range(prompt * n, (prompt + 1) * n):
+            drafted[row] = [*tokens, None]
+            source += range(first, len(logits))
+    together = torch.stack(logits)
+    return _Step(together, torch.tensor(source, device=together.device), drafted, is_first=True)
+
+
+def _next_step(
+    decoder: Decoder,
+    state: PrefillState,
+    rows: Sequence[_Row],
+    running: Sequence[int],
+    limit: int,
+    drafts: AnswerDrafts | None,
+) -> _Step:
+    """Run a forward for the newest token of each running row and the tokens drafted after it."""
+    drafted: dict[int, list[int | None]] = {}
+    fed: dict[int, list[int]] = {}
+    for i in running:
+        row = rows[i]
+        most = min(MOST, limit - 1 - len(row.tokens))
+        draft = drafts.draft(row.tokens, state.prompts[row.prompt].phrase, most) if drafts and most > 0 else []
+        fed[i], drafted[i] = [row.tokens[-1], *draft], [*draft, None]
+    return _Step(decoder.advance(fed), None, drafted)
+
+
+def _select(
+    step: _Step, sampler: TokenSampler, rows: Sequence[_Row], eos_ids: Sequence[int], limit: int, statistics: bool
+) -> list[int] | None:
+    """Select the tokens at the places of ``step`` and add them to their rows, up to the first of each row that differs
+    from its draft.
+
+    Returns:
+        The number of places that each running row of the step has used; None if logits that were needed are broken, and
+        then no token was added.
+    """
+    at = [(i, len(rows[i].tokens) + k) for i, drafted in step.drafted.items() for k in range(len(drafted))]
+    of_rows, places = torch.tensor(at).unbind(dim=-1)
+    chosen = sampler.pick(step.logits, of_rows, places, step.source)
+    usable = _usable(step.logits)
+    if step.source is not None:
+        usable = usable[step.source]
+    # One transfer, for which the host waits.
+    picked, unusable = torch.stack([chosen, ~usable]).tolist()
+    used: list[int] = []
+    first = 0
+    for i, drafted in step.drafted.items():
+        k = 0
+        while (
+            picked[first + k] == drafted[k]
+            and picked[first + k] not in eos_ids
+            and len(rows[i].tokens) + k + 1 < limit
+            and not unusable[first + k]
+        ):
+            k += 1
+        if unusable[first + k]:
+            return None
+        used.append(k + 1)
+        first += len(drafted)
+    spread: list[float] = []
+    certainty: list[float] = []
+    if statistics:
+        spread, certainty = _statistics(step.logits if step.source is None else step.logits[step.source], chosen)
+    first = 0
+    for (i, drafted), count in zip(step.drafted.items(), used, strict=True):
+        row = rows[i]
+        for m in range(first, first + count):
+            row.finished = picked[m] in eos_ids
+            if row.finished:
+                break
+            row.tokens.append(picked[m])
+            if statistics:
+                row.entropy.append(spread[m])
+                row.logprob.append(certainty[m])
+        row.ended = row.finished or len(row.tokens) >= limit
+        first += len(drafted)
+    return used
 
 
 def _statistics(logits: torch.Tensor, chosen: torch.Tensor) -> tuple[list[float], list[float]]:

@@ -9,16 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from acs_core.errors import NonFiniteError
-from acs_core.generation.generate import (
-    Generations,
-    GreedySampler,
-    TeacherForcing,
-    TokenSampler,
-    TopPSampler,
-    fresh_seed,
-    generate,
-)
+from acs_core.generation.generate import Generations, fresh_seed, generate
 from acs_core.generation.prefill import PrefillState, prefill, stack_states
+from acs_core.generation.speculation import drafts_of
+from acs_core.generation.token_sampler import GreedySampler, TeacherForcing, TokenSampler, TopPSampler
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.types import BROKEN, SamplingConfig, ShouldStop
 
@@ -49,7 +43,8 @@ def sample_responses(
     if forced is not None and len(forced) != config.num_samples:
         raise ValueError(f"forced has {len(forced)} rows for {config.num_samples} samples: the numbers must be equal")
     seed = fresh_seed() if config.seed is None else config.seed
-    state = prefill(lvlm, [prompt], should_stop)
+    drafts = drafts_of(lvlm) if config.speculation else None
+    state = prefill(lvlm, [prompt], should_stop, drafts)
     rows = range(config.num_samples)
     sampler: TokenSampler
     if forced is not None:
@@ -57,7 +52,14 @@ def sample_responses(
     else:
         sampler, limit = TopPSampler.of(config, [seed], rows), config.max_new_tokens
     written = generate(
-        lvlm, state, sampler, len(rows), limit, should_stop=should_stop, token_statistics=token_statistics
+        lvlm,
+        state,
+        sampler,
+        len(rows),
+        limit,
+        should_stop=should_stop,
+        token_statistics=token_statistics,
+        drafts=drafts,
     )
     return replace(_whole(written[0]), seed=seed)
 
@@ -68,6 +70,7 @@ def greedy_response(
     max_new_tokens: int = 256,
     should_stop: ShouldStop | None = None,
     token_statistics: bool = False,
+    speculation: bool = True,
 ) -> Generations:
     """Decode the most likely response (N = 1, seed 0).
 
@@ -75,9 +78,16 @@ def greedy_response(
         Cancelled: ``should_stop`` returned True.
         NonFiniteError: the logits of the model are NaN or infinite.
     """
-    state = prefill(lvlm, [prompt], should_stop)
+    drafts = drafts_of(lvlm) if speculation else None
     (written,) = generate(
-        lvlm, state, GreedySampler(), 1, max_new_tokens, should_stop=should_stop, token_statistics=token_statistics
+        lvlm,
+        prefill(lvlm, [prompt], should_stop, drafts),
+        GreedySampler(),
+        1,
+        max_new_tokens,
+        should_stop=should_stop,
+        token_statistics=token_statistics,
+        drafts=drafts,
     )
     return _whole(written)
 
@@ -107,6 +117,7 @@ def sample_each(
         NonFiniteError: the logits of the model are NaN or infinite.
     """
     n, limit = (config.num_samples, config.max_new_tokens) if config else (1, max_new_tokens)
+    drafts = drafts_of(lvlm) if config is None or config.speculation else None
 
     def sampler(seeds: Sequence[int]) -> TokenSampler:
         return TopPSampler.of(config, seeds, range(n)) if config else GreedySampler()
@@ -114,10 +125,18 @@ def sample_each(
     written: list[Generations] = []
     if lvlm.device.type == "cuda":  # a CUDA graph decodes one prompt
         for state, seed in zip(prefill_states, seeds, strict=True):
-            written += generate(lvlm, state, sampler([seed]), n, limit, token_statistics=token_statistics)
+            written += generate(
+                lvlm, state, sampler([seed]), n, limit, token_statistics=token_statistics, drafts=drafts
+            )
     else:
         written += generate(
-            lvlm, stack_states(prefill_states), sampler(seeds), n, limit, token_statistics=token_statistics
+            lvlm,
+            stack_states(prefill_states),
+            sampler(seeds),
+            n,
+            limit,
+            token_statistics=token_statistics,
+            drafts=drafts,
         )
     return tuple(
         replace(_whole(samples), state=state, prompt=0, seed=seed if config else 0)

@@ -15,8 +15,10 @@ import numpy as np
 
 from acs_core.errors import Cancelled
 from acs_core.generation.candidates import find_candidates
-from acs_core.generation.generate import Generations, GreedySampler, draw_more, generate
+from acs_core.generation.generate import Generations, draw_more, generate
 from acs_core.generation.prefill import PrefillState
+from acs_core.generation.speculation import drafts_of
+from acs_core.generation.token_sampler import GreedySampler
 from acs_core.geometry import overlaps
 from acs_core.lvlm.base import LVLM
 from acs_core.types import BROKEN, Candidate, OnStage, Response, SamplingConfig, ShouldStop, deadline_text
@@ -205,7 +207,7 @@ def sample_on_schedule(
         seeds: seed of each prompt.
         deadline: when to stop.
         throughput: expected time of a wave; updated.
-        should_stop: checked once per token; True cancels the call.
+        should_stop: checked once per forward; True cancels the call.
         token_statistics: whether to keep the entropy and log-probability of every token.
 
     Raises:
@@ -228,6 +230,7 @@ def sample_on_schedule(
             should_stop=should_stop,
             cut_when=deadline.passed if deadline.is_set else None,
             token_statistics=token_statistics,
+            drafts=drafts_of(lvlm) if config.speculation else None,
         )
         broken = any(samples.broken for samples in wave)
         if not deadline.passed() and not broken:
@@ -248,12 +251,13 @@ def sample_on_schedule(
 def greedy_on_schedule(
     lvlm: LVLM,
     state: PrefillState,
-    limit: int,
+    config: SamplingConfig,
     deadline: Deadline,
     should_stop: ShouldStop | None = None,
     token_statistics: bool = False,
 ) -> tuple[ScheduledGenerations, ...]:
-    """Decode the most likely response of at most ``limit`` tokens to each prompt, cut off at the deadline.
+    """Decode the most likely response to each prompt, cut off at the deadline; only ``config.max_new_tokens`` and
+    ``config.speculation`` are used.
 
     Raises:
         Cancelled: ``should_stop`` returned True.
@@ -264,15 +268,16 @@ def greedy_on_schedule(
         state,
         GreedySampler(),
         1,
-        limit,
+        config.max_new_tokens,
         should_stop=should_stop,
         cut_when=cut_when,
         token_statistics=token_statistics,
+        drafts=drafts_of(lvlm) if config.speculation else None,
     )
     return tuple(
         _told(
             ScheduledGenerations(samples, *find_candidates(lvlm, prompt, samples)),
-            SamplingConfig(num_samples=1, max_new_tokens=limit),
+            replace(config, num_samples=1, auto=False),
             deadline,
         )
         for prompt, samples in zip(state.prompts, written, strict=True)

@@ -28,11 +28,12 @@ from acs_core.artifacts.hub import HubRepository, first_line
 from acs_core.artifacts.model_name import name_problem
 from acs_core.artifacts.registry import ASSETS, check_shipped, resolve_model
 from acs_core.errors import HeadFileError, ModelError, OptionError
-from acs_core.lvlm.base import Family, LoadedLVLM, PromptBuilder
+from acs_core.lvlm.base import Family, LoadedLVLM
 from acs_core.lvlm.checks import check_config, check_folder, check_weights, read_json
 from acs_core.lvlm.folders import check_not_quantized
 from acs_core.lvlm.picture import PictureOptions
 from acs_core.lvlm.processors import load_processor
+from acs_core.lvlm.prompt import PromptBuilder
 from acs_core.lvlm.source import ModelSource
 from acs_core.plain_text import shorten
 from acs_core.types import FAMILY_FRAME

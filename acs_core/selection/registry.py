@@ -25,7 +25,7 @@ from acs_core.selection.acs_joint import AcsJoint
 from acs_core.selection.acs_learned import AcsLearned
 from acs_core.selection.attention_in_box import AttentionInBox
 from acs_core.selection.base import ArtifactKind, BoxFusingSelector, ModelInfoWithDevice, Selector, SelectorSpec
-from acs_core.selection.baselines import FirstResponse, SmallestBox
+from acs_core.selection.baselines import FirstResponse, SmallestBox, VerbalConfidence
 from acs_core.selection.box_votes import Consensus, GridVote, LargestCluster, MajorityVote, MeanBox, MedianVote, Medoid
 from acs_core.selection.token_baselines import TokenUncertainty
 
@@ -50,6 +50,7 @@ __all__ = [
     "Selector",
     "SmallestBox",
     "TokenUncertainty",
+    "VerbalConfidence",
     "artifact_kinds",
     "check_files",
     "check_name",

@@ -349,6 +349,7 @@ def ask(
         check_labels=options.check_labels,
         deadline_ms=options.deadline * 1000 if options.deadline > 0 else None,
         with_attention=options.with_attention,
+        keep_image=False,
         second_look=options.second_look,
         region=options.region,
         should_stop=should_stop,

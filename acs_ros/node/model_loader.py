@@ -134,11 +134,12 @@ class ModelLoader:
         return self._thread is not None and self._thread.is_alive()
 
     def _run(self, settings: Settings) -> None:
-        outcome: GrounderLike | BaseException
+        outcome: GrounderLike | BaseException | None
         try:
             outcome = self._load(settings)
         except BaseException as error:  # handed to whoever waits, whatever it is
             outcome = error
         with self._changed:
             self._outcome = None if self._closed else outcome
+            outcome = None  # a model is freed when its user drops it, not when this thread has ended
             self._changed.notify_all()

@@ -14,8 +14,9 @@ from acs_core import attention as module
 from acs_core.attention import AttentionNeeds, capture, entropy, resize_maps, row_entropy
 from acs_core.generation.candidates import find_candidates
 from acs_core.generation.generate import draw_more
-from acs_core.generation.prefill import IMPLEMENTATION, CacheSegment, SharedPrefixCache, prefill
+from acs_core.generation.prefill import prefill
 from acs_core.generation.sample import sample_responses
+from acs_core.generation.shared_cache import IMPLEMENTATION, CacheSegment, SharedPrefixCache
 from acs_core.geometry import Box
 from acs_core.types import Candidate, SamplingConfig
 
@@ -238,7 +239,7 @@ def test_weights_of_a_half_precision_model_are_those_of_float32(dtype):
     prompt = (3 * torch.randn(groups, slots, dim, generator=draw)).to(dtype)
     answer = (3 * torch.randn(3, groups, own, dim, generator=draw)).to(dtype)
     prefix_cache = SharedPrefixCache(CacheSegment((prompt,), (prompt,)), [None], [3])
-    prefix_cache.keys, prefix_cache.length = [answer], own
+    prefix_cache.keys, prefix_cache.lengths = [answer], [own] * 3
     rows, seen = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([0, 2, 1, 5, 3, 4])
     queries = module._Queries((prefix_cache.prefix,), (module._Batch(prefix_cache, rows),), query, seen, torch.empty(0))
     found = queries.weights(0, slice(None), dim**-0.5)

@@ -15,9 +15,11 @@ from safetensors.torch import load_file, save_file
 from acs_core.attention import AttentionNeeds, AttentionRecord, capture
 from acs_core.errors import ModelError, NonFiniteError
 from acs_core.generation.candidates import find_candidates
-from acs_core.generation.generate import GreedySampler, TeacherForcing, TopPSampler, generate
+from acs_core.generation.decoding import EagerDecoder
+from acs_core.generation.generate import generate
 from acs_core.generation.prefill import prefill
 from acs_core.generation.sample import greedy_response, sample_each, sample_responses
+from acs_core.generation.token_sampler import GreedySampler, TeacherForcing, TopPSampler
 from acs_core.geometry import Box
 from acs_core.grounder import Grounder
 from acs_core.lvlm import load_lvlm
@@ -117,7 +119,7 @@ def test_one_broken_logit_is_enough(state, value, place, sampler):
     lvlm, read = state
     logits = read.logits[0].clone()
     logits[place] = value
-    read = type(read)(read.prompts, read.prefix, read.suffixes, (logits,), read.queries)
+    read = replace(read, logits=(logits,))
     config = SamplingConfig(num_samples=2, max_new_tokens=4, seed=1)
     chosen = {
         "greedy": GreedySampler(),
@@ -133,30 +135,34 @@ def test_all_logits_of_minus_infinity_are_broken_and_one_is_not(state):
     for broken in (True, False):
         logits = read.logits[0].clone()
         logits[slice(None) if broken else 0] = -torch.inf
-        given = type(read)(read.prompts, read.prefix, read.suffixes, (logits,), read.queries)
+        given = replace(read, logits=(logits,))
         assert generate(lvlm, given, GreedySampler(), 1, 2)[0].broken == broken
 
 
-def test_logits_of_a_response_that_has_ended_are_not_judged(state, monkeypatch):
+def test_only_logits_that_a_response_needs_are_judged(state, monkeypatch):
+    """Those after a draft that was refused, and those of a response that has ended, are not."""
     lvlm, read = state
 
-    class Steps:
-        """Two rows; the first ends at once and then has broken logits, as rows of a recorded step may."""
+    class Drafts:
+        def draft(self, ids, phrase, most):
+            return [7, 8][:most] if len(ids) == 1 else []
 
-        rows = torch.arange(2)
+        def learn(self, *_):
+            pass
 
-        def advance(self, tokens, finished):
-            assert list(finished) == [True, False]
-            logits = read.logits[0].repeat(2, 1)
-            logits[0] = float("nan")
+    class Steps(EagerDecoder):
+        def advance(self, tokens):
+            logits = super().advance(tokens)
+            assert 0 not in tokens  # the first row ended at once
+            logits[1:] = float("nan")
             return logits
 
-        def written(self):
-            return None
-
-    monkeypatch.setattr("acs_core.generation.generate.make_decoder", lambda *_: Steps())
-    (written,) = generate(lvlm, read, TeacherForcing([[], [5, 6]], lvlm.eos_ids[0]), 2, 3)
-    assert written.response_ids == ((), (5, 6)) and not written.broken
+    monkeypatch.setattr("acs_core.generation.generate.make_decoder", lambda lvlm, state, n, _: Steps(lvlm, state, n))
+    for second, broken in ((6, False), (7, True)):
+        draw = TeacherForcing([[], [5, second]], lvlm.eos_ids[0])
+        (written,) = generate(lvlm, read, draw, 2, 3, drafts=Drafts())
+        assert written.broken == broken
+        assert written.response_ids == ((), (5,) if broken else (5, 6))
 
 
 def test_a_coordinate_that_reads_broken_keys_is_named(state):

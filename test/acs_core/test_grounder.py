@@ -145,6 +145,16 @@ def test_the_model_itself_answers(grounders):
     assert first.reason and greedy.reason
 
 
+def test_paths_pil_images_and_arrays_get_the_same_answer(grounders, tmp_path):
+    grounder = grounders()
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    given = tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(IMAGE), IMAGE
+    results = [replace(grounder.ground(image, "key", samples=2, seed=5), timing_ms={}) for image in given]
+    assert all(result == results[0] for result in results) and results[0].seed == 5
+    assert all(np.array_equal(result.image, IMAGE) for result in results) and len(results[0].responses) == 2
+    assert repr(grounder).endswith("selector='acs-free', device='cpu', score_kind='calibrated')")
+
+
 def test_a_fresh_seed_is_drawn_and_reported(grounders, answers):
     answers(*ANSWERS)
     seeds = {grounders("first-valid").ground(IMAGE, "key").seed for _ in range(3)}

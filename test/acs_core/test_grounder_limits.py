@@ -10,7 +10,7 @@ from grounder_parts import ANSWERS, IMAGE
 
 import acs_core.pipeline as module
 from acs_core.errors import Cancelled, DeviceMemoryError
-from acs_core.generation.prefill import SharedPrefixCache
+from acs_core.generation.shared_cache import SharedPrefixCache
 from acs_core.grounder import Grounder
 from acs_core.types import STAGES, SamplingConfig
 

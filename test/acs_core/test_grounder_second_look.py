@@ -9,7 +9,8 @@ import torch
 from acs_core import pipeline
 from acs_core.errors import Cancelled
 from acs_core.generation import schedule
-from acs_core.generation.generate import TeacherForcing, generate
+from acs_core.generation.generate import generate
+from acs_core.generation.token_sampler import TeacherForcing
 from acs_core.geometry import Box
 from acs_core.grounder import Grounder
 from acs_core.selection.second_look import second_draw

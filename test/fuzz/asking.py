@@ -10,18 +10,18 @@ from acs_msgs.action import Ground
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 
-from acs_core.arguments import clean_phrase
+from acs_core.arguments import clean_phrase, split_text
 from acs_core.artifacts.registry import ASSETS
 from acs_core.errors import AcsError, PhraseError
 from acs_core.lvlm import FAMILIES
-from acs_core.lvlm.base import PromptBuilder, localization_prompt
 from acs_core.lvlm.loading import load_processor
+from acs_core.lvlm.prompt import PromptBuilder, localization_prompt
 from acs_ros.diagnostics.status import show_queries
 from acs_ros.node.action_server import goal_problem
 from acs_ros.node.ground_goal import GroundGoal
 from acs_ros.node.parameter_table import SPECS
 from acs_ros.node.parameters import Settings, change_problem, widen_integers
-from acs_ros.node.query_manager import clean_queries, split_text
+from acs_ros.node.query_manager import clean_queries
 from fuzz.draw import FuzzedData
 from fuzz.target import Broken, Target
 

@@ -10,8 +10,9 @@ from acs_core.artifacts.calibration import Calibration
 from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.artifacts.identity import ModelIdentity
 from acs_core.generation import schedule
-from acs_core.generation.generate import TeacherForcing, generate
+from acs_core.generation.generate import generate
 from acs_core.generation.schedule import sample_on_schedule
+from acs_core.generation.token_sampler import TeacherForcing
 from acs_core.selection.regressor import AttentionIoURegressor, save_regressor
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (84, 126, 3), dtype=np.uint8)

@@ -21,8 +21,8 @@ from transformers import (
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from acs_core.lvlm.base import localization_prompt
 from acs_core.lvlm.internvl import InternVLProcessor
+from acs_core.lvlm.prompt import localization_prompt
 from acs_core.lvlm.qwen2_5_vl import Qwen2_5_VLProcessor
 from acs_core.lvlm.qwen2_vl import Qwen2VLProcessor
 from acs_core.lvlm.qwen3_vl import Qwen3VLProcessor

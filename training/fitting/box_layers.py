@@ -58,6 +58,11 @@ def find_box_layers(
     return BoxLayers(identity_of(data), tuple(sorted(layers)), size, rounded, made_by)
 
 
+def count_pairs(data: Collection) -> int:
+    """Return the number of pairs that have boxes to choose between."""
+    return sum(len({c.box for c in call.candidates}) >= 2 for call in calls(data, False) if call.image_size is not None)
+
+
 def _of_pairs(data: Collection, progress: Callable[[int, int], None]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return, for every pair whose boxes differ, the attention in each box by layer, (C, L), and the IoU, (C,)."""
     found, iou = [], []

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
-from acs_core.artifacts.calibration import Calibration
+from acs_core.artifacts.calibration import Calibration, CalibrationImages
 from acs_core.artifacts.identity import ModelIdentity
+from acs_core.evaluation.statistics import calibration
 from acs_core.selection.registry import Selector
 from training.collection.offline_selection import Call, choices_of, choose_offline
 from training.collection.store import Collection
@@ -107,22 +108,35 @@ def calibrate(
         iou_x,
         iou_y,
         second_look=second,
+        images=images_of(data),
     )
     return replace(curve, working_points=guaranteed_points(curve, confidence, hit)), told
 
 
-def calibration_error(probability: np.ndarray, hit: np.ndarray, bins: int = 10) -> float:
-    """Compute the expected calibration error, in [0, 1]: the mean gap between stated and observed share of hits over
-    ``bins`` equal groups by rank, weighted by size."""
-    groups = reliability_groups(probability, hit, bins)
-    return sum(n * abs(stated - observed) for stated, observed, n in groups) / max(1, len(hit))
+def images_of(data: Collection) -> CalibrationImages | None:
+    """Return the images of the collected pairs of ``data``; None if its manifest does not name them."""
+    keys, pictures = data.manifest.get("pairs"), data.manifest.get("pictures") or ()
+    try:
+        ids = {int(keys[i].partition(":")[0]) for i in data.pairs.tolist()} if keys else set()
+    except (IndexError, ValueError):
+        return None
+    if not ids:
+        return None
+    digests = {str(pictures[i]) for i in data.pairs.tolist()} - {""} if pictures else set()
+    return CalibrationImages(str(data.manifest.get("data", "")), tuple(sorted(ids)), tuple(sorted(digests)))
 
 
-def reliability_groups(probability: np.ndarray, hit: np.ndarray, bins: int = 10) -> list[tuple[float, float, int]]:
-    """Return (mean stated probability, observed share of hits, size) of ``bins`` equal groups by rank."""
-    order = np.argsort(probability, kind="stable")
-    groups = [g for g in np.array_split(order, bins) if len(g)]
-    return [(float(probability[g].mean()), float(hit[g].mean()), len(g)) for g in groups]
+def calibration_error(probability: np.ndarray, hit: np.ndarray) -> float:
+    """Compute the expected calibration error (ECE) of :func:`acs_core.evaluation.statistics.calibration`, in [0, 1]; 0
+    without any answer."""
+    found = calibration(probability, hit)
+    return found.error if found else 0.0
+
+
+def reliability_groups(probability: np.ndarray, hit: np.ndarray) -> list[tuple[float, float, int]]:
+    """Return (mean stated probability, observed share of hits, size) of the bins of :func:`calibration_error`."""
+    found = calibration(probability, hit)
+    return [(b.stated, b.right, b.count) for b in found.bins] if found else []
 
 
 def _out_of_fold(

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from acs_core.output_folder import OutputFolder
-from training.data.coco import CocoImage, read_coco, read_picture
+from training.data.coco import read_coco
+from training.data.dataset import DatasetImage
+from training.data.pictures import read_picture
 from training.errors import DataError
 from training.world.photographs import fingerprint
 from training.world.scene import WORLD_VERSION, SceneObject, WorldConfig
@@ -121,7 +123,7 @@ def image_pools(
                 backgrounds=backgrounds,
             )
             write_coco(place, "train", count, config, workers, progress, stream)
-    by_size: dict[tuple[int, int], list[CocoImage]] = defaultdict(list)
+    by_size: dict[tuple[int, int], list[DatasetImage]] = defaultdict(list)
     data = read_coco(file)
     if data.problems.counts:
         raise DataError(f"{file} is damaged ({data.problems.lines()[0]}): delete its folder")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from acs_core.geometry import Box
-from training.data.coco import SMALL
+from training.data.dataset import SMALL
 from training.data.phrases import by_phrase
 from training.world.scene import LOOKALIKES, SceneObject
 

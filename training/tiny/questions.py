@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from acs_core.geometry import Box
-from acs_core.lvlm.base import localization_prompt
+from acs_core.lvlm.prompt import localization_prompt
 from acs_core.types import COORDINATES
 from training.data.phrases import by_phrase, coloured
 from training.tiny.arch import Arch, frame_scale, token_at

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from acs_core.lvlm.base import localization_prompt
+from acs_core.lvlm.prompt import localization_prompt
 from training.world.colours import COLOURS
 
 END = "<|im_end|>"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.coco import read_coco, read_picture
+from training.data.coco import read_coco
 from training.data.phrases import coloured
+from training.data.pictures import read_picture
 from training.world.scene import Scene, SceneObject
 
 BOX_COLOURS = ("#ff3b30", "#34c759", "#0a84ff", "#ffcc00", "#ff2dff", "#00e5ff", "#ff9500", "#c6ff00")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from acs_core.geometry import Box
-from training.data.coco import SMALL
+from training.data.dataset import SMALL
 
 # No split shares a scene or a background source (training.world.backgrounds.BANKS) with another.
 SPLIT_SEEDS = {"train": 101, "val": 102, "test": 103, "shifted": 104}

@@ -3,15 +3,18 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from recorded_answers import real_tokenizer
 from typer.testing import CliRunner
 
 from acs_core.bench import cli, console
+from acs_core.bench.forwards import FORMS, PieceTokenizer, forced_text
 from acs_core.bench.subject import map_shape, random_lvlm, random_prompts, shapes, tokens_of_frame
 from acs_core.errors import AcsError
 from acs_core.generation.cuda_graph import static_decoder
-from acs_core.generation.generate import CudaGraphDecoder, EagerDecoder
+from acs_core.generation.decoding import CudaGraphDecoder, EagerDecoder
 
 SAMPLE = ["--image", str(Path(__file__).parents[3] / "docs" / "sample.png"), "--phrase", "key"]
 SMALL = ["--image-tokens", "16", "--new-tokens", "10"]
@@ -148,7 +151,7 @@ def test_recorded_steps_beside_growing_ones(run, monkeypatch, changed, alike):
         if decoder is None:
             return EagerDecoder(lvlm, state, n)
         if changed:
-            monkeypatch.setattr(decoder, "advance", lambda tokens: torch.zeros(n, lvlm.tokenizer.vocab_size))
+            monkeypatch.setattr(decoder, "advance", lambda *_: torch.zeros(n, 16, lvlm.tokenizer.vocab_size))
         return CudaGraphDecoder(decoder, state)
 
     monkeypatch.setattr("acs_core.generation.generate.make_decoder", steps)
@@ -194,3 +197,26 @@ def test_shapes_are_those_of_the_models():
     assert prompt.map_slice[1] - prompt.map_slice[0] == 576 and prompt.grid == (24, 24)
     with pytest.raises(AcsError, match="no shape 'big'"):
         random_lvlm("big", torch.device("cpu"), torch.float32)
+
+
+def test_forwards_with_and_without_drafts(run):
+    printed, found = run("forwards", "--samples", "4")
+    assert [row["answers"] for row in found["rows"]] == ["forced, in a code block", "forced, indented"]
+    assert all(row["same"] and row["plain"] >= 2.5 * row["drafted"] > 0 for row in found["rows"])
+    assert "ratio" in printed
+    _, found = run("forwards", "--model", "tiny-internvl", *SAMPLE, "--calls", "2")
+    first, later = found["rows"]
+    assert first["same"] and first["plain"] >= 1.5 * first["drafted"] >= 1.5 * later["drafted"]
+    assert CliRunner().invoke(cli.app, ["forwards", "--model", "tiny-internvl"]).exit_code == 2
+
+
+def test_the_forced_tokens_are_those_of_the_vocabulary():
+    forced, real = PieceTokenizer(), real_tokenizer("qwen3_vl")
+    for form, pieces in FORMS.items():
+        text = forced_text(form, "cup", np.random.default_rng(0))
+        mine = [forced.decode([i]) for i in forced(text)["input_ids"]]
+        theirs = [real.decode([i]) for i in real(text, add_special_tokens=False)["input_ids"]]
+        at = mine.index("cup")  # the part of the vocabulary that the tests have may split it further
+        after = len(mine) - at - 1
+        assert mine[:at] == theirs[:at] and mine[-after:] == theirs[-after:]
+        assert "".join(mine) == text and [p for p in mine if p in "[]`"] == [p for p in pieces if p in "[]`"]

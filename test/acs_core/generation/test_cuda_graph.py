@@ -10,7 +10,7 @@ import torch
 import acs_core.generation.generate as sampling
 from acs_core.attention import AttentionNeeds, capture
 from acs_core.generation.cuda_graph import KEPT_GRAPHS, StaticDecoder, static_decoder
-from acs_core.generation.generate import CudaGraphDecoder
+from acs_core.generation.decoding import CudaGraphDecoder
 from acs_core.generation.prefill import prefill
 from acs_core.generation.sample import sample_responses
 from acs_core.geometry import Box

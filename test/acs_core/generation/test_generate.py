@@ -13,9 +13,10 @@ from transformers.generation.logits_process import TemperatureLogitsWarper, TopK
 
 from acs_core.attention import AttentionNeeds, capture
 from acs_core.errors import Cancelled
-from acs_core.generation.generate import GreedySampler, TeacherForcing, TopPSampler, draw_more, kept_tokens
+from acs_core.generation.generate import draw_more
 from acs_core.generation.prefill import prefill, stack_states
 from acs_core.generation.sample import greedy_response, sample_each, sample_responses
+from acs_core.generation.token_sampler import GreedySampler, TeacherForcing, TopPSampler, kept_tokens
 from acs_core.geometry import Box
 from acs_core.types import Candidate, SamplingConfig
 
@@ -260,7 +261,7 @@ def test_shares_of_draws_follow_the_probabilities():
     config = SamplingConfig(temperature=1.0, top_p=0.9, top_k=6, max_new_tokens=4000)
     logits = torch.randn(1, VOCABULARY, generator=torch.Generator().manual_seed(1))
     draw = TopPSampler.of(config, [5], range(1))
-    tokens = torch.cat([draw.pick(logits, torch.tensor([0]), step) for step in range(4000)])
+    tokens = torch.cat([draw.pick(logits, torch.tensor([0]), torch.tensor([step])) for step in range(4000)])
     shares = torch.bincount(tokens, minlength=VOCABULARY) / 4000
     assert (shares - stock_probabilities(logits, config)[0]).abs().max() < 0.03
 
@@ -270,12 +271,12 @@ def test_a_token_without_probability_is_never_drawn(number):
     config = SamplingConfig(temperature=1.0, top_p=0.7, top_k=0)
     logits = torch.tensor([[2.0, 1.0, 0.0, -torch.inf, -torch.inf]])
     draw = TopPSampler(config, torch.full((1, 1), number))
-    assert draw.pick(logits, torch.tensor([0]), 0).item() in (0, 1)
+    assert draw.pick(logits, torch.tensor([0]), torch.tensor([0])).item() in (0, 1)
 
 
 def test_logits_that_are_no_numbers_do_not_break_the_draw():
     draw = TopPSampler.of(SamplingConfig(max_new_tokens=2), [0], range(1))
-    token = draw.pick(torch.full((1, VOCABULARY), torch.nan), torch.tensor([0]), 0)
+    token = draw.pick(torch.full((1, VOCABULARY), torch.nan), torch.tensor([0]), torch.tensor([0]))
     assert 0 <= token.item() < VOCABULARY
 
 
@@ -291,6 +292,10 @@ def test_streams_belong_to_seed_and_response():
 def test_greedy_and_forced():
     logits = torch.tensor([[0.0, 2.0, 1.0], [5.0, 0.0, 1.0]])
     rows = torch.tensor([0, 1])
-    assert GreedySampler().pick(logits, rows, 3).tolist() == [1, 0]
+    assert GreedySampler().pick(logits, rows, torch.tensor([3, 3])).tolist() == [1, 0]
     forced = TeacherForcing([(7, 8), (9,), ()], eos_id=1)
-    assert [forced.pick(logits, torch.tensor([0, 2]), step).tolist() for step in range(3)] == [[7, 1], [8, 1], [1, 1]]
+    assert [forced.pick(logits, torch.tensor([0, 2]), torch.tensor([step] * 2)).tolist() for step in range(3)] == [
+        [7, 1],
+        [8, 1],
+        [1, 1],
+    ]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acs_core.generation.candidates import ParsedBox, parse_response, says_absent, without_examples
-from acs_core.lvlm.base import localization_prompt
+from acs_core.lvlm.prompt import localization_prompt
 from fuzz.answers import IN_WORDS
 
 A, B = (1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)

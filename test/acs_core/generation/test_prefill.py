@@ -10,15 +10,15 @@ import torch
 from torch.nn import functional
 
 from acs_core.errors import Cancelled
-from acs_core.generation.prefill import (
+from acs_core.generation.prefill import cache_name, prefill
+from acs_core.generation.sample import greedy_response
+from acs_core.generation.shared_cache import (
     CacheSegment,
+    Opening,
     QueryRecorder,
     SharedPrefixCache,
-    cache_name,
-    prefill,
     shared_prefix_attention,
 )
-from acs_core.generation.sample import greedy_response
 
 PHRASES = ["key", "dog", "a very small dog behind the key"]
 HEADS, GROUPS, DIM = 4, 2, 8
@@ -86,10 +86,14 @@ def plain(query, keys, values):
     ).transpose(1, 2)
 
 
-@pytest.mark.parametrize("steps", [3, 70, 140])
+@pytest.mark.parametrize("drafts", [False, True], ids=["one-token", "drafts"])
+@pytest.mark.parametrize("steps", [3, 70])
 @pytest.mark.parametrize(("tails", "counts"), [((None,), (3,)), ((5, 2, 9), (2, 3, 1))])
-def test_attention_of_rows_that_grow_and_end(steps, tails, counts):
+def test_attention_of_rows_that_grow_and_end(steps, tails, counts, drafts):
+    """Rows are fed different numbers of tokens, of which only some are kept; the first tokens may come with the
+    prompt."""
     generator = torch.Generator().manual_seed(0)
+    choose = np.random.default_rng(0)
     trunk = segment(11, generator)
     ends = [segment(length, generator) if length else None for length in tails]
     prefix_cache = SharedPrefixCache(trunk, ends, counts)
@@ -100,26 +104,50 @@ def test_attention_of_rows_that_grow_and_end(steps, tails, counts):
         parts = [trunk, ends[k]] if ends[k] else [trunk]
         prompt.append([torch.cat([getattr(p, what)[0] for p in parts], dim=1) for what in ("keys", "values")])
     own = [[torch.empty(GROUPS, 0, DIM), torch.empty(GROUPS, 0, DIM)] for _ in range(total)]
+    asked = [[] for _ in range(total)]  # the queries (K, D) of each kept token
+    if drafts:
+        openings = [
+            Opening((1, 2), segment(2, generator), torch.randn(1, 2, HEADS, DIM), torch.empty(0)) for _ in counts
+        ]
+        kept = [row % 3 for row in range(total)]
+        prefix_cache.begin_with(openings, kept)
+        for row, number in enumerate(kept):
+            opening = openings[phrase[row]]
+            own[row] = [part[0][:, :number] for part in (opening.segment.keys, opening.segment.values)]
+            asked[row] += [*opening.queries[0, :number]]
     running = list(range(total))
     for step in range(steps):
         if step == 2:
             running = [0, total - 1]
-            prefix_cache.narrow(running)
-        query, key, value = (torch.randn(len(running), n, 1, DIM, generator=generator) for n in (HEADS, GROUPS, GROUPS))
-        for i, row in enumerate(running):
-            own[row] = [torch.cat([own[row][0], key[i]], dim=1), torch.cat([own[row][1], value[i]], dim=1)]
+        fed = {row: int(choose.integers(1, 5)) if drafts else 1 for row in running}
+        prefix_cache.begin_step(fed)
+        many = sum(fed.values())
+        query, key, value = (torch.randn(many, n, 1, DIM, generator=generator) for n in (HEADS, GROUPS, GROUPS))
         all_keys, all_values = prefix_cache.update(key, value, 0)
         out, _ = shared_prefix_attention(MODULE, query, all_keys, all_values, None, 0.3, acs_attending=prefix_cache)
-        for i, row in enumerate(running):
-            keys, values = (torch.cat([prompt[row][k], own[row][k]], dim=1)[None] for k in range(2))
-            torch.testing.assert_close(out[i : i + 1], plain(query[i : i + 1], keys, values), atol=1e-5, rtol=1e-4)
-            if step in (0, steps - 1):
-                assert torch.equal(all_keys[i], own[row][0])
         prefix_cache.end_step()
-        assert torch.equal(prefix_cache.query(running[-1], step)[0], query[-1, :, 0])
-    assert prefix_cache.length == steps
-    assert prefix_cache.get_seq_length() == 11 + steps
-    assert torch.equal(prefix_cache.own_keys(0)[0], own[0][0])
+        kept = [int(choose.integers(1, count + 1)) for count in fed.values()]
+        prefix_cache.keep(kept)
+        at = 0
+        for (row, count), number in zip(fed.items(), kept, strict=True):
+            mine = [torch.cat([own[row][k], *new[at : at + count]], dim=1) for k, new in enumerate((key, value))]
+            before = own[row][0].shape[1]
+            for i in range(count):
+                keys, values = (
+                    torch.cat([prompt[row][k], mine[k][:, : before + i + 1]], dim=1)[None] for k in range(2)
+                )
+                torch.testing.assert_close(
+                    out[at + i : at + i + 1], plain(query[at + i : at + i + 1], keys, values), atol=1e-5, rtol=1e-4
+                )
+            own[row] = [part[:, : before + number] for part in mine]
+            asked[row] += [*query[at : at + number, :, 0]]
+            at += count
+    assert prefix_cache.lengths == [len(queries) for queries in asked] == [keys.shape[1] for keys, _ in own]
+    assert prefix_cache.get_seq_length() == 11 + max(prefix_cache.lengths)
+    for row in range(total):
+        assert torch.equal(prefix_cache.own_keys(0)[row, :, : len(asked[row])], own[row][0])
+        for token, expected in enumerate(asked[row]):
+            assert torch.equal(prefix_cache.query(row, token)[0], expected)
 
 
 def test_the_prompt_is_stored_once():
@@ -127,6 +155,7 @@ def test_the_prompt_is_stored_once():
     trunk = segment(500, generator)
     prefix_cache = SharedPrefixCache(trunk, [None], [30])
     key = torch.randn(30, GROUPS, 1, DIM)
+    prefix_cache.begin_step(dict.fromkeys(range(30), 1))
     prefix_cache.update(key, key, 0)
     assert sum(store.numel() for store in prefix_cache.keys) < trunk.keys[0].numel() * 30 / 4
     assert prefix_cache.prefix.keys[0] is trunk.keys[0]
@@ -142,7 +171,7 @@ def test_without_company_it_is_plain_attention():
     assert weights is None
     noted = QueryRecorder()
     assert torch.equal(shared_prefix_attention(MODULE, query, key, key, None, 0.3, acs_attending=noted)[0], out)
-    assert torch.equal(noted.layers[0], query[:, :, -1])
+    assert torch.equal(noted.layers[0], query[:, :, -1:].transpose(1, 2))
 
 
 def test_the_cache_goes_by_the_name_of_the_installed_release(lvlm, picture, monkeypatch):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import acs_core.generation.schedule as module
-from acs_core.generation.generate import TeacherForcing, generate
+from acs_core.generation.generate import generate
 from acs_core.generation.prefill import prefill
 from acs_core.generation.schedule import (
     FIRST,
@@ -17,6 +17,7 @@ from acs_core.generation.schedule import (
     sample_on_schedule,
     should_stop_early,
 )
+from acs_core.generation.token_sampler import TeacherForcing
 from acs_core.geometry import Box
 from acs_core.types import Candidate, Response, SamplingConfig
 
@@ -138,9 +139,9 @@ def test_a_passed_deadline_cuts_the_wave_and_says_so(lvlm, picture, waves, clock
 
 def test_greedy_answers_stop_in_time_too(lvlm, picture, clock):
     state = prefill(lvlm, lvlm.prepare_many(picture, ["key", "dog"]))
-    answers = greedy_on_schedule(lvlm, state, 6, FOREVER)
+    answers = greedy_on_schedule(lvlm, state, SamplingConfig(max_new_tokens=6), FOREVER)
     assert [len(a.responses) for a in answers] == [1, 1] and all(a.skipped == () for a in answers)
-    late = greedy_on_schedule(lvlm, state, 6, Deadline(5.0, clock.now - 1.0))
+    late = greedy_on_schedule(lvlm, state, SamplingConfig(max_new_tokens=6), Deadline(5.0, clock.now - 1.0))
     assert late[0].skipped == ("1 of 1 responses were cut off: the deadline is 5 ms",)
 
 

@@ -20,9 +20,9 @@ from acs_core.errors import ImageError, PhraseError
 from acs_core.geometry import Box
 from acs_core.image import check_image
 from acs_core.lvlm import FAMILIES, load_lvlm
-from acs_core.lvlm.base import PromptBuilder, localization_prompt
 from acs_core.lvlm.internvl import InternVLProcessor
 from acs_core.lvlm.loading import load_processor
+from acs_core.lvlm.prompt import PromptBuilder, localization_prompt
 
 APPENDIX_D = """Detect all instances of key in the image:
 

@@ -17,10 +17,10 @@ from acs_core.errors import AcsError, ModelError
 from acs_core.generation.sample import sample_responses
 from acs_core.geometry import Box
 from acs_core.lvlm import FAMILIES, load_lvlm
-from acs_core.lvlm.base import PromptBuilder, localization_prompt
 from acs_core.lvlm.checks import check_config, check_folder
 from acs_core.lvlm.folders import QUANTIZED_BY, quantization_method
 from acs_core.lvlm.processors import load_processor
+from acs_core.lvlm.prompt import PromptBuilder, localization_prompt
 from acs_core.selection.regressor import load_regressor
 from acs_core.types import Candidate, SamplingConfig
 

@@ -27,6 +27,7 @@ from acs_core.selection.registry import (
     Medoid,
     SmallestBox,
     TokenUncertainty,
+    VerbalConfidence,
     fuses_boxes,
     make_selector,
     selector_names,
@@ -100,6 +101,7 @@ def box_layers(tmp_path):
         ("largest-cluster", LargestCluster, False),
         ("mean-box", MeanBox, False),
         ("smallest", SmallestBox, False),
+        ("verbal-confidence", VerbalConfidence, False),
     ],
 )
 def test_every_name_makes_its_selector(name, kind, greedy, regressor, joint, box_layers):

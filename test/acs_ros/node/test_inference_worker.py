@@ -311,6 +311,7 @@ def test_a_question_is_one_call_with_all_that_it_says(result, deadline, expected
         "check_labels": False,
         "deadline_ms": expected,
         "with_attention": True,
+        "keep_image": False,
         "second_look": True,
         "region": Box(1, 2, 30, 40),
         "should_stop": stop,

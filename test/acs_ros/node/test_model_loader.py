@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import json
 import threading
+import weakref
 
 import pytest
 from hub_parts import add_to_cache
@@ -65,6 +67,26 @@ def test_closing_lets_the_waiting_go_and_drops_the_model(grounder, until, fails)
     with pytest.raises(Cancelled):
         loader.get("settings")
     assert calls == ["settings"]
+
+
+def test_a_model_lives_no_longer_than_its_user_keeps_it(grounder):
+    """The thread that loaded it kept it, until it got the processor for its last line: cleanup freed nothing then."""
+    go = threading.Event()
+
+    class Lingering(threading.Condition):
+        def __exit__(self, *error):
+            super().__exit__(*error)
+            if threading.current_thread() is loader._thread:
+                go.wait(60)
+
+    loader = ModelLoader(lambda settings: type(grounder)())
+    loader._changed = Lingering()
+    try:
+        kept = weakref.ref(loader.get("settings"))
+        gc.collect()
+        assert loader.running and kept() is None
+    finally:
+        go.set()
 
 
 def test_who_waits_is_told_that_it_still_loads(grounder, until):

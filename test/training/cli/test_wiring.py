@@ -17,10 +17,15 @@ from training.cli.build import BuildOptions, build
 from training.cli.config import options_of
 from training.cli.evaluate import EvaluateOptions, evaluate
 from training.cli.files import AnalyzeOptions, CollectOptions, FitOptions, analyze, collect, fit
-from training.cli.options import AttentionStep, CoordinateFrame, Objects, Size, Transform
+from training.cli.options import AttentionStep, CoordinateFrame, Objects, Size, Split, Transform
+from training.data.formats import FORMATS, DataSource
 
-SMALL, OTHER = (SimpleNamespace(key=key) for key in ("asked", "not asked"))
-SCORERS = tuple(SimpleNamespace(selector=SimpleNamespace(name=name)) for name in ("acs-free", "acs-fusion"))
+COCO, PHRASES = FORMATS[0], Path("phrases.json")
+SMALL, OTHER = (SimpleNamespace(key=key, image_id=0, picture="") for key in ("asked", "not asked"))
+SCORERS = tuple(
+    SimpleNamespace(selector=SimpleNamespace(name=name), calibration=None, second_look=None)
+    for name in ("acs-free", "acs-fusion")
+)
 ANSWERS = SimpleNamespace(groups=(SimpleNamespace(name="small", questions=(SMALL,)),))
 
 
@@ -52,11 +57,11 @@ def store(arguments):
     return Store(arguments["folder"])
 
 
-MODELS = {"models_of": returns(("lvlm", "runner")), "pairs_of": returns([])}
+MODELS = {"models_of": returns(("lvlm", "runner"))}
 # Of each command: the functions that are replaced, with what they return for their arguments; the last one is the job.
 REPLACED = {
     collect: {
-        "training.cli.files": MODELS,
+        "training.cli.files": {**MODELS, "pairs_of": returns([])},
         "training.collection.collect": {"collect": stop},
     },
     fit: {
@@ -65,18 +70,25 @@ REPLACED = {
     },
     analyze: {
         "training.collection.store": {"read_store": store},
-        "training.data.coco": {"read_coco": returns("data")},
-        "training.data.pairs": {"choose_pairs": returns("pairs")},
+        "training.cli.files": {"pairs_of_store": returns("pairs")},
         "training.fitting.artifacts": {"read_regressor": returns(("regressor", "")), "held_candidates": returns([])},
         "training.fitting.steps": {"analyze_step": stop},
     },
     build: {
-        "training.cli.build": {**MODELS, "sources_of": lambda a: (a["train"], a["calibration"])},
+        "training.cli.build": {
+            **MODELS,
+            "sides_of": lambda a: tuple(DataSource(COCO, *a[side], "train", {}) for side in ("train", "calibration")),
+            "pairs_of": returns([]),
+        },
         "training.fitting.build": {"build": stop},
     },
     evaluate: {
-        "training.data.coco": {"read_coco": returns(SimpleNamespace(images=(), problems=SimpleNamespace(lines=list)))},
-        "training.cli.evaluate": {"_open": returns(("lvlm", None)), "_show": stop, "_tell": stop},
+        "training.cli.evaluate": {
+            "read_data": returns("data"),
+            "_open": returns(("lvlm", None)),
+            "_show": stop,
+            "_tell": stop,
+        },
         "acs_core.artifacts.identity": {"weights_fingerprint": returns("weights")},
         "training.evaluation.evaluate": {
             "choose_groups": returns({"small": [OTHER, SMALL]}),
@@ -103,9 +115,11 @@ MODEL = {
 ROWS = {
     (collect, CollectOptions): MODEL
     | {
-        "data": (Path("d/i.json"), {"pairs_of.data": Path("d/i.json"), "collect.data": "d/i.json"}),
+        "data": (Path("d/i.json"), {"pairs_of.source.file": Path("d/i.json"), "collect.data": "d/i.json"}),
+        "split": (Split.VAL, {"pairs_of.source.split": "val"}),
+        "phrases": (PHRASES, {"pairs_of.source.phrases": {"tv": "television"}}),
         "out": (Path("out"), "collect.out"),
-        "images": (Path("photos"), "pairs_of.images"),
+        "images": (Path("photos"), "pairs_of.source.images"),
         "size": ((Size.LARGE, Size.SMALL), "pairs_of.sizes"),
         "objects": (Objects.ANY, "pairs_of.objects"),
         "samples": (7, "collect.config.samples"),
@@ -141,8 +155,13 @@ ROWS = {
                 "analyze_step.out.parent": Path("out"),
             },
         ),
-        "data": (Path("d/i.json"), {"read_coco.annotations": Path("d/i.json"), "analyze_step.pairs": "pairs"}),
-        "images": (Path("photos"), "read_coco.images"),
+        "data": (
+            Path("d/i.json"),
+            {"pairs_of_store.source.file": Path("d/i.json"), "analyze_step.pairs": "pairs"},
+        ),
+        "images": (Path("photos"), "pairs_of_store.source.images"),
+        "split": (Split.VAL, {"pairs_of_store.source.split": "val"}),
+        "phrases": (PHRASES, {"pairs_of_store.source.phrases": {"tv": "television"}}),
         "heads": (4, "analyze_step.config.heads"),
         "high_iou": (0.8, "analyze_step.config.high_iou"),
         "low_iou": (0.2, "analyze_step.config.low_iou"),
@@ -154,11 +173,12 @@ ROWS = {
     | {
         "model": ("tiny-internvl", "models_of.model build.model"),
         "out": (Path("out"), "build.out"),
-        "coco": (Path("coco"), "sources_of.coco"),
-        "train": (Path("t/i.json"), {"pairs_of.data": Path("t/i.json"), "build.sources.0": "t/i.json"}),
-        "calibration": (Path("c/i.json"), {"pairs_of:2.data": Path("c/i.json"), "build.sources.1": "c/i.json"}),
-        "train_images": (Path("photos"), "pairs_of.images"),
-        "calibration_images": (Path("others"), "pairs_of:2.images"),
+        "coco": (Path("coco"), "sides_of.coco"),
+        "train": (Path("t/i.json"), {"pairs_of.source.file": Path("t/i.json"), "build.sources.0": "t/i.json"}),
+        "calibration": (Path("c/i.json"), {"pairs_of:2.source.file": Path("c/i.json"), "build.sources.1": "c/i.json"}),
+        "train_images": (Path("photos"), "pairs_of.source.images"),
+        "calibration_images": (Path("others"), "pairs_of:2.source.images"),
+        "phrases": (PHRASES, "sides_of.phrases"),
         "work": (Path("kept"), "build.work"),
         "size": ((Size.LARGE, Size.SMALL), "pairs_of.sizes pairs_of:2.sizes"),
         "objects": (Objects.ANY, "pairs_of.objects pairs_of:2.objects"),
@@ -175,9 +195,12 @@ ROWS = {
         "device": ("cpu", "models_of.device build.device"),
     },
     (evaluate, EvaluateOptions): {
-        "data": (Path("d/i.json"), {"read_coco.annotations": Path("d/i.json"), "evaluate.source": "d/i.json"}),
+        "data": (Path("d/i.json"), {"read_data.source.file": Path("d/i.json"), "evaluate.source": "d/i.json"}),
+        "split": (Split.TRAIN, {"read_data.source.split": "train"}),
+        "phrases": (PHRASES, {"read_data.source.phrases": {"tv": "television"}}),
+        "calibrated_too": (True, {"choose_groups.used": None}),
         "model": ("tiny-internvl", "_open.model"),
-        "images": (Path("photos"), "read_coco.images"),
+        "images": (Path("photos"), "read_data.source.images"),
         "out": (Path("out"), {"_tell.out.path": Path("out")}),
         "work": (
             Path("kept"),
@@ -220,6 +243,7 @@ ALONE = {(evaluate, "plan")}  # options that leave away what the others are for:
 def arguments(monkeypatch, tmp_path):
     """Runs a command until its job is called; returns the arguments of the replaced functions, by function."""
     monkeypatch.chdir(tmp_path)
+    PHRASES.write_text('{"tv": "television"}')
 
     def run(command, options):
         found = {}

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data.coco import read_coco, read_picture
+from training.data.coco import read_coco
 from training.data.pairs import choose_pairs, load_absent, load_pairs
+from training.data.pictures import read_picture
 from training.errors import DataError
 
 
@@ -178,7 +179,7 @@ def test_names_that_lead_out_of_the_picture_folder_are_left_out(tmp_path, name):
     assert not data.images and "file_name inside the folder" in data.problems.lines()[-1] + data.problems.lines()[0]
 
 
-@pytest.mark.parametrize("change", [{"width": 10**400}, {"height": float("inf")}, {"id": "1"}])
+@pytest.mark.parametrize("change", [{"width": 10**400}, {"height": float("inf")}, {"id": 1.5}])
 def test_sizes_that_no_picture_has_are_left_out(tmp_path, change):
     file = write(tmp_path, [(1, SMALL, {})])
     content = json.loads(file.read_text())

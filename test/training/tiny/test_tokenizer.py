@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acs_core.lvlm.base import localization_prompt
+from acs_core.lvlm.prompt import localization_prompt
 from training.tiny.tokenizer import SAME_PLURAL, build_tokenizer, plural
 from training.world.sprites import category_names
 

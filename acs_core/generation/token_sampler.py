@@ -1,0 +1,124 @@
+"""Selection of the next tokens: drawn with temperature, top-k and top-p, the most likely, or given ones.
+
+Every response has one stream of random numbers, which depends on the seed and the index of the response only; the
+token at place t of a response is drawn with number t of its stream. No global random state is read or changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from acs_core.types import SamplingConfig
+
+
+class TokenSampler(Protocol):
+    """Selection of tokens, each for one place in one response."""
+
+    def pick(
+        self, logits: torch.Tensor, rows: torch.Tensor, places: torch.Tensor, source: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return M tokens.
+
+        Args:
+            logits: (U, V).
+            rows: (M,) index of the response of each token, on the CPU.
+            places: (M,) index of each token in its response, from 0, on the CPU.
+            source: (M,) row of ``logits`` that each token is selected from, on their device; by default row m for token
+                m, with U = M.
+
+        Returns:
+            (M,) token ids.
+        """
+
+
+@dataclass(frozen=True)
+class TopPSampler:
+    """Sampling with temperature, top-k and top-p.
+
+    Attributes:
+        config: the sampling parameters.
+        streams: (N, steps) random numbers in [0, 1), one per token.
+    """
+
+    config: SamplingConfig
+    streams: torch.Tensor
+
+    @classmethod
+    def of(cls, config: SamplingConfig, seeds: Sequence[int], rows: range) -> TopPSampler:
+        """Create a sampler for the responses ``rows`` of each of ``seeds``, one seed after the other."""
+        return cls(config, torch.cat([_streams(seed, rows, config.max_new_tokens) for seed in seeds]))
+
+    def pick(
+        self, logits: torch.Tensor, rows: torch.Tensor, places: torch.Tensor, source: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """See :class:`TokenSampler`; inverts the cumulative distribution at the place's random number."""
+        ids, probabilities = kept_tokens(logits, self.config)
+        if source is not None:
+            ids, probabilities = ids[source], probabilities[source]
+        cumulated = probabilities.cumsum(dim=-1)
+        at = self.streams[rows, places].to(logits.device)[:, None] * cumulated[:, -1:]
+        # Rounding may put `at` on the last sum itself, and a token of probability 0 must never be drawn. If the logits
+        # are NaN, all are 0: index 0 then, since an index of -1 would break the GPU context.
+        last = ((probabilities > 0).sum(dim=-1, keepdim=True) - 1).clamp_min(0)
+        chosen = torch.minimum(torch.searchsorted(cumulated, at, right=True), last)
+        return ids.gather(1, chosen)[:, 0]
+
+
+@dataclass(frozen=True)
+class GreedySampler:
+    """Selection of the most likely token, the first one in case of ties."""
+
+    def pick(
+        self, logits: torch.Tensor, rows: torch.Tensor, places: torch.Tensor, source: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """See :class:`TokenSampler`."""
+        best = logits.argmax(dim=-1)
+        return best if source is None else best[source]
+
+
+class TeacherForcing:
+    """Selection of given tokens, then the end token, independent of the logits.
+
+    Args:
+        responses: token ids of each response.
+        eos_id: the end token.
+    """
+
+    def __init__(self, responses: Sequence[Sequence[int]], eos_id: int) -> None:
+        longest = max(map(len, responses), default=0) + 1
+        self._tokens = torch.tensor([[*ids, *[eos_id] * (longest - len(ids))] for ids in responses])
+
+    def pick(
+        self, logits: torch.Tensor, rows: torch.Tensor, places: torch.Tensor, source: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """See :class:`TokenSampler`."""
+        # A place after the end of the longest response is only asked for after a draft, which the end token refuses.
+        return self._tokens[rows, places.clamp(max=self._tokens.shape[1] - 1)].to(logits.device)
+
+
+def kept_tokens(logits: torch.Tensor, config: SamplingConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Apply temperature, top-k and top-p to ``logits`` (b, V).
+
+    The probabilities are normalised over the ``top_k`` tokens; top-p then sets the least likely ones to 0 without
+    normalising again.
+
+    Returns:
+        Token ids and their probabilities, most likely first, (b, k) each; probabilities are float32.
+    """
+    k = min(config.top_k or logits.shape[-1], logits.shape[-1])
+    # Sort and normalise k values only, not a vocabulary of 150,000.
+    scaled, ids = (logits.float() / config.temperature).topk(k, dim=-1)
+    probabilities = scaled.softmax(dim=-1)
+    before = probabilities.cumsum(dim=-1) - probabilities
+    return ids, torch.where(before < config.top_p, probabilities, 0.0)
+
+
+def _streams(seed: int, rows: range, steps: int) -> torch.Tensor:
+    """Return (len(rows), steps) random numbers in [0, 1) for the responses ``rows``."""
+    # Drawn row by row, so that a row does not depend on the number of rows.
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(rows.stop, steps, generator=generator)[rows.start :]
