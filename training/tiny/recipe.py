@@ -131,7 +131,7 @@ def standard_phases(steps: Sequence[int]) -> tuple[PhaseConfig, ...]:
         objects=(crowds.min_objects, crowds.max_objects),
         lookalikes=crowds.lookalike_share,
         colours=crowds.colour_share,
-        absent_share=0.2,
+        absent_share=0.45,  # with 0.2, refusals are forgotten
         guided_steps=ALL_STEPS,
         all_coordinates=True,
         end_to_end=True,
@@ -145,6 +145,6 @@ def standard_phases(steps: Sequence[int]) -> tuple[PhaseConfig, ...]:
         PhaseConfig("C", c, 1e-3, batch=12, pictures=6000, absent_share=0.5, new_optimiser=True),
         exact,
         replace(
-            exact, name="E", steps=e, rate=7e-4, end_to_end=False, mistakes=Mistakes(0.25, 0.12, 0.04, background=0.7)
+            exact, name="E", steps=e, rate=7e-4, end_to_end=False, mistakes=Mistakes(0.15, 0.07, 0.02, background=0.7)
         ),
     )
