@@ -10,12 +10,14 @@ export PYTHON
 # A sourced ROS distribution would mix its own rclpy and libraries into the environment's; see README for colcon.
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
 unexport RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
+# Each of the many processes that the tests start would compile our sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Camera frames are larger than what Fast DDS passes by default, and nothing here should leave this machine.
 export FASTDDS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds_profile.xml
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: help env demo test lint fuzz fuzznode audit lock bench format clean
+.PHONY: help env demo test lint docs fuzz fuzznode audit lock bench format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,12 +32,12 @@ demo: env ## play a bag to the grounding node over DDS and show what it finds (B
 		--params-file config/tiny_internvl.yaml --out demo_output $(ARGS)
 
 NEWEST := $(VENV)-newest
-test: env ## run all tests on up to 4 cores and print their coverage (with ARGS="-k name", those tests on one, without coverage; TRANSFORMERS=newest: with the newest release of transformers)
+test: env ## run all tests in up to 4 processes and print their coverage (with ARGS="-k name", those tests on one, without coverage; TRANSFORMERS=newest: with the newest release of transformers)
 ifeq ($(TRANSFORMERS),newest)
 	@$(RUN)/python tools/newest_transformers.py $(NEWEST)
-	@$(NEWEST)/bin/python -m pytest $(if $(strip $(ARGS)),$(ARGS),-n auto --maxprocesses 4 --dist loadfile)
+	@$(NEWEST)/bin/python -m pytest $(if $(strip $(ARGS)),$(ARGS),-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
 else ifeq ($(strip $(ARGS)),)
-	@$(RUN)/pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report= && passed=0 || passed=$$?; $(RUN)/python tools/least_covered.py; exit $$passed
+	@$(RUN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report= && passed=0 || passed=$$?; $(RUN)/python tools/least_covered.py; exit $$passed
 else
 	@$(RUN)/pytest $(ARGS)
 endif
@@ -47,6 +49,11 @@ lint: env ## check style, types and who imports whom
 	@$(RUN)/lint-imports --no-logo
 
 INSTALL := $(RUN)/python tools/install_locked.py
+DOCS := $(VENV)-docs
+docs: env ## build the docs site into site/, with every warning an error
+	@[ -x $(DOCS)/bin/mkdocs ] || { $(RUN)/python -m venv $(DOCS) && $(INSTALL) $(DOCS)/bin/python docs.txt; }
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict && echo "docs: site/index.html"
+
 fuzz: env ## throw generated bad input at every way in (ARGS="--target parser --cases 1000000" are passed on)
 	@$(INSTALL) $(RUN)/python fuzz.txt --optional "fuzz: no atheris for this Python, cases are drawn at random"
 	@PYTHONPATH=test $(RUN)/python -m fuzz $(ARGS)
@@ -84,6 +91,6 @@ format: env ## apply the style
 	@$(RUN)/ruff format .
 
 clean: ## remove the environment and the caches of the tools; what acs made for you stays
-	[ ! -d $(VENV)/.acs ] || rm -rf $(VENV) $(AUDIT) $(LOCK) $(NEWEST)
+	[ ! -d $(VENV)/.acs ] || rm -rf $(VENV) $(AUDIT) $(DOCS) $(LOCK) $(NEWEST)
 	rm -rf acs_ros.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

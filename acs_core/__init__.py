@@ -19,13 +19,25 @@ if sys.version_info < (3, 11):  # noqa: UP036 - a source tree has no python_requ
     raise ImportError(f"acs needs Python 3.11 or later (ROS 2 Jazzy or later), {_FOUND}: see docs/robot_setups.md")
 
 if TYPE_CHECKING:
+    from acs_core.geometry import Box
     from acs_core.grounder import Grounder
     from acs_core.image import read_image
-    from acs_core.types import Candidate, Detection, GroundingResult, SamplingConfig
+    from acs_core.types import Candidate, Detection, GroundingResult, SamplingConfig, ScoreKind, SecondLook
 
     __version__: str
 
-__all__ = ["Candidate", "Detection", "Grounder", "GroundingResult", "SamplingConfig", "__version__", "read_image"]
+__all__ = [
+    "Box",
+    "Candidate",
+    "Detection",
+    "Grounder",
+    "GroundingResult",
+    "SamplingConfig",
+    "ScoreKind",
+    "SecondLook",
+    "__version__",
+    "read_image",
+]
 
 # Threads that share a matrix product spin by default while they wait for one another. On a robot whose cores are busy
 # with other programs, they spin for threads that are not running, and a call takes seconds instead of a tenth of one

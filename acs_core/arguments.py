@@ -1,8 +1,8 @@
 """Checks of function arguments: each returns the value in its plain Python type.
 
-All but :func:`clean_phrase` raise TypeError for a value of a wrong type and ValueError for a wrong value. The message
-names the argument, says what is allowed, and quotes the given value, shortened. NumPy's integers, floats and bools are
-accepted like Python's.
+All but :func:`clean_phrase` and :func:`split_text` raise TypeError for a value of a wrong type and ValueError for a
+wrong value. The message names the argument, says what is allowed, and quotes the given value, shortened. NumPy's
+integers, floats and bools are accepted like Python's.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import difflib
 import math
 import numbers
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ MAX_SEED = 2**63 - 1  # of a torch generator
 MAX_NUMPY_SEED = 2**32 - 1  # of numpy's and scikit-learn's generators
 MAX_COUNT = 2**31 - 1  # of counts without a limit of their own
 MAX_TEXT = 4096  # characters of a name or path
+MAX_TEXT_CHARS = 1_000_000  # of all phrases of a text: far more than the highest limits allow
 
 
 def whole(name: str, value: object, low: int = 0, high: int = MAX_COUNT) -> int:
@@ -165,6 +167,20 @@ def _quoted(value: object) -> str:
         return shorten(value)
     except Exception as error:  # from the value's own repr
         return f"a {type(value).__name__} whose repr raises {type(error).__name__}"
+
+
+def split_text(text: str) -> list[str]:
+    """Return the phrases of a text: separated by semicolons or line ends; blank ones are left out.
+
+    Raises:
+        PhraseError: the text is longer than any that can be asked.
+
+    >>> split_text("key; red mug")
+    ['key', 'red mug']
+    """
+    if len(text) > MAX_TEXT_CHARS:
+        raise PhraseError(f"the query has {len(text)} characters: name the objects in a few words each")
+    return [part for part in re.split(r"[;\n]", text) if part.strip()]
 
 
 def clean_phrase(text: str, max_chars: int = MAX_PHRASE_CHARS) -> str:

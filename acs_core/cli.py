@@ -1,4 +1,4 @@
-"""The command ``acs-ground``: grounding of one phrase in one image file."""
+"""The command ``acs-ground``: grounding of phrases in image files."""
 
 from __future__ import annotations
 
@@ -8,53 +8,119 @@ if __name__ == "__main__":  # first: a signal may come while the modules below a
     run("acs_core.cli", "acs-ground")
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from acs_core.cli_inputs import WRITTEN, Outputs, find_images, find_phrases
 from acs_core.cli_options import DEFAULT_SAMPLES, make_parser
-from acs_core.errors import AcsError, OptionError, SelectorError, os_problem
+from acs_core.errors import (
+    AcsError,
+    HeadFileError,
+    ImageError,
+    JointError,
+    OptionError,
+    RegressorError,
+    SelectorError,
+    os_problem,
+)
 from acs_core.light_imports import load_lightly
-from acs_core.option_types import empty_option
-from acs_core.output import check_distinct, check_target, json_text, write_picture, write_text
+from acs_core.output import json_text, write_picture, write_text
 from acs_core.terminal import make_console, print_error
 from acs_core.types import GroundingResult, Outcome, SamplingConfig, ScoreKind
 
 if TYPE_CHECKING:
+    from acs_core.geometry import Box
     from acs_core.grounder import Grounder
+    from acs_core.request import GroundOptions
 
 Result = TypeVar("Result")
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+FILE_OPTIONS = ((HeadFileError, "heads"), (RegressorError, "regressor"), (JointError, "joint_model"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (default: those of the process) and return its exit code."""
     parser = make_parser()
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser.parse_args(given)
-    if problem := empty_option(given):
-        parser.error(problem)
-    if options.out is not None and options.out.suffix.lower() not in PICTURES:
-        parser.error(f"--out must end in one of {', '.join(PICTURES)}, got {options.out}")
+    options = parser.parse_args(arguments)
     try:
-        return _run(options)
+        images = find_images(options.image)
+        endings = WRITTEN if len(images) == 1 else ("",)
+        if options.out is not None and options.out.suffix.lower() not in endings:
+            wanted = f"end in one of {', '.join(WRITTEN)}"
+            if len(images) > 1:
+                wanted = f"name a folder for {len(images)} images"
+            parser.error(f"--out must {wanted}, got {options.out}")
+        return _run(options, images)
     except SelectorError as error:
         parser.error(f"argument --selector: {error}")
     except OptionError as error:
         parser.error(str(error))
     except AcsError as error:
-        return _fail(str(error))
+        return _fail(f"{_option_of(error, options)}{error}", parser)
     except OSError as error:
-        return _fail(os_problem(error, options.out or options.json or ""))
+        return _fail(os_problem(error, options.out or options.json or ""), parser)
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, images: Sequence[Path]) -> int:
+    from acs_core.artifacts.model_name import check_model_name  # late: --help needs none of these
+
+    check_model_name(options.model)
+    from acs_core.image import read_image
+
+    _lightly(options, _check_selector)
+    # Everything that can be checked without the model is checked before it is loaded.
+    pixels = read_image(images[0], options.bits) if len(images) == 1 else None
+    phrases = find_phrases(options.phrase)
+    files = (options.heads, options.regressor, options.joint_model, options.calibration)
+    to_file = options.json if options.json != Path("-") else None
+    outputs = Outputs.of(images, options.out, to_file, [*images, *(Path(file) for file in files if file)])
+
+    notes, console = make_console(stderr=True), make_console(piped_width=160)
+    with notes.status("loading the model") if notes.is_terminal else nullcontext():
+        grounder = _lightly(options, _load)
+    if outputs.folder is not None:
+        outputs.folder.mkdir(exist_ok=True)
+    answers: list[dict[str, Any]] = []
+    failed = 0
+    for number, image in enumerate(images):
+        try:
+            if pixels is None or number:
+                pixels = read_image(image, options.bits)
+        except ImageError as error:
+            if len(images) == 1:
+                raise
+            failed += 1
+            print_error("acs-ground", error)
+            answers.append({"image": str(image), "error": str(error)})
+            continue
+        with notes.status(f"looking for {'; '.join(phrases)}") if notes.is_terminal else nullcontext():
+            results = grounder.ground_many(pixels, phrases, **_call_options(options))
+        if options.json != Path("-"):
+            for result in results:
+                print_line(image, result, console) if len(images) > 1 else print_result(result, console)
+        if outputs.pictures:
+            from acs_core.overlay import draw_result
+
+            drawn = np.concatenate([draw_result(pixels, result) for result in results])
+            write_picture(outputs.pictures[number], drawn, "acs-ground")
+        answers += [{"image": str(image), **result.to_dict()} for result in results]
+    if options.out is not None:
+        written = f"{len(images) - failed} pictures in" if outputs.folder is not None else "picture:"
+        notes.print(f"{written} {options.out}", soft_wrap=True)
+    if options.json is not None:
+        _write_json(answers, options.json)
+    return 1 if failed else 0
+
+
+def _call_options(options: argparse.Namespace) -> GroundOptions:
     sampling = SamplingConfig(
         num_samples=DEFAULT_SAMPLES if options.samples is None else options.samples,
         auto=options.samples is None,
@@ -64,60 +130,35 @@ def _run(options: argparse.Namespace) -> int:
         seed=options.seed,
         speculation=options.speculation,
     )
-    from acs_core.arguments import clean_phrase
-    from acs_core.artifacts.model_name import check_model_name  # late: --help needs none of these
+    return {
+        "sampling": sampling,
+        "multiple": options.multiple,
+        "min_score": options.min_score,
+        "min_votes": options.min_votes,
+        "check_labels": options.check_labels,
+        "whole_responses": options.whole_responses,
+        "deadline_ms": options.deadline,
+        "second_look": options.second_look,
+    }
 
-    check_model_name(options.model)
-    from acs_core.image import read_image
 
-    _lightly(options, _check_selector)
-    # Everything that can be checked without the model is checked before it is loaded.
-    image = read_image(options.image, options.bits)
-    phrase = clean_phrase(options.phrase)
-    read = [
-        path
-        for path in (options.image, options.heads, options.regressor, options.joint_model, options.calibration)
-        if path
-    ]
-    outputs = options.out, options.json if options.json != Path("-") else None
-    check_distinct(*outputs)
-    for path in outputs:
-        if path is not None:
-            check_target(path, map(Path, read))
+def _write_json(answers: list[dict[str, Any]], file: Path) -> None:
+    """Write the result of one image and phrase as an object, several as the list ``results`` of one."""
+    data = {k: v for k, v in answers[0].items() if k != "image"} if len(answers) == 1 else {"results": answers}
+    text = json_text(data, "acs-ground")
+    if file == Path("-"):
+        sys.stdout.write(text)
+    else:
+        write_text(file, text, guarded=True)
 
-    notes = make_console(stderr=True)
-    with notes.status("loading the model") if notes.is_terminal else nullcontext():
-        grounder = _lightly(options, _load)
-    with notes.status(f"looking for {phrase!r}") if notes.is_terminal else nullcontext():
-        result = grounder.ground(
-            image,
-            phrase,
-            sampling=sampling,
-            multiple=options.multiple,
-            min_score=options.min_score,
-            min_votes=options.min_votes,
-            check_labels=options.check_labels,
-            whole_responses=options.whole_responses,
-            deadline_ms=options.deadline,
-            second_look=options.second_look,
-        )
 
-    if options.json != Path("-"):
-        print_result(result, make_console(piped_width=160))
-    if options.out is not None:
-        from acs_core.overlay import draw_result
-
-        write_picture(options.out, draw_result(image, result), "acs-ground")
-        notes.print(f"picture: {options.out}", soft_wrap=True)
-    if options.json is not None:
-        from acs_core.serialize import result_to_dict
-
-        text = json_text(result_to_dict(result), "acs-ground")
-        if options.json == Path("-"):
-            sys.stdout.write(text)
-        else:
-            write_text(options.json, text)
-    return 0
+def _option_of(error: AcsError, options: argparse.Namespace) -> str:
+    """Return the option and the file that a message about a file of the user is about, or ""."""
+    for kind, name in FILE_OPTIONS:
+        file = getattr(options, name)
+        if isinstance(error, kind) and file is not None:
+            return f"--{name.replace('_', '-')} {file}: "
+    return ""
 
 
 def _lightly(options: argparse.Namespace, call: Callable[[argparse.Namespace], Result]) -> Result:
@@ -158,9 +199,33 @@ def _load(options: argparse.Namespace) -> Grounder:
     )
 
 
-def _fail(message: str) -> int:
-    print_error("acs-ground", message)
+def _fail(message: str, parser: argparse.ArgumentParser) -> int:
+    print_error("acs-ground", named_as_options(message, parser))
     return 1
+
+
+def named_as_options(text: str, parser: argparse.ArgumentParser) -> str:
+    """Return ``text`` with the options as the command has them: --min-score for min_score. File names are kept."""
+    for action in parser._actions:
+        if "_" in action.dest and action.option_strings:
+            text = re.sub(rf"(?<![\w./-]){action.dest}(?![\w./-])", action.option_strings[0], text)
+    return text
+
+
+def print_line(image: Path, result: GroundingResult, console: Console) -> None:
+    """Print the detections of one image on a line each, or why there are none."""
+    lines = [f"{_corners(d.box)}  {_score(result, d.score)}" for d in result.detections]
+    for line in lines or [f"no detection: {named_as_options(result.reason, make_parser())}"]:
+        style = "green" if result.detections else "yellow"
+        console.print(f'{image}  "{result.phrase}"  {line}', style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _corners(box: Box) -> str:
+    return f"[{', '.join(f'{v:.1f}' for v in box)}]"
+
+
+def _score(result: GroundingResult, score: float) -> str:
+    return "no score" if result.score_kind is ScoreKind.NONE else f"{score:.2f}"
 
 
 def print_result(result: GroundingResult, console: Console) -> None:
@@ -175,13 +240,11 @@ def print_result(result: GroundingResult, console: Console) -> None:
         width, height = result.input_size
         say(f"  seen by the model as {width} x {height} pixels, {result.image_tokens} image tokens", "dim")
     for detection in result.detections:
-        score = "no score" if result.score_kind is ScoreKind.NONE else f"{detection.score:.2f}"
-        corners = ", ".join(f"{v:.1f}" for v in detection.box.as_tuple())
         expected = "" if detection.expected_iou is None else f"  expected IoU {detection.expected_iou:.2f}"
         made = "" if detection.box == result.candidates[detection.candidate].box else "  made out of several boxes"
-        say(f"  box [{corners}]  {score}{expected}{made}", "green")
+        say(f"  box {_corners(detection.box)}  {_score(result, detection.score)}{expected}{made}", "green")
     if not result.detections:
-        say(f"  no detection: {result.reason}", "yellow")
+        say(f"  no detection: {named_as_options(result.reason, make_parser())}", "yellow")
     if result.candidates:
         console.print(_table(result))
     else:
@@ -189,9 +252,8 @@ def print_result(result: GroundingResult, console: Console) -> None:
             say(f"  {count} x {text}", "dim")
     total = result.timing_ms.get("total", 0.0)
     if result.window:
-        corners = ", ".join(f"{v:.1f}" for v in result.window.as_tuple())
         again = ", ".join(str(i) for i, c in enumerate(result.candidates) if c.look) or "none"
-        say(f"second look at [{corners}]: candidates {again}", "dim")
+        say(f"second look at {_corners(result.window)}: candidates {again}", "dim")
     for left_out in result.skipped:
         say(f"skipped: {left_out}", "yellow")
     kind = result.score_kind.value.replace("_", " ")
@@ -204,13 +266,15 @@ def _table(result: GroundingResult) -> Table:
     for name in ("", "#", "resp", "x1", "y1", "x2", "y2", "quality", "score"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("why")
+    parser = make_parser()
     rows = sorted(enumerate(result.candidates), key=lambda r: (r[1].outcome is not Outcome.SELECTED, -r[1].quality))
     for index, c in rows:
         style = {Outcome.SELECTED: "green", Outcome.BELOW_THRESHOLD: "yellow"}.get(c.outcome, "")
         score = "-" if result.score_kind is ScoreKind.NONE else f"{c.score:.2f}"
         mark = "*" if c.outcome is Outcome.SELECTED else ""
         corners = (f"{v:.1f}" for v in c.box.as_tuple())
-        table.add_row(mark, str(index), str(c.response), *corners, f"{c.quality:.2f}", score, c.reason, style=style)
+        why = named_as_options(c.reason, parser)
+        table.add_row(mark, str(index), str(c.response), *corners, f"{c.quality:.2f}", score, why, style=style)
     return table
 
 

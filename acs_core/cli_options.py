@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from acs_core.arguments import MAX_SEED
-from acs_core.option_types import real_option, whole_option, whole_or_auto
+from acs_core.option_types import StrictParser, real_option, whole_option, whole_or_auto
 from acs_core.pixels import LEAST_BITS, MOST_BITS
 from acs_core.request import MAX_DEADLINE_MS
 from acs_core.types import (
@@ -22,22 +22,28 @@ from acs_core.types import (
 DEFAULT_SAMPLES = 10
 EXAMPLE = """example:
   acs-ground table.jpg "key" --samples 10 --seed 1 --out answer.png --json answer.json
+  acs-ground shelf/ "key; red mug" --json -         every image of the folder, two phrases, JSON alone
 
-exit codes: 0 answered (also when nothing was detected), 1 failed, 2 wrong usage, 130 stopped with Ctrl-C"""
+exit codes: 0 answered (also when nothing was detected), 1 failed, for one image or all, 2 wrong usage, 130 stopped
+with Ctrl-C"""
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the argument parser of ``acs-ground``."""
-    parser = argparse.ArgumentParser(
+    parser = StrictParser(
         prog="acs-ground",
         description="Find the object that a phrase names in an image: several responses are sampled from a\n"
         "vision-language model, and the box that its attention supports best is selected.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
-    add("image", type=Path, metavar="IMAGE", help="image file")
+    add(
+        "image",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="image file; or several, folders of image files, patterns such as 'shelf/*.jpg'",
+    )
     add(
         "--bits",
         type=whole_option(LEAST_BITS, MOST_BITS),
@@ -45,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="B",
         help="number of bits that the values of a 16-bit image use, like 12 (default: %(default)s)",
     )
-    add("phrase", metavar="PHRASE", help='name of the object, like "key"')
+    add("phrase", metavar="PHRASE", help='name of the object, like "key"; several: "key; red mug"')
     model = parser.add_argument_group("model").add_argument
     model(
         "--model",
@@ -151,7 +157,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     sampling("--seed", type=whole_option(0, MAX_SEED), metavar="S", help="repeats a run (default: random, printed)")
     output = parser.add_argument_group("output").add_argument
-    output("--out", type=Path, metavar="PICTURE", help="write the image with all boxes drawn")
+    output(
+        "--out",
+        type=Path,
+        metavar="PICTURE",
+        help="write the image with all boxes drawn; for several images, a folder for them",
+    )
     output(
         "--json",
         type=Path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ class Box:
     Coordinates are continuous: a box that covers the whole image is ``(0, 0, width, height)``. They may be infinite or
     NaN, since a model may state such numbers; :meth:`clip` returns None for these.
 
+    A box is also a sequence of its four coordinates: ``x1, y1, x2, y2 = box`` and ``np.array(box)`` work.
+
     Raises:
         TypeError: a coordinate is not a number.
     """
@@ -34,6 +36,18 @@ class Box:
             value = getattr(self, name)
             if type(value) is not float:  # skips the slower check, since boxes are created by the thousand
                 set_fields(self, {name: coordinate(name, value)})
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.as_tuple())
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> float:
+        return self.as_tuple()[index]
+
+    def __repr__(self) -> str:
+        return f"Box({', '.join(f'{v:.6g}' for v in self)})"
 
     @property
     def width(self) -> float:

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from acs_core.arguments import path, text
-from acs_core.artifacts.calibration import Calibration
+from acs_core.artifacts.calibration import Calibration, WorkingPoint
 from acs_core.artifacts.heads import HeadFile
 from acs_core.artifacts.model_name import check_model_name
-from acs_core.errors import Cancelled, DeviceMemoryError
+from acs_core.errors import CalibrationError, Cancelled, DeviceMemoryError
 from acs_core.generation.prefix_cache import DEFAULT_PREFIX_BYTES, PrefixCache
 from acs_core.generation.schedule import ThroughputEstimate
-from acs_core.image import check_image
+from acs_core.image import ImageInput, as_image
 from acs_core.lvlm import load_lvlm, open_model
 from acs_core.lvlm.base import LVLM
 from acs_core.lvlm.loading import check_options
@@ -52,7 +52,7 @@ class ImageGrounder:
 
     def ground_many(self, phrases: Sequence[str], **options: Unpack[GroundOptions]) -> tuple[GroundingResult, ...]:
         """Find each of ``phrases`` in the image; see :meth:`Grounder.ground_many`."""
-        options.setdefault("keep_image", True)
+        options.setdefault("keep_prefix", True)
         return self.grounder.ground_many(self.image, phrases, **options)
 
 
@@ -62,7 +62,7 @@ class Grounder:
     Threads may share a Grounder, and Grounders may share an LVLM: calls wait for each other.
 
         grounder = Grounder.from_pretrained()
-        result = grounder.ground(image, "key")
+        result = grounder.ground("table.jpg", "key", seed=1)
         print(result.best)
 
     Args:
@@ -171,6 +171,10 @@ class Grounder:
         )
         return cls(lvlm, scorer.selector, scorer.calibration, name, scorer.second_look, source.given_revision)
 
+    def __repr__(self) -> str:
+        parts = {"selector": self.selector_name, "device": self.device, "score_kind": self.score_kind.value}
+        return f"Grounder({self.model_name!r}, {', '.join(f'{name}={value!r}' for name, value in parts.items())})"
+
     @property
     def model_name(self) -> str:
         """Name of the model in results."""
@@ -198,19 +202,54 @@ class Grounder:
         return self._scorer.score_kind
 
     def min_score_for(self, precision: float, second_look: bool = False) -> float | None:
-        """Return the ``min_score`` for a wanted precision, as measured on the images of the calibration.
+        """Return the ``min_score`` that keeps a wanted precision with 95 % confidence, for questions as those of the
+        calibration.
 
         Args:
             precision: wanted share of boxes with IoU >= 0.5, in [0, 1].
             second_look: whether it is for results with a second look.
 
         Returns:
-            The threshold; None if there is no calibration or no measured threshold reached the precision.
+            The threshold; None if there is no calibration, or none with such a bound (:meth:`working_point_for`).
+        """
+        point = self.working_point_for(precision, second_look)
+        return point.min_score if point else None
+
+    def working_point_for(self, precision: float, second_look: bool = False) -> WorkingPoint | None:
+        """Return the threshold of :meth:`min_score_for` with the number of calibration answers behind it, the precision
+        measured there, and the share of answers that it keeps.
+
+        Returns None as :meth:`min_score_for`: too few answers, too many wrong ones, or a calibration of an earlier
+        version, which holds no bounds.
         """
         curve = self.second_look or self.calibration if second_look else self.calibration
-        return curve.min_score(precision) if curve else None
+        return curve.working_point(precision) if curve else None
 
-    def set_image(self, image: np.ndarray) -> ImageGrounder:
+    def required_score(self, precision: float, second_look: bool = False) -> float:
+        """Return the threshold of :meth:`min_score_for`; 0 for a precision of 0.
+
+        Raises:
+            CalibrationError: there is none; the message says why.
+        """
+        if not precision:
+            return 0.0
+        point = self.working_point_for(precision, second_look)
+        if point is None:
+            curve = self.second_look or self.calibration if second_look else self.calibration
+            points = curve.working_points if curve else ()
+            known = [f"{p.wanted:g}" for p in points if p.answers]
+            why = f"the calibration keeps {', '.join(known)}" if known else "the calibration states no precision"
+            if curve is None:
+                why = "there is no calibration"
+            elif points and not known:
+                why = "the calibration is of an earlier version, whose thresholds have no bound"
+            raise CalibrationError(
+                f"no score of {self.selector_name} keeps a precision of {precision:g} with 95 % confidence: {why}. Ask "
+                "for a lower min_precision, or calibrate on more answers with `acs-train calibrate`"
+            )
+        return point.min_score
+
+    def set_image(self, image: ImageInput) -> ImageGrounder:
         """Prefill ``image`` for any number of phrases, which then cost no vision tower and a short prefill each.
 
             scene = grounder.set_image(image)
@@ -220,12 +259,12 @@ class Grounder:
         fit into ``prefix_bytes``; one that was dropped is read again when it is needed.
 
         Args:
-            image: (H, W, 3) uint8 RGB; copied.
+            image: see :meth:`ground_many`; an array is copied.
 
         Raises:
             ImageError: the image cannot be used.
         """
-        own = check_image(image).copy()
+        own = as_image(image).copy()
         with self._turn(None):
             prompts = self._prefixes.prepare(self.lvlm, own, [_ANY_PHRASE])
             try:
@@ -234,19 +273,20 @@ class Grounder:
                 self._prefixes.clear()  # a call may still fit, and halves its responses if it does not
         return ImageGrounder(self, own)
 
-    def ground(self, image: np.ndarray, phrase: str, **options: Unpack[GroundOptions]) -> GroundingResult:
+    def ground(self, image: ImageInput, phrase: str, **options: Unpack[GroundOptions]) -> GroundingResult:
         """Find ``phrase`` in ``image``; see :meth:`ground_many`."""
         return self.ground_many(image, [phrase], **options)[0]
 
     def ground_many(
-        self, image: np.ndarray, phrases: Sequence[str], **options: Unpack[GroundOptions]
+        self, image: ImageInput, phrases: Sequence[str], **options: Unpack[GroundOptions]
     ) -> tuple[GroundingResult, ...]:
         """Find each of ``phrases`` in ``image``, with one prefill of the image for all of them.
 
         The results equal those of separate calls with the same seeds, up to rounding.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
+            image: the path of a file, a PIL image, or an array (H, W, 3) uint8 in RGB order (OpenCV's is BGR:
+                ``image[..., ::-1]``); see :func:`acs_core.image.as_image`.
             phrases: 1 to 256 phrases of at most 200 characters each. They are treated as data, never as instructions.
             options: see :class:`GroundOptions`.
 
@@ -258,11 +298,14 @@ class Grounder:
             PhraseError, ImageError: a phrase or the image cannot be used.
             DeviceMemoryError: there is no memory for even one response.
             Cancelled: ``should_stop`` returned True.
+            CalibrationError: no score keeps ``min_precision``.
             TypeError: an option is unknown or has the wrong type, or ``phrases`` is a str.
-            ValueError: there are no phrases or too many, or ``min_score``, ``min_votes`` or ``deadline_ms`` is out of
-                range.
+            ValueError: there are no phrases or too many, or ``min_score``, ``min_precision``, ``min_votes`` or
+                ``deadline_ms`` is out of range.
         """
         request = GroundingRequest.of(image, phrases, options)
+        required = self.required_score(request.min_precision, request.second_look is not None)
+        request = replace(request, min_score=max(request.min_score, required))
         lost = 0
         with self._turn(request.should_stop):
             while True:

@@ -1,8 +1,10 @@
-"""Reading and checking of images: (H, W, 3) uint8 RGB, of a size that the models accept."""
+"""Reading and checking of images: (H, W, 3) uint8 RGB, of a size that the models accept; files, PIL images, arrays."""
 
 from __future__ import annotations
 
 import io
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,9 @@ from PIL import Image, UnidentifiedImageError
 from acs_core import arguments
 from acs_core.artifacts.json_io import open_file
 from acs_core.errors import ImageError
+from acs_core.geometry import Box
 from acs_core.picture_cost import check_cost
-from acs_core.pixels import MOST_BITS, check_bits, rgb_pixels
+from acs_core.pixels import MOST_BITS, ORIENTATION, check_bits, rgb_pixels
 
 MIN_SIDE = 16  # pixels: less than one patch of the LVLMs
 MAX_PIXELS = 64_000_000
@@ -20,7 +23,54 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # no other decod
 MAX_FILE_BYTES = 512 * 2**20
 MIN_TILE = 2**20  # pixels: a small TIFF may have tiles larger than itself
 TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF tags
+IMAGE_WIDTH, IMAGE_LENGTH = 256, 257
 MAX_ASPECT = 100  # longer side over shorter; Qwen2.5-VL's own limit is 200
+
+ImageInput = np.ndarray | Image.Image | str | os.PathLike[str]
+
+
+def as_image(image: object) -> np.ndarray:
+    """Return an image in any of the usual forms as a C-contiguous (H, W, 3) uint8 RGB array.
+
+    Args:
+        image: an array (H, W, 3) uint8 in RGB order, which is not copied; a PIL image, which is converted as
+            :func:`read_image` converts files (EXIF orientation, palettes, 16 bits; alpha is ignored) and not changed;
+            or the path of a file, for :func:`read_image`.
+
+    Raises:
+        ImageError: it has another type, or cannot be used; see :func:`check_image` and :func:`read_image`.
+        ValueError: it is an empty path.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(arguments.path("image", image))
+    if isinstance(image, Image.Image):
+        return _from_pillow(image)
+    if not isinstance(image, np.ndarray):
+        raise ImageError(
+            "the image must be a path, a PIL image, or a numpy array (H, W, 3) uint8 in RGB order, not a "
+            f"{type(image).__name__}"
+        )
+    return check_image(image)
+
+
+def _from_pillow(picture: Image.Image) -> np.ndarray:
+    if picture.width * picture.height > MAX_PIXELS:
+        raise ImageError(
+            f"the image is {picture.width} x {picture.height} pixels; at most {MAX_PIXELS // 10**6} million are taken: "
+            "scale it down"
+        )
+    try:
+        picture.load()
+        own = picture.copy()  # what follows changes its ``info``
+        own.format = picture.format  # copy() drops the format and the tags, which say how the values are meant
+        if hasattr(picture, "tag_v2"):
+            own.tag_v2 = picture.tag_v2  # type: ignore[attr-defined]
+        array = rgb_pixels(own, b"")
+    except ImageError as error:
+        raise ImageError(f"the PIL image cannot be used: {error}") from error
+    except Exception as error:  # each decoder raises its own exceptions for damaged images
+        raise ImageError(f"the PIL image cannot be read: {error}") from error
+    return check_image(array)
 
 
 def check_image(image: object) -> np.ndarray:
@@ -108,6 +158,54 @@ def decode_picture(
                 "16 bits without sign, grey or RGB"
             ) from error
         raise
+
+
+@dataclass(frozen=True)
+class PictureFrame:
+    """Frame of the pixels of an encoded image.
+
+    Attributes:
+        stored: (width, height) in pixels, before the EXIF orientation.
+        orientation: EXIF orientation, 1 (upright) to 8.
+    """
+
+    stored: tuple[int, int]
+    orientation: int
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """(width, height) of the image as :func:`read_image` returns it."""
+        width, height = self.stored
+        return (height, width) if self.orientation >= 5 else (width, height)
+
+    def to_upright(self, box: Box) -> Box:
+        """Return ``box`` of the stored pixels in pixels of the upright image."""
+        width, height = self.stored
+        x1, y1, x2, y2 = box.as_tuple()
+        if self.orientation in (2, 3, 7, 8):
+            x1, x2 = width - x2, width - x1
+        if self.orientation in (3, 4, 6, 7):
+            y1, y2 = height - y2, height - y1
+        return Box(y1, x1, y2, x2) if self.orientation >= 5 else Box(x1, y1, x2, y2)
+
+
+def picture_frame(data: bytes) -> PictureFrame:
+    """Return the frame of the encoded image ``data``, without decoding its pixels.
+
+    Raises:
+        ImageError: it is no image that :func:`read_image` reads; or its header is damaged.
+    """
+    try:
+        with open_picture(data) as picture:
+            size, orientation = picture.size, picture.getexif().get(ORIENTATION, 1)
+            if picture.format == "TIFF":  # Pillow gives the upright size
+                tags = getattr(picture, "tag_v2", {})
+                size = int(tags[IMAGE_WIDTH]), int(tags[IMAGE_LENGTH])
+    except ImageError:
+        raise
+    except Exception as error:  # each decoder raises its own exceptions for damaged images
+        raise ImageError(f"the image cannot be read: {error}") from error
+    return PictureFrame(size, orientation if orientation in range(1, 9) else 1)
 
 
 def read_image(path: str | Path, bits: int = MOST_BITS) -> np.ndarray:

@@ -6,15 +6,18 @@ The checks are those of :mod:`acs_core.arguments`; argparse and typer add the op
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from acs_core.arguments import MAX_COUNT, described, real, spelled, whole
+from acs_core.plain_text import one_line, shorten
 
 Parse = Callable[[str], Any]
 MOST_DIGITS = 100  # int() refuses thousands of digits with a message about Python's own limit
@@ -97,17 +100,76 @@ class StrictParser(argparse.ArgumentParser):
     def __init__(self, *, may_be_empty: Iterable[str] = (), **options: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
         self._may_be_empty = tuple(may_be_empty)
+        self.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version of acs and exit")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the arguments as argparse does; wrong usage ends the process with exit code 2."""
         given = sys.argv[1:] if args is None else list(args)
         if problem := empty_option(given, self._may_be_empty):
             self.error(problem)
-        return super().parse_args(given, namespace)
+        found, unknown = self.parse_known_args(given, namespace)
+        if unknown:
+            self.error(self._not_known(unknown))
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with exit code 2 after one line, without the list of all options before it."""
+        self.exit(2, f"{self.prog}: error: {one_line(message)} (all options: {self.prog} --help)\n")
+
+    def _not_known(self, words: Sequence[str]) -> str:
+        known = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(words[0].partition("=")[0], known, 1) if words[0].startswith("-") else []
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"unrecognized arguments: {shorten(' '.join(words))}{hint}"
+
+
+class _ShowVersion(argparse.Action):
+    """Print the version when the option is met, which is read only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        """End the process with exit code 0."""
+        print(version_line(parser.prog))
+        parser.exit()
+
+
+def version_line(command: str) -> str:
+    """Return the name of a command with the version of acs, such as "acs-ground 1.0.0"."""
+    from acs_core import __version__
+
+    return f"{command} {__version__}"
+
+
+def _show_version(ctx: typer.Context, wanted: bool) -> None:
+    if wanted:
+        print(version_line(ctx.find_root().info_name or ""))
+        raise typer.Exit
+
+
+_VERSION = typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version of acs and exit.")
+
+
+def _with_version(version: Annotated[bool, _VERSION] = False) -> None:
+    """Nothing: typer makes the option out of its argument."""
+
+
+def _version_option() -> Any:
+    app = typer.Typer(add_completion=False)
+    app.command()(_with_version)
+    [option] = typer.main.get_command(app).params
+    option.expose_value = False
+    return option
 
 
 class StrictCommand(TyperCommand):
     """A typer command that also refuses NaN, infinities, empty strings, and integers above 2^31 - 1."""
+
+    @cached_property
+    def _version(self) -> Any:
+        return _version_option()
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, with ``--version`` for the command that the user started."""
+        return super().get_params(ctx) + ([self._version] if ctx.parent is None else [])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments as click does.
@@ -122,7 +184,15 @@ class StrictCommand(TyperCommand):
 
 
 class StrictGroup(TyperGroup):
-    """A typer group with the checks of :class:`StrictCommand` for its own options."""
+    """A typer group with the checks of :class:`StrictCommand` for its own options, and ``--version``."""
+
+    @cached_property
+    def _version(self) -> Any:
+        return _version_option()
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, with ``--version``."""
+        return super().get_params(ctx) + ([self._version] if ctx.parent is None else [])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments as click does.

@@ -52,7 +52,7 @@ def run_pipeline(
         config: sampling parameters; may have fewer responses than those of ``request``.
         model_name: name of the model in results.
         revision: its commit; None for a folder.
-        prefixes: the prefilled images, used and updated with ``request.keep_image``.
+        prefixes: the prefilled images, used and updated with ``request.keep_prefix``.
 
     Returns:
         One result per phrase.
@@ -61,7 +61,7 @@ def run_pipeline(
         Cancelled: ``request.should_stop`` returned True.
     """
     clock = StageClock(request.start, request.should_stop, request.on_stage)
-    kept = prefixes if request.keep_image else None
+    kept = prefixes if request.keep_prefix else None
     answers = _first_look(lvlm, scorer, throughput, request, config, clock, kept)
     if request.second_look:
         clock.begin(SECOND_LOOK)
@@ -87,6 +87,7 @@ def run_pipeline(
             window=answer.window,
             input_size=answer.input_size,
             image_tokens=answer.image_tokens,
+            image=request.kept_image,
         )
         for phrase, answer in zip(request.phrases, answers, strict=True)
     )

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from acs_core.arguments import clean_phrase, flag, function, instance, items, known, real, whole
+from acs_core.arguments import clean_phrase, flag, function, instance, items, known, one_of, real, whole
 from acs_core.errors import ImageError
 from acs_core.geometry import Box
-from acs_core.image import check_image
-from acs_core.types import OnStage, SamplingConfig, SecondLook, ShouldStop
+from acs_core.image import ImageInput, as_image, check_image
+from acs_core.types import MAX_SAMPLES, OnStage, SamplingConfig, SecondLook, ShouldStop
 
 MAX_PHRASES = 256  # per image: a batch has one row per phrase and sample
 MAX_DEADLINE_MS = 1e9  # 11 days
@@ -26,16 +26,21 @@ class GroundOptions(TypedDict, total=False):
 
     - ``sampling``: sampling parameters, by default those of the paper (N = 10, temperature 0.5). A greedy selector uses
       only ``max_new_tokens``. Phrases of the same call share a seed.
+    - ``samples``, ``temperature``, ``seed``: replace ``num_samples``, ``temperature`` and ``seed`` of ``sampling``.
+      ``samples="auto"`` stops early when the responses agree (``auto`` of :class:`acs_core.types.SamplingConfig`). None
+      changes nothing.
     - ``multiple`` (False): whether to report several objects per phrase instead of the best box only.
     - ``min_score`` (0.0): boxes with a lower score, in [0, 1], are not reported. It is a probability only if
       ``score_kind`` is calibrated; the scores of a selector without a score (greedy) are 0.
+    - ``min_precision`` (0.0): boxes are reported only with scores at which this share of them, in [0, 1], has IoU >=
+      0.5 with 95 % confidence (:meth:`acs_core.grounder.Grounder.min_score_for`). The larger of both thresholds counts.
     - ``min_votes`` (2): with ``multiple``, the number of responses that must contain an object; see
       :func:`acs_core.selection.decision.decide`.
     - ``check_labels`` (True): boxes that the model labels as something else than the phrase (the label and the phrase
       share no word) rank below all others; their ``reason`` says so. They win only if there are no others.
     - ``whole_responses`` (False): whether every response is written to its end. By default it ends with its first box
       and the label of that, unless ``multiple`` is set or the selector reads the log-probabilities of responses.
-    - ``keep_image`` (False): whether the image stays prefilled for later calls with this option about the same image,
+    - ``keep_prefix`` (False): whether the image stays prefilled for later calls with this option about the same image,
       and is read from there if it is; see :meth:`acs_core.grounder.Grounder.set_image`. Costs memory, and the first
       call a further forward.
     - ``deadline_ms``: milliseconds from the call on, above 0 and at most 1e9, after which sampling stops and the best
@@ -44,6 +49,8 @@ class GroundOptions(TypedDict, total=False):
       detection, sample again there, and select from the boxes of both looks. Helps with small objects and selectors
       that combine several boxes; takes about as long again. If it is not done, ``skipped`` says why; with ``multiple``
       it never is.
+    - ``keep_image`` (True): whether the result keeps the image, for its methods ``plot`` and ``save``. Programs that
+      collect many results set it to False: an image of 12 megapixels takes 36 MB.
     - ``with_attention`` (False): whether to fill in ``attention`` of the result, that of the first look. Costs a second
       attention capture of one candidate.
     - ``region``: the part of the image to search, a :class:`acs_core.geometry.Box` in pixels; it is extended to whole
@@ -55,15 +62,20 @@ class GroundOptions(TypedDict, total=False):
     """
 
     sampling: SamplingConfig | None
+    samples: int | Literal["auto"] | None
+    temperature: float | None
+    seed: int | None
     multiple: bool
     min_score: float
+    min_precision: float
     min_votes: int
     check_labels: bool
     whole_responses: bool
-    keep_image: bool
+    keep_prefix: bool
     deadline_ms: float | None
     second_look: bool | SecondLook
     with_attention: bool
+    keep_image: bool
     region: Box | None
     should_stop: ShouldStop | None
     on_stage: OnStage | None
@@ -79,9 +91,10 @@ class GroundingRequest:
         config: sampling parameters.
         region: the part of the whole image that ``image`` is, in whole pixels; None if it is all of it.
         whole_size: (width, height) of the whole image in pixels.
+        kept_image: the whole image if results are to keep it, else None.
         start: time of the call by ``time.perf_counter``, in seconds.
-        multiple, min_score, min_votes, check_labels, whole_responses, keep_image, deadline_ms, second_look,
-            with_attention, should_stop, on_stage: see :class:`GroundOptions`.
+        multiple, min_score, min_precision, min_votes, check_labels, whole_responses, keep_prefix, deadline_ms,
+        second_look, with_attention, should_stop, on_stage: see :class:`GroundOptions`.
     """
 
     image: np.ndarray
@@ -89,10 +102,11 @@ class GroundingRequest:
     config: SamplingConfig = PAPER_SAMPLING
     multiple: bool = False
     min_score: float = 0.0
+    min_precision: float = 0.0
     min_votes: int = 2
     check_labels: bool = True
     whole_responses: bool = False
-    keep_image: bool = False
+    keep_prefix: bool = False
     deadline_ms: float | None = None
     second_look: SecondLook | None = None
     with_attention: bool = False
@@ -100,11 +114,12 @@ class GroundingRequest:
     on_stage: OnStage | None = None
     region: Box | None = None
     whole_size: tuple[int, int] = (0, 0)
+    kept_image: np.ndarray | None = None
     start: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def of(
-        cls, image: np.ndarray, phrases: Sequence[str], options: Mapping[str, Any] | GroundOptions
+        cls, image: ImageInput, phrases: Sequence[str], options: Mapping[str, Any] | GroundOptions
     ) -> GroundingRequest:
         """Check phrases, image and :class:`GroundOptions`.
 
@@ -118,24 +133,23 @@ class GroundingRequest:
         request = items("phrases", phrases, MAX_PHRASES, 'phrases (for one phrase: ground(image, "key"))')
         for i, phrase in enumerate(request):
             instance(f"phrases[{i}]" if len(request) > 1 else "phrase", phrase, str, "text")
-        sampling = given.get("sampling")
-        if sampling is not None:
-            instance("sampling", sampling, SamplingConfig, "a SamplingConfig or None")
+        config = _sampling(given)
         deadline_ms = given.get("deadline_ms")
         if deadline_ms is not None:
             deadline_ms = real("deadline_ms", deadline_ms, 0, MAX_DEADLINE_MS, above=True)
-        everything = check_image(image)
+        everything = as_image(image)
         region = _whole_pixels(given.get("region"), everything)
         return cls(
             everything if region is None else _cut(everything, region),
             tuple(clean_phrase(phrase) for phrase in request),
-            sampling or PAPER_SAMPLING,
+            config,
             multiple=flag("multiple", given.get("multiple", False)),
             min_score=real("min_score", given.get("min_score", 0.0), 0, 1),
+            min_precision=real("min_precision", given.get("min_precision", 0.0), 0, 1),
             min_votes=whole("min_votes", given.get("min_votes", 2), 1),
             check_labels=flag("check_labels", given.get("check_labels", True)),
             whole_responses=flag("whole_responses", given.get("whole_responses", False)),
-            keep_image=flag("keep_image", given.get("keep_image", False)),
+            keep_prefix=flag("keep_prefix", given.get("keep_prefix", False)),
             deadline_ms=deadline_ms,
             second_look=_second_look(given.get("second_look", False)),
             with_attention=flag("with_attention", given.get("with_attention", False)),
@@ -143,6 +157,7 @@ class GroundingRequest:
             on_stage=function("on_stage", given.get("on_stage")),
             region=region,
             whole_size=(everything.shape[1], everything.shape[0]),
+            kept_image=everything if flag("keep_image", given.get("keep_image", True)) else None,
         )
 
     @property
@@ -171,6 +186,23 @@ def _cut(image: np.ndarray, region: Box) -> np.ndarray:
         return check_image(image[y1:y2, x1:x2])
     except ImageError as error:
         raise ImageError(f"the region ({x1}, {y1}, {x2}, {y2}) cannot be searched: {error}") from error
+
+
+def _sampling(given: Mapping[str, Any]) -> SamplingConfig:
+    """The sampling parameters of a call: ``sampling``, with ``samples``, ``temperature`` and ``seed`` replaced."""
+    sampling = given.get("sampling")
+    if sampling is not None:
+        instance("sampling", sampling, SamplingConfig, "a SamplingConfig or None")
+    changes: dict[str, Any] = {}
+    samples = given.get("samples")
+    if isinstance(samples, str):
+        one_of("samples", samples, ("auto",))
+        changes["auto"] = True
+    elif samples is not None:
+        changes |= {"num_samples": whole("samples", samples, 1, MAX_SAMPLES), "auto": False}
+    changes |= {name: given[name] for name in ("temperature", "seed") if given.get(name) is not None}
+    config = sampling or PAPER_SAMPLING
+    return replace(config, **changes) if changes else config
 
 
 def _second_look(given: object) -> SecondLook | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 
 from acs_core.plain_text import one_line, printable
 
@@ -36,6 +38,27 @@ def make_console(stderr: bool = False, piped_width: int | None = None, soft_wrap
     if piped_width is not None and not console.is_terminal:
         console.width = piped_width
     return console
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print ``table`` without cutting or wrapping a cell: if it is too wide, in parts below one another, which repeat
+    the first column, and a note that says so."""
+    sizes = [max(map(cell_len, map(str, (column.header, *column.cells)))) for column in table.columns]
+    parts = [[0]]
+    for index in range(1, len(sizes)):
+        if len(parts[-1]) > 1 and sum(sizes[i] + 2 for i in (*parts[-1], index)) > console.width + 1:
+            parts.append([0])
+        parts[-1].append(index)
+    for part in parts:
+        shown = Table(box=table.box, header_style=table.header_style, pad_edge=False)
+        for i in part:
+            column = table.columns[i]
+            shown.add_column(column.header, justify=column.justify, no_wrap=True, width=sizes[i])
+        for row in zip(*(table.columns[i].cells for i in part), strict=True):
+            shown.add_row(*row)
+        console.print(shown)
+    if len(parts) > 1:
+        console.print(f"(in {len(parts)} parts: the table does not fit into {console.width} characters)", style="dim")
 
 
 def print_error(command: str, problem: object) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from acs_core.arguments import MAX_SEED, flag, real, set_fields, whole
 from acs_core.geometry import Box
+from acs_core.result_views import ResultViews
 
 COORDINATES = ("x1", "y1", "x2", "y2")
 MAX_SAMPLES = 1024
@@ -141,6 +142,7 @@ class Candidate:
         reason: explanation of ``outcome``.
         look: 0 for the first look, 1 for the second (:mod:`acs_core.selection.second_look`), whose boxes are finer.
         in_window: for the second look, the box in pixels of the window.
+        stated: confidence in [0, 1] that the model wrote beside the box; None if it wrote none.
     """
 
     box: Box
@@ -155,6 +157,7 @@ class Candidate:
     reason: str = ""
     look: int = 0
     in_window: Box | None = field(default=None, compare=False, repr=False)
+    stated: float | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -194,8 +197,8 @@ class Response:
     problem: str = ""
 
 
-@dataclass(frozen=True)
-class GroundingResult:
+@dataclass(frozen=True, repr=False)
+class GroundingResult(ResultViews):
     """Result of a call for one phrase.
 
     Attributes:
@@ -224,6 +227,8 @@ class GroundingResult:
         image_tokens: number of image tokens that the model saw in the first look; 0 if unknown.
         region: the part of the image that was searched, in whole pixels; None for all of it. The responses' texts state
             coordinates in it, and ``attention`` covers it; all boxes are in pixels of the whole image.
+        image: (H, W, 3) uint8 RGB, the image that was asked about, for :meth:`plot`; None if the call was made with
+            ``keep_image=False``, or if the result was read from a file.
     """
 
     phrase: str
@@ -244,6 +249,7 @@ class GroundingResult:
     input_size: tuple[int, int] | None = None
     image_tokens: int = 0
     region: Box | None = None
+    image: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def best(self) -> Detection | None:

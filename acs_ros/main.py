@@ -10,17 +10,20 @@ if __name__ == "__main__":  # first: a signal may come while the modules below a
 import contextlib
 import os
 import sys
+from textwrap import fill
 
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.signals import SignalHandlerOptions
 
+from acs_core.option_types import version_line
 from acs_core.terminal import print_error
 from acs_ros.dds import apply_profile
 from acs_ros.diagnostics.memory import steady_heap
 from acs_ros.node.given_parameters import GivenParameters, check_words
 from acs_ros.node.grounding_node import STOP_TIMEOUT_S, GroundingNode
 from acs_ros.node.model_loader import GrounderLoader, load_grounder
+from acs_ros.node.parameter_table import GROUPS
 from acs_ros.rclpy_fixes import FaultTolerantExecutor, FreezeWatch, spin_tolerant
 from acs_ros.shared_memory import remove_dead_segments
 from acs_ros.stop_signals import StopSignals, end_at_the_third
@@ -34,6 +37,10 @@ THREADS = 6  # one may wait for a goal's answer and one for a model to load; the
 def main(args: list[str] | None = None, load: GrounderLoader = load_grounder) -> int:
     """Run the node on the model that ``load`` gives. Exit code 0 after a signal, 2 for unusable parameters or
     parameter files."""
+    words = sys.argv[1:] if args is None else args
+    if asked := next((word for word in words if word in ("-h", "--help", "--version")), ""):
+        print(version_line("grounding_node") if asked == "--version" else help_text())
+        return 0
     with StopSignals(end_at_the_third("grounding")) as stop:
         apply_profile()
         steady_heap()
@@ -70,6 +77,26 @@ def main(args: list[str] | None = None, load: GrounderLoader = load_grounder) ->
             sys.stderr.flush()
             os._exit(0)
     return 0
+
+
+def help_text() -> str:
+    """Return what ``grounding_node --help`` prints: how arguments are given, and every parameter."""
+    lines = [
+        "usage: grounding_node [--ros-args] [-p NAME:=VALUE] [--params-file FILE] [-r FROM:=TO] [--log-level LEVEL]",
+        "",
+        "Finds what phrases name in camera images. Arguments come after --ros-args, as for every ROS 2 node:",
+        "",
+        "  grounding_node --ros-args -p model:=tiny-internvl -p initial_query:=key -r __ns:=/robot",
+        "",
+        "docs/node.md has the topics, services and the action. Parameters, with their defaults:",
+    ]
+    for group, specs in GROUPS.items():
+        lines += ["", f"{group}:"]
+        for spec in specs:
+            default = str(spec.default).lower() if isinstance(spec.default, bool) else str(spec.default)
+            text = fill(spec.description, 80, initial_indent=" " * 6, subsequent_indent=" " * 6)
+            lines += [f"  {spec.name}  ({spec.type_name}{f', {default}' if default else ''})", text]
+    return "\n".join(lines)
 
 
 def _run(node: GroundingNode, stop: StopSignals) -> bool:

@@ -1,4 +1,4 @@
-"""Workarounds for rclpy 7 (Jazzy) and 9 (Kilted): logs, spinning, an executor, transitions, /clock, and freezes.
+"""Workarounds for rclpy 7 (Jazzy) and 9 (Kilted): logs, spinning, an executor, transitions, actions, /clock, freezes.
 
 Each docstring names the behaviour that makes it necessary, with the upstream issue where there is one.
 """
@@ -16,12 +16,14 @@ from types import TracebackType
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.action import ActionServer
 from rclpy.context import Context
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import Executor, MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
+from rclpy.node import Node
 from rclpy.service import Service
 from rosgraph_msgs.msg import Clock
 
@@ -125,12 +127,8 @@ def _raise(error: Exception) -> None:
 def is_gone(error: Exception) -> bool:
     """Whether ``error`` says that an entity was cancelled or destroyed on another thread before its turn came.
 
-    rclpy raises InvalidHandle then; that of Jazzy also RCLError for a timer, and TypeError for the handle of a node.
+    rclpy raises InvalidHandle then; that of Jazzy also RCLError for a timer.
     """
-    if isinstance(error, TypeError):
-        frames = traceback.extract_tb(error.__traceback__)
-        own = bool(frames) and "/rclpy/" in frames[-1].filename  # not that of a callback
-        return own and "does not support the context manager protocol" in str(error)
     cancelled = isinstance(error, rclpy_implementation.RCLError) and "timer is canceled" in str(error)
     return cancelled or isinstance(error, InvalidHandle)
 
@@ -143,7 +141,7 @@ def spin_tolerant(
     A deactivating node destroys its image subscription on one thread while another may be about to take a frame or a
     QoS event from it. rclpy then raises InvalidHandle out of ``Executor.spin``, which would end the process
     (ros2/rclpy#1206, ros2/rclpy#1355). Here it is ignored, and so is what rclpy of Jazzy raises about a timer that was
-    cancelled on another thread, or a node that was destroyed there.
+    cancelled on another thread.
 
     Args:
         executor: Executes the callbacks.
@@ -181,6 +179,16 @@ class FaultTolerantExecutor(MultiThreadedExecutor):
         super().__init__(num_threads, context=context)
         self._failed = _never_raising(failed)
 
+    def shutdown(self, timeout_sec: float | None = None, **options: Any) -> bool:
+        """Like :meth:`rclpy.executors.MultiThreadedExecutor.shutdown`; returns only after the threads have ended.
+
+        rclpy 9 waits for them, that of Jazzy does not, and a transition that still ran then used the parts of a node
+        that its owner had destroyed.
+        """
+        finished = bool(super().shutdown(timeout_sec, **options))
+        self._executor.shutdown(wait=options.get("wait_for_threads", True))
+        return finished
+
     def _make_handler(self, entity: Any, node: Any, take_from_wait_list: Callable[[Any], Work | None]) -> Any:
         # Every subscription, service, client, timer, guard condition and waitable (actions, QoS events) passes here.
         if isinstance(entity, Service) and not isinstance(entity.callback, _AnsweringCallback):
@@ -191,10 +199,9 @@ class FaultTolerantExecutor(MultiThreadedExecutor):
         """The callback of ``entity`` with its message, taken now; None if the message cannot be taken."""
         try:
             work = take(entity)
-        except InvalidHandle:
-            return None
         except Exception as error:
-            self._failed(name_of(entity), error)
+            if not is_gone(error):
+                self._failed(name_of(entity), error)
             return None
         if work is None:
             return None
@@ -203,10 +210,9 @@ class FaultTolerantExecutor(MultiThreadedExecutor):
         async def run() -> None:
             try:
                 await taken()
-            except InvalidHandle:
-                pass
             except Exception as error:
-                self._failed(name_of(entity), error)
+                if not is_gone(error):
+                    self._failed(name_of(entity), error)
 
         return run
 
@@ -280,6 +286,19 @@ class RefusingLifecycleMixin(LifecycleNodeMixin):
         except rclpy_implementation.RCLError as error:
             get_logger("lifecycle").error(f"transition {transition_id} failed: {log_text(str(error))}")
             return TransitionCallbackReturn.ERROR
+
+
+# Kilted brought remapping of actions (ros2/rcl#1170) and their introspection, which Python can see (ros2/rclpy#1413).
+REMAPS_ACTIONS = hasattr(ActionServer, "configure_introspection")
+
+
+def action_name(node: Node, name: str) -> str:
+    """Name with which to create a server or client of the action ``name`` in ``node``, so that remapping rules apply.
+
+    rcl of Kilted remaps an action by its name, as it remaps topics; that of Jazzy only expands it (ros2/ros2#1312). The
+    name is remapped here then. Elsewhere it is returned as it is: rules would be applied to it twice.
+    """
+    return name if REMAPS_ACTIONS else str(node.resolve_topic_name(name))
 
 
 def log_transition_errors(transition: Transition) -> Transition:

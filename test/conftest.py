@@ -11,10 +11,12 @@ Programs that the tests start hear Ctrl-C, also where a shell runs the tests in 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +48,37 @@ def pytest_configure(config: pytest.Config) -> None:
     taken = contextlib.ExitStack()
     os.environ["ROS_DOMAIN_ID"] = str(taken.enter_context(private_domain()))
     config.add_cleanup(taken.close)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """The workers of ``-n auto``: one more than there are cores, because tests of processes and nodes also wait. None
+    where PYTEST_XDIST_AUTO_NUM_WORKERS says how many."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else len(os.sched_getaffinity(0)) + 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keeps the collector of garbage off what the collection of the tests makes: over a million objects, which live as
+    long as the run. Looking at all of them takes a second, and each node that closes collects garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()  # what is garbage now would stay
+        gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Orders the files that workers share (``--dist loadfile --no-loadscope-reorder``): first those with long tests,
+    then those with many tests, so that no worker is alone with a long file at the end."""
+    if not hasattr(config, "workerinput"):
+        return
+    count = Counter(item.path for item in items)
+    long = {item.path for item in items for mark in ("processes", "long") if item.get_closest_marker(mark)}
+    items.sort(key=lambda item: (item.path not in long, -count[item.path]))
 
 
 @pytest.fixture(autouse=True)

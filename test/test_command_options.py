@@ -6,6 +6,7 @@ import pytest
 from command_parts import argparse_parsers
 from typer.testing import CliRunner
 
+import acs_core
 from acs_core.bench.cli import app as bench
 from acs_core.cli import main as ground
 from acs_ros.bags.bag_player import main as bag_player
@@ -136,6 +137,17 @@ def test_every_number_of_an_argparse_command_is_checked():
         ("acs_core.cli", "--top-p"),
         ("acs_ros.replay.cli", "-p"),
     }
+
+
+def test_every_command_tells_its_version(capsys):
+    for _, make in argparse_parsers().items():
+        with pytest.raises(SystemExit) as ended:
+            make().parse_args(["--version"])
+        assert (ended.value.code, capsys.readouterr().out) == (0, f"{make().prog} {acs_core.__version__}\n")
+    for app in (bench, load, soak, train, fuzz):
+        done = CliRunner().invoke(app, ["--version"], prog_name="acs-x")
+        assert (done.exit_code, done.output) == (0, f"acs-x {acs_core.__version__}\n")
+        assert "--version" in CliRunner().invoke(app, ["--help"]).output
 
 
 NAMES = ("/a b", "/a//b", "/\u00e9", "/x\x1b[2J", "/1a", "~x", "/", "/" + "a" * 300)

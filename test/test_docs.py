@@ -2,10 +2,14 @@
 
 import ast
 import re
+import types
 from pathlib import Path
 
 import pytest
+from docs_site import on_page_markdown
 from draw_rooms import TARGET, drawing
+from reference_pages import PAGES as PAGES_OF_CODE
+from reference_pages import _prose
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -102,6 +106,48 @@ def test_classes_and_methods_that_the_architecture_names_exist(architecture):
         owner, _, field = lock.partition(".")
         [source] = [text for text in sources.values() if re.search(rf"^class {owner}\b", text, re.MULTILINE)]
         assert f"self.{field} = threading." in source, lock
+
+
+@pytest.mark.parametrize("name", PAGES_OF_CODE)
+def test_reference_pages_are_those_of_the_code(name):
+    assert (ROOT / "docs" / name).read_text() == PAGES_OF_CODE[name](), "run tools/reference_pages.py"
+
+
+def test_docstrings_become_markdown():
+    doc = """Return ``x``; see :func:`a.b`.
+
+    Text::
+
+    Args:
+        x: first
+            and more.
+
+    Raises:
+        ValueError, TypeError: it is wrong.
+    """
+    assert _prose(doc) == (
+        "Return `x`; see `a.b`.\n\nText::\n\n**Args**\n\n- `x`: first\n  and more.\n\n**Raises**\n\n"
+        "- `ValueError, TypeError`: it is wrong.\n"
+    )
+    assert _prose("Do.\n\n    box = 1\n    x = 2\n\nMore.") == "Do.\n\n```python\nbox = 1\nx = 2\n```\n\nMore.\n"
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    named = set(re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    assert named == {str(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("[a](b.md#c) [d](../README.md#e)", "[a](b.md#c) d (`README.md` in the repository)"),
+        ("```\n[d](../README.md)\n``` [x](https://a.b/c)", "```\n[d](../README.md)\n``` [x](https://a.b/c)"),
+        ("![p](sample.png)", "![p](sample.png)"),
+    ],
+)
+def test_links_that_lead_out_of_the_site_become_text(text, shown):
+    file = types.SimpleNamespace(src_uri="page.md", abs_src_path=str(ROOT / "docs/page.md"))
+    assert on_page_markdown(text, types.SimpleNamespace(file=file)) == shown
 
 
 def test_the_picture_of_the_packages_is_that_of_their_order():

@@ -29,6 +29,7 @@ from training.fitting.build import BuildConfig, build
 from training.fitting.fit import FitConfig
 from training.world.synth import write_coco
 
+pytestmark = pytest.mark.long
 NEW = (LARGEST_SPEC.name, PRIOR_SPEC.name)
 
 

@@ -56,7 +56,7 @@ READS = {
         "--compare",
         "evaluations",
     ),
-    *("image", "bag", "first", "second", "instances", "--picture", "--backgrounds"),
+    *("image", "bag", "first", "second", "instances", "--picture", "--backgrounds", "--phrases"),
 }
 FOLDER, FILE = "folder", "file"
 # (command, option): what stands there, and the other words of a run that would write. {...} are the made inputs.
@@ -72,10 +72,11 @@ WRITES = {
     ("acs-train collect", "--out"): (FOLDER, "--model tiny-internvl --data {world} --limit 2 --samples 1"),
     ("acs-train fit", "--out"): (FOLDER, "--store {store} --work {new} --epochs 1"),
     ("acs-train fit", "--work"): (FOLDER, "--store {store} --out {new} --epochs 1"),
+    ("acs-train fit", "--logs"): (FOLDER, "--store {store} --work {new} --out {new} --logger csv"),
     ("acs-train analyze", "--out"): (FOLDER, "--store {store}"),
     ("acs-train calibrate", "--out"): (FOLDER, "--store {store}"),
-    ("acs-train build", "--out"): (FOLDER, "--model tiny-internvl --train {world} --calibration {world} --work {new}"),
-    ("acs-train build", "--work"): (FOLDER, "--model tiny-internvl --train {world} --calibration {world} --out {new}"),
+    ("acs-train build", "--out"): (FOLDER, "--model tiny-internvl --train {world} --calibration {other} --work {new}"),
+    ("acs-train build", "--work"): (FOLDER, "--model tiny-internvl --train {world} --calibration {other} --out {new}"),
     ("acs-train evaluate", "--out"): (FOLDER, "--model tiny-internvl --data {world} --work {new} --small 1 --large 0"),
     ("acs-train evaluate", "--work"): (FOLDER, "--model tiny-internvl --data {world} --small 1 --large 0"),
     ("acs-train evaluate", "--json"): (FILE, "--model tiny-internvl --data {world} --work {new} --small 1 --large 0"),
@@ -84,6 +85,9 @@ WRITES = {
     ("acs-train ablate", "--json"): (FILE, "--heads {heads} --emitting {store} {store}"),
     ("acs-train report", "--out"): (FILE, "{evaluation}"),
     ("acs-train report", "--tables"): (FOLDER, "{evaluation}"),
+    ("acs-train report", "--figures"): (FOLDER, "{evaluation} --examples 1"),
+    ("acs-train attention", "--out"): (FOLDER, "--model tiny-internvl --picture {photo} --phrase key"),
+    ("acs-train architecture", "--tables"): (FOLDER, ""),
     ("acs-train report", "--json"): (FILE, "{evaluation}"),
     ("acs-ground", "--out"): (FILE, "{photo} key"),
     ("acs-ground", "--json"): (FILE, "{photo} key"),
@@ -101,8 +105,8 @@ WRITES = {
     ("acs-bench check-model", "--out"): (FILE, "tiny-internvl"),
     ("acs-bench check-model", "--json"): (FILE, "tiny-internvl --out {new}.md"),
     ("acs-bench pictures", "--json"): (FILE, "--frames 100x100"),
-    ("acs-bench load", "--json"): (FILE, ""),
     ("acs-bench forwards", "--json"): (FILE, ""),
+    ("acs-bench load", "--json"): (FILE, ""),
     ("acs-bench startup", "--json"): (FILE, ""),
     ("acs-bench busy", "--json"): (FILE, ""),
     ("acs-bench ros", "--json"): (FILE, ""),
@@ -170,6 +174,7 @@ def made(tmp_path_factory):
     save(evaluation(), folder / "evaluation.json.gz")
     return {
         "world": write_coco(folder / "world", "val", 12),
+        "other": write_coco(folder / "other", "test", 12),
         "store": folder / "store",
         "fitted": folder / "fitted",
         "photo": folder / "photo.png",
@@ -190,6 +195,7 @@ NAMES = (  # of everything that a command writes into a folder, and of a user's 
     ),
     *("fit.json", "analysis.json", "calibration.json", "calibration-acs-free.json", "README.md", "figures/mine.png"),
     *("evaluation.json", "evaluation.json.gz", "questions.json", "tables.json", "accuracy.csv", "tables/accuracy.csv"),
+    *("figure-04-entropy.pdf", "figure-03-critical.png", "coco/small-instances.json", "accuracy.tex"),
     *("report.html", "frames/1.jpg", "bag/metadata.yaml", "answers-1.jsonl", "node.log", "result_bag/metadata.yaml"),
     *("contact_sheet.png", "results.json", "soak.jsonl", "soak.json", "soak.png", "last.ckpt", "best.ckpt"),
     *("train/holiday.jpg", "calibration/holiday.jpg", "fit/holiday.jpg", "test/holiday.jpg", "test/images/mine.jpg"),
@@ -239,12 +245,13 @@ def run(command, words):
 # Who marks a folder, where it is not the command alone.
 MARKERS = {
     ("acs-train fit", "--work"): "acs-train fit --work",
+    ("acs-train fit", "--logs"): "acs-train fit --logs",
     ("acs-train build", "--work"): "acs-train build --work",
     ("acs-train evaluate", "--work"): "acs-train evaluate --work",
     ("acs-replay", "--extract"): "acs-replay --extract",
 }
 # Commands that put nothing where these files of the user are, in a folder of theirs.
-BESIDE = {("acs-train evaluate", "--work")}
+BESIDE = {("acs-train evaluate", "--work"), ("acs-train fit", "--logs")}
 # Writes into folders of names of its own, and trains a model then.
 SUBFOLDERS = {("acs-train tiny", "--pictures")}
 # What a command that goes on from its own files says of others in their place.
@@ -284,7 +291,7 @@ def test_files_of_the_user_stay(command, option, marked, made, tmp_path, monkeyp
         assert snapshot(target).keys() == here
 
 
-TRAIN = "--model tiny-internvl --train {world} --calibration {world}"
+TRAIN = "--model tiny-internvl --train {world} --calibration {other}"
 
 
 @pytest.mark.parametrize(

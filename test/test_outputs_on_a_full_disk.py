@@ -10,6 +10,7 @@ from made_up_parts import made_up
 
 from acs_core.evaluation.storage import save
 
+pytestmark = pytest.mark.long
 LONG_S = 300
 # Runs in a mount namespace of its own: argv is the folder that becomes a small disk, what the commands read, the
 # kind of command, and how many bytes stay free for its second run.

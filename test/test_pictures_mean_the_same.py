@@ -20,8 +20,9 @@ from acs_core.errors import ImageError
 from acs_core.image import read_image
 from acs_ros.conversions.bridge import usable_bridge
 from acs_ros.conversions.images import Frame, check_image, decode_compressed, image_to_rgb
-from training.data.coco import read_coco, read_picture
+from training.data.coco import read_coco
 from training.data.pairs import choose_pairs
+from training.data.pictures import read_picture
 from training.errors import DataError
 
 RNG = np.random.default_rng(0)

@@ -144,7 +144,7 @@ def test_a_head_file_comes_back_with_every_field(tmp_path, given):
 
 
 def test_a_calibration_comes_back_with_every_field(tmp_path):
-    points = (WorkingPoint(0.5, 0.25, 0.625, 0.75), WorkingPoint(0.75, 0.5, 0.875, 0.25))
+    points = (WorkingPoint(0.5, 0.25, 0.625, 0.75, 9), WorkingPoint(0.75, 0.5, 0.875, 0.25, 3))
     curves = (0.0, 0.5, 1.0), (0.25, 0.5, 0.75)
     given = Calibration(IDENTITY, "acs-free", "concentration", *curves, 12, "acs-train", *curves, points, True)
     assert_full(given)

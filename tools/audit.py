@@ -19,7 +19,7 @@ from locked import DISTRIBUTIONS, ENVIRONMENT, FOLDER, SOURCES, TORCH_GPU
 CLEAN, FOUND, UNREACHABLE = 0, 1, 3
 INSTALLED_TOGETHER = (
     *((ENVIRONMENT, ros, SOURCES, TORCH_GPU) for ros in DISTRIBUTIONS.values()),
-    *((FOLDER / name,) for name in ("audit.txt", "fuzz.txt", "uv.txt")),
+    *((FOLDER / name,) for name in ("audit.txt", "docs.txt", "fuzz.txt", "uv.txt")),
 )
 PROOF = "torch"  # known to the database; if it is missing from the reports, the database was not reached
 

@@ -36,6 +36,7 @@ ABOUT = {
     "acs_core.artifacts": "files for a model",
     "acs_core.types": "Candidate, Detection, GroundingResult, SamplingConfig",
     "acs_core.geometry": "Box, IoU",
+    "acs_core.result_views": "arrays and pictures of a result",
     "acs_core.errors": "AcsError and its kinds",
     "acs_ros.stress": "acs-load, acs-soak",
     "acs_ros.replay": "acs-replay",

@@ -20,7 +20,7 @@ REQUIREMENTS = FOLDER.parent
 CPU_SUMS = REQUIREMENTS / "torch_cpu.sha256"
 INPUTS = ("runtime.txt", "training.txt", "dev.txt")
 ROS_INPUTS = {name: f"ros_{name}.txt" for name in DISTRIBUTIONS}
-SINGLE = ("audit.txt", "fuzz.txt", "uv.txt")  # one lock file each, since they are optional
+SINGLE = ("audit.txt", "docs.txt", "fuzz.txt", "uv.txt")  # one lock file each, since they are optional
 NOT_AS_WHEELS = ("empy",)
 # PyPI's torch, and its dependencies that the CPU build does not have.
 GPU_BUILD = ("torch", "triton")

@@ -183,8 +183,8 @@ class EvaluateConfig:
 
     ``limits``: how many questions of each group (keys of ``SIZES``) at most, 0 for none; if there are more, so many
     are drawn with ``seed``. Each is answered with ``samples`` responses at each of ``temperatures``; small objects, at
-    those of ``curve_temperatures``, with as many as ``curve`` goes up to. ``map_size`` and ``step`` as in
-    :class:`CollectConfig`.
+    those of ``curve_temperatures``, with as many as ``curve`` goes up to. ``map_size``, ``step``,
+    ``top_p`` and ``top_k`` as in :class:`CollectConfig`.
 
     Raises:
         TypeError: a value is of another type.
@@ -199,8 +199,11 @@ class EvaluateConfig:
     seed: int = 0
     map_size: tuple[int, int] | None = None
     step: Step = CollectConfig.step
+    top_p: float = CollectConfig.top_p
+    top_k: int = CollectConfig.top_k
 
     def __post_init__(self) -> None:
+        SamplingConfig(top_p=self.top_p, top_k=self.top_k)  # raises if one is out of its range
         instance("limits", self.limits, Mapping, "a dict of the groups' limits")
         for name, limit in self.limits.items():
             whole(f"limits[{one_of('limits', name, tuple(SIZES))!r}]", limit)

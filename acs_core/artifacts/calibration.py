@@ -7,8 +7,9 @@ selector was not fitted on. It belongs to one LVLM, one selector and one kind of
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,25 +25,47 @@ from acs_core.plain_text import shorten
 
 SCHEMA_VERSION = 1
 MAX_KNOTS = 10_000
+SHARES = ("wanted", "min_score", "precision", "kept")  # fields of working points that are in [0, 1]
 ROUNDING = 1e-4  # of measured shares, which files store with four digits
+MAX_ID = 2**53
+_DIGEST = re.compile("[0-9a-f]{16}")
 ADVICE = "Make one with `acs-train build`, or pass another with calibration=..."
 
 
 @dataclass(frozen=True)
 class WorkingPoint:
-    """A threshold for abstaining, measured on held-out images. All values are in [0, 1].
+    """A threshold for abstaining, found on images that the selector was not fitted to.
 
     Attributes:
-        wanted: wanted precision.
-        min_score: the threshold.
+        wanted: wanted precision, in [0, 1]. It is reached with 95 % confidence (``training.fitting.thresholds``) if
+            ``answers`` is above 0.
+        min_score: the threshold, in [0, 1].
         precision: measured share of boxes with IoU >= 0.5 among those with at least ``min_score``.
         kept: share of the answered questions whose box has at least ``min_score``.
+        answers: number of answers with at least ``min_score``, which stand behind the threshold; 0 in files of earlier
+            versions, whose thresholds were measured without a bound.
     """
 
     wanted: float
     min_score: float
     precision: float
     kept: float
+    answers: int = 0
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    """Images that a calibration was fitted on, so that it is not judged on them.
+
+    Attributes:
+        data: name of their annotations ("val/instances.json").
+        ids: their ids in these annotations.
+        pictures: first 16 hexadecimal digits of the SHA-256 of their files; may be fewer than ``ids``.
+    """
+
+    data: str
+    ids: tuple[int, ...]
+    pictures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,8 +81,9 @@ class Calibration:
         num_samples: number of candidates it was fitted on.
         made_by: how it was made.
         iou_x, iou_y: knots of a second curve, to the expected IoU; empty if there is none.
-        working_points: measured thresholds for wanted precisions.
+        working_points: thresholds for wanted precisions.
         second_look: whether it is for results with a second look (:mod:`acs_core.selection.second_look`).
+        images: the images that it was fitted on; None if they are not known.
 
     Raises:
         CalibrationError: the knots are not such a curve, or the working points not such thresholds.
@@ -76,6 +100,7 @@ class Calibration:
     iou_y: tuple[float, ...] = ()
     working_points: tuple[WorkingPoint, ...] = ()
     second_look: bool = False
+    images: CalibrationImages | None = None
 
     def __post_init__(self) -> None:
         _check_curve("x", self.x, "y", self.y)
@@ -93,9 +118,14 @@ class Calibration:
             return None
         return np.interp(np.asarray(confidences, dtype=np.float64), self.iou_x, self.iou_y)
 
-    def min_score(self, precision: float) -> float | None:
-        """Return the lowest measured threshold for at least the given precision; None if there is none."""
-        return min((p.min_score for p in self.working_points if p.wanted >= precision), default=None)
+    def working_point(self, precision: float) -> WorkingPoint | None:
+        """Return the lowest threshold that keeps at least the given precision with 95 % confidence.
+
+        Returns None if there is none: the file is of an earlier version, without bounds, or there were too few answers,
+        or too many wrong ones.
+        """
+        good = [p for p in self.working_points if p.wanted >= precision and p.answers]
+        return min(good, key=lambda p: p.wanted, default=None)
 
     def check(self, lvlm: ModelInfo, selector: str, feature: str, second_look: bool = False) -> None:
         """Check that the curve was made for this LVLM, selector, kind of confidence, and number of looks, and for
@@ -156,7 +186,8 @@ class Calibration:
         if not isinstance(second_look, bool):
             raise CalibrationError(f'field "second_look" must be true or false, got {shorten(second_look)}')
         selector, feature, made_by = (str(texts[key]) for key in ("selector", "feature", "made_by"))
-        return cls(identity, selector, feature, x, y, count, made_by, iou_x, iou_y, points, second_look)
+        images = _images(data["images"]) if "images" in data else None
+        return cls(identity, selector, feature, x, y, count, made_by, iou_x, iou_y, points, second_look, images)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the calibration as JSON values."""
@@ -167,7 +198,10 @@ class Calibration:
         data |= {"made_by": self.made_by, "x": list(self.x), "y": list(self.y)}
         if self.iou_x:
             data |= {"iou_x": list(self.iou_x), "iou_y": list(self.iou_y)}
-        return data | {"working_points": [asdict(p) for p in self.working_points]}
+        data |= {"working_points": [asdict(p) for p in self.working_points]}
+        if self.images:
+            data |= {"images": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.images).items()}}
+        return data
 
     def save(self, path: str | Path) -> None:
         """Write the calibration as indented JSON, atomically.
@@ -208,6 +242,10 @@ def _check_points(points: tuple[WorkingPoint, ...]) -> None:
         values = (point.wanted, point.min_score, point.precision, point.kept)
         if not all(0 <= v <= 1 for v in values):
             raise CalibrationError(f'field "working_points[{i}]" must hold numbers in [0, 1], got {shorten(values)}')
+        if not 0 <= point.answers <= arguments.MAX_COUNT:
+            raise CalibrationError(
+                f'field "working_points[{i}].answers" must be 0 or more, got {shorten(point.answers)}'
+            )
         if point.precision < point.wanted - ROUNDING:
             raise CalibrationError(
                 f'field "working_points[{i}]": the precision {point.precision:g} is below the wanted {point.wanted:g}'
@@ -224,6 +262,20 @@ def _check_points(points: tuple[WorkingPoint, ...]) -> None:
             )
 
 
+def _images(value: Any) -> CalibrationImages:
+    fields = value if isinstance(value, Mapping) else {}
+    data, ids, pictures = fields.get("data"), fields.get("ids"), fields.get("pictures")
+    if not isinstance(data, str) or not isinstance(ids, list) or not isinstance(pictures, list):
+        raise CalibrationError(
+            f'field "images" must hold a text "data" and lists "ids" and "pictures": {shorten(value)}'
+        )
+    if not all(isinstance(i, int) and not isinstance(i, bool) and 0 <= i <= MAX_ID for i in ids):
+        raise CalibrationError('field "images": "ids" must hold whole numbers, 0 or more')
+    if not all(isinstance(p, str) and _DIGEST.fullmatch(p) for p in pictures):
+        raise CalibrationError('field "images": "pictures" must hold texts of 16 hexadecimal digits')
+    return CalibrationImages(data, tuple(ids), tuple(pictures))
+
+
 def _working_points(value: Any) -> tuple[WorkingPoint, ...]:
     if not isinstance(value, list) or len(value) > MAX_KNOTS:
         raise CalibrationError(f'field "working_points" must be a list, got {shorten(value)}')
@@ -231,10 +283,16 @@ def _working_points(value: Any) -> tuple[WorkingPoint, ...]:
     for i, entry in enumerate(value):
         if not isinstance(entry, Mapping):
             raise CalibrationError(f'field "working_points[{i}]" must be an object, got {shorten(entry)}')
-        values = [number(entry, f.name, f"working_points[{i}]: ") for f in fields(WorkingPoint)]
+        values = [number(entry, name, f"working_points[{i}]: ") for name in SHARES]
         if not all(0 <= v <= 1 for v in values):
             raise CalibrationError(f'field "working_points[{i}]" must hold numbers in [0, 1], got {shorten(entry)}')
-        points.append(WorkingPoint(*values))
+        answers = entry.get("answers", 0)
+        if isinstance(answers, bool) or not isinstance(answers, int):
+            raise CalibrationError(
+                f'field "working_points[{i}].answers" must be a whole number, got {shorten(answers)}'
+            )
+        wanted, min_score, precision, kept = values
+        points.append(WorkingPoint(wanted, min_score, precision, kept, answers))
     return tuple(points)
 
 

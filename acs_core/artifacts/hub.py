@@ -8,6 +8,7 @@ The hub's client is imported when it is used: every command imports this module,
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from acs_core.plain_text import shorten
 
 DEFAULT_BRANCH = "main"
 LOGIN = "log in with `hf auth login`"
+_CLIENT_LOGGER = "huggingface_hub.utils._http"
+_RETRY_WORDS = ("thrown while requesting", "Retrying in")
+log = logging.getLogger(__name__)
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
@@ -94,6 +98,33 @@ class HubRepository:
         return found
 
 
+class _Retries(logging.Filter):
+    """Filter that replaces the hub client's two lines for every failed request by one line for all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return False for the client's messages about retries, after a line of our own for the first."""
+        if not any(words in str(record.msg) for words in _RETRY_WORDS):
+            return True
+        if not self._said:
+            self._said = True
+            log.warning("the hub does not answer: trying again for half a minute at most (offline: HF_HUB_OFFLINE=1)")
+        return False
+
+
+@contextmanager
+def _few_lines_about_retries() -> Iterator[None]:
+    client, retries = logging.getLogger(_CLIENT_LOGGER), _Retries()
+    client.addFilter(retries)
+    try:
+        yield
+    finally:
+        client.removeFilter(retries)
+
+
 @contextmanager
 def _explained(name: str, revision: str | None) -> Iterator[None]:
     """Convert the errors of the hub's client to a ModelError that says what to do."""
@@ -101,7 +132,8 @@ def _explained(name: str, revision: str | None) -> Iterator[None]:
 
     wanted = revision or DEFAULT_BRANCH
     try:
-        yield
+        with _few_lines_about_retries():
+            yield
     except errors.GatedRepoError as error:
         raise ModelError(
             f"the hub gives {name} only to those who accepted its terms: accept them on the repository's page, and "

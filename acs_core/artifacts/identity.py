@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
@@ -153,10 +154,10 @@ class ModelIdentity:
         if not self.same_name(lvlm):
             if not any_weights and _is_hub_id(self.model) and _is_hub_id(lvlm.name):
                 return f"it was made for {self.model}, the model is {lvlm.name}"
-            log.warning("a file made for %s is used with %s: same shape, another name", self.model, lvlm.name)
+            _warn_once(f"a file made for {self.model} is used with {lvlm.name}: same shape, another name")
         elif self.revision and lvlm.revision and self.revision != lvlm.revision:
-            log.warning(
-                "a file made for revision %s of %s is used with revision %s", self.revision, self.model, lvlm.revision
+            _warn_once(
+                f"a file made for revision {self.revision} of {self.model} is used with revision {lvlm.revision}"
             )
         return None
 
@@ -211,3 +212,10 @@ def _short(name: str) -> str:
 def _is_hub_id(name: str) -> bool:
     looks = name.count("/") == 1 and not name.startswith(("/", ".", "~")) and not name.endswith("/")
     return looks and not Path(name).is_dir()  # "out/run1" may be a folder
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Log a warning the first time that this process has it to say: several files of a model, and several checks of
+    each, have the same cause."""
+    log.warning("%s", text)

@@ -130,7 +130,7 @@ def parse_json(raw: bytes, limits: Limits = SMALL, nan: bool = False) -> Any:
     refuse_pointer(raw)
     try:
         return json.loads(
-            raw.decode("utf-8"), parse_constant=None if nan else _refuse_constant, object_pairs_hook=_object
+            raw.decode("utf-8-sig"), parse_constant=None if nan else _refuse_constant, object_pairs_hook=_object
         )
     except (UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"it is not JSON text ({type(error).__name__}); is it damaged?") from error

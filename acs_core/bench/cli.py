@@ -45,7 +45,7 @@ from acs_core.bench.more_commands import forwards, startup
 from acs_core.errors import AcsError, OptionError, os_problem
 from acs_core.option_types import StrictTyper
 from acs_core.output import check_distinct, checked_option, write_json, write_text
-from acs_core.terminal import print_error
+from acs_core.terminal import print_error, print_table
 from acs_core.types import FAMILY_FRAME
 
 OBJECT = "stop sign"  # acs_core.bench.frames draws one; that module imports torch
@@ -93,7 +93,7 @@ def engine(
         out.print(
             f"{subject.lvlm.name}: {report.weights_mb:.0f} MB of weights, {describe_tokens(subject)}, N = {samples}"
         )
-        out.print(table)
+        print_table(out, table)
         for name, ratio in report.ratios.items():
             out.print(f"{name}: {ratio:.3g}")
         if report.stages_ms:
@@ -155,7 +155,7 @@ def sweep(
         table = table_of("axis", "value", "way", "seconds")
         for point in found:
             table.add_row(point.axis, str(point.x), point.way, f"{point.seconds:.2f}")
-        out.print(table)
+        print_table(out, table)
         out.print(f"wrote {plot}")
         finish(here, {"points": to_dict(found)}, json_file)
 

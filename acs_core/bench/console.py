@@ -15,7 +15,7 @@ from rich.table import Table
 
 from acs_core.artifacts.model_name import is_hub_id
 from acs_core.output import checked_option, write_json
-from acs_core.terminal import make_console
+from acs_core.terminal import make_console, print_table
 from acs_core.types import LEAST_IMAGE_TOKENS, MAX_IMAGE_TOKENS
 
 Shape = Annotated[
@@ -117,7 +117,7 @@ class Row(Protocol):
 
 def finish_rows(device: Any, table: Table, rows: Sequence[Row], json_file: Path | None) -> None:
     """Print ``table``, then finish as :func:`finish` does, with ``rows`` as the numbers."""
-    out.print(table)
+    print_table(out, table)
     finish(device, {"rows": [row.to_dict() for row in rows]}, json_file)
 
 

@@ -82,15 +82,7 @@ def choose_cases(measured: GroupMetrics, count: int, ours: int | None = None) ->
         count: maximum number of cases.
         ours: index of the run to compare with greedy; by default the best of our methods.
     """
-    ours = measured.ours if ours is None else ours
-    if ours is None:
-        ours = measured.reference or 0
-    compared = measured.reference is not None and measured.reference != ours
-    runs = [measured.reference, ours] if compared and measured.reference is not None else [ours]
-    worth = np.stack([_worth(measured, r) for r in runs])  # (1 or 2, Q)
-    outcomes = np.where(worth[-1] >= 1, "right", "wrong")
-    if compared:
-        outcomes = np.where(worth[1] > worth[0], "won", np.where(worth[1] < worth[0], "lost", outcomes))
+    runs, outcomes = _compared(measured, ours)
     change = np.abs(measured.outcomes.iou[runs[-1]] - measured.outcomes.iou[runs[0]])
     totals = {name: int((outcomes == name).sum()) for name in SHARES}
     shown = []
@@ -104,7 +96,29 @@ def choose_cases(measured: GroupMetrics, count: int, ours: int | None = None) ->
         shown += [(name, int(places[i])) for i in _mixed(categories)[:wanted]]
     order = {name: k for k, name in enumerate(SHARES)}
     shown.sort(key=lambda pair: order[pair[0]])
-    return Cases(tuple(_case(measured, q, name, runs) for name, q in shown), totals, compared)
+    return Cases(tuple(_case(measured, q, name, runs) for name, q in shown), totals, len(runs) > 1)
+
+
+def named_cases(measured: GroupMetrics, keys: Sequence[str], ours: int | None = None) -> tuple[Case, ...]:
+    """Return the cases of the questions with these keys that the group has, in the order of ``keys``; ``ours`` as for
+    :func:`choose_cases`."""
+    runs, outcomes = _compared(measured, ours)
+    places = {question.key: q for q, question in enumerate(measured.group.questions)}
+    return tuple(_case(measured, places[k], str(outcomes[places[k]]), runs) for k in keys if k in places)
+
+
+def _compared(measured: GroupMetrics, ours: int | None) -> tuple[list[int], np.ndarray]:
+    """Return the runs to show, greedy first if it is another than ``ours``, and the outcome of each question (Q,)."""
+    ours = measured.ours if ours is None else ours
+    if ours is None:
+        ours = measured.reference or 0
+    compared = measured.reference is not None and measured.reference != ours
+    runs = [measured.reference, ours] if compared and measured.reference is not None else [ours]
+    worth = np.stack([_worth(measured, r) for r in runs])  # (1 or 2, Q)
+    outcomes = np.where(worth[-1] >= 1, "right", "wrong")
+    if compared:
+        outcomes = np.where(worth[1] > worth[0], "won", np.where(worth[1] < worth[0], "lost", outcomes))
+    return runs, outcomes
 
 
 def _worth(measured: GroupMetrics, run: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from acs_core.errors import AcsError
 from acs_core.evaluation.metrics import GroupMetrics, measure
 from acs_core.evaluation.records import Evaluation, Group, Run
-from acs_core.evaluation.rows import label, percent
+from acs_core.evaluation.rows import counted, label, percent
 from acs_core.evaluation.statistics import DRAWS
 from acs_core.evaluation.table import Cell, Column, Table, TableRow
 
@@ -158,15 +158,14 @@ def comparison_tables(comparisons: Sequence[Comparison], limit: int | None = Non
 def _notes(comparison: Comparison) -> tuple[str, ...]:
     measured, (first, second) = comparison.measured, comparison.only
     notes = [f"A: {comparison.names[0]}. B: {comparison.names[1]}."]
-    text = f"{len(measured.group.questions)} questions in both"
+    text = f"{counted(len(measured.group.questions), 'question')} in both"
     text += f"; {first} only in A, {second} only in B" if first or second else ""
     text += f"; {comparison.moved} left out, since their true boxes differ" if comparison.moved else ""
     notes.append(f"{text}. In brackets: 95 % intervals of a paired bootstrap over pictures, which also gives p.")
     if measured.outcomes.single and measured.outcomes.shown.any():
         found = measured.against(1, 0)
-        notes.append(
-            f"B won {found.won} questions and lost {found.lost} (McNemar's exact test: p = {found.mcnemar:.3g})."
-        )
+        test = "too few questions to test" if measured.few else f"McNemar's exact test: p = {found.mcnemar:.3g}"
+        notes.append(f"B won {counted(found.won, 'question')} and lost {found.lost} ({test}).")
     return tuple(notes)
 
 

@@ -83,6 +83,8 @@ def _run_to(run: Run, where: str) -> dict[str, Any]:
     # Lists without any value are left out: most methods have no scores.
     if any(answer.scores for answer in run.answers):
         data["scores"] = [[round(s, SCORE_DIGITS) for s in a.scores] for a in run.answers]
+    if any(answer.confidences for answer in run.answers):
+        data["confidences"] = [[round(s, SCORE_DIGITS) for s in a.confidences] for a in run.answers]
     if any(answer.expected_iou is not None for answer in run.answers):
         data["expected_iou"] = [_rounded(a.expected_iou, SCORE_DIGITS) for a in run.answers]
     if any(answer.latency_ms is not None for answer in run.answers):
@@ -117,7 +119,7 @@ def _run_from(data: Mapping[str, Any], count: int, where: str) -> Run:
     temperature, learned = data.get("temperature"), data.get("learned", False)
     if not isinstance(learned, bool):
         raise ValueError(f'{where}field "learned" must be true or false, got {shorten(learned)}')
-    scores = listed(data, "scores", where, count, [[]] * count)
+    scores, confidences = (listed(data, name, where, count, [[]] * count) for name in ("scores", "confidences"))
     ious, latencies = (listed(data, name, where, count, [None] * count) for name in ("expected_iou", "latency_ms"))
     reasons, reason = listed(data, "reasons", where, default=[""]), listed(data, "reason", where, count, [0] * count)
     answers = []
@@ -131,6 +133,7 @@ def _run_from(data: Mapping[str, Any], count: int, where: str) -> Run:
             optional(ious[i], f'{here}"expected_iou"'),
             optional(latencies[i], f'{here}"latency_ms"'),
             str(reasons[reason[i]]),
+            tuple(numbers(confidences[i], f'{here}"confidences"')),
         )
         check_answer(answer, here.removesuffix(": "))
         answers.append(answer)

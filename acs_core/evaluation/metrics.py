@@ -14,8 +14,9 @@ from functools import cached_property
 import numpy as np
 
 from acs_core.arguments import MAX_NUMPY_SEED, set_fields, whole
+from acs_core.evaluation.average_precision import AveragePrecision, average_precision, is_installed, is_scored
 from acs_core.evaluation.outcomes import Outcomes, outcomes_of
-from acs_core.evaluation.records import Group, Run
+from acs_core.evaluation.records import SECOND_LOOK, Group, Run
 from acs_core.evaluation.statistics import (
     DRAWS,
     CalibrationReport,
@@ -31,6 +32,8 @@ from acs_core.evaluation.statistics import (
 
 REFERENCE = "greedy"
 PAPER_SAMPLES = 10  # N of section 5.1
+
+FEW = 20  # below so many questions, differences between methods are not judged
 
 MAX_DRAWS = 1_000_000  # bounds the memory of the bootstrap
 
@@ -135,6 +138,26 @@ class GroupMetrics:
         return next((r for r, run in enumerate(self.group.runs) if run.method.lower() == REFERENCE), None)
 
     @cached_property
+    def best_free(self) -> int | None:
+        """Index of the best run of the baselines that choose among the samples at no further cost, without greedy and
+        second looks; None if there is none."""
+        runs = self.group.runs
+        free = (
+            r
+            for r in self.main_runs
+            if r != self.reference
+            and (runs[r].kind, runs[r].learned) == ("baseline", False)
+            and not runs[r].method.endswith(SECOND_LOOK)
+        )
+        return max(free, key=self.merit, default=None)
+
+    @property
+    def few(self) -> bool:
+        """Whether there are fewer than ``FEW`` questions whose object is in the image: one more right answer would then
+        be a difference of over five points."""
+        return int(self.outcomes.shown.sum()) < FEW
+
+    @cached_property
     def main_samples(self) -> int | None:
         """The number of samples that most methods were run with; main tables show the runs with this number.
 
@@ -186,6 +209,13 @@ class GroupMetrics:
     def _resampling_shown(self) -> Resampling:
         o = self.outcomes
         return Resampling(np.unique(o.image[o.shown], return_inverse=True)[1], self.draws, self.seed)
+
+    @cached_property
+    def average_precisions(self) -> dict[int, AveragePrecision]:
+        """COCO's average precisions of the :attr:`main_runs` that have a score, by index; empty without pycocotools."""
+        runs = self.group.runs
+        scored = [r for r in self.main_runs if is_scored(runs[r])] if is_installed() else []
+        return {r: found for r in scored if (found := average_precision(self.group, runs[r]))}
 
     def calibration(self, run: int) -> CalibrationReport | None:
         """Return the calibration of the boxes that ``run`` published with a score; None without scores."""

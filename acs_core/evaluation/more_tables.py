@@ -1,13 +1,17 @@
-"""Tables beyond those of the paper: significance, calibration, abstention, object size, category, latency, failures."""
+"""Tables beyond those of the paper: average precision, significance, calibration, abstention, object size, category,
+latency, failures."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
+from dataclasses import astuple
 from itertools import pairwise
 
 import numpy as np
 
+from acs_core.evaluation.average_precision import LIBRARY, is_scored
 from acs_core.evaluation.metrics import GroupMetrics
 from acs_core.evaluation.rows import METHOD, TAU, in_order, label, mark_best, named, percent
 from acs_core.evaluation.statistics import holm
@@ -18,11 +22,63 @@ COVERAGES = (0.5, 0.8, 0.9, 1.0)
 MAX_REASONS = 5  # reasons with a column of their own; the others are summed up
 
 
+def average_precision_table(measured: GroupMetrics) -> Table | None:
+    """Return the table of average precisions of all runs with a score; None if there is no such run."""
+    group = measured.group
+    order = [r for r in in_order(group.runs, measured.main_runs) if is_scored(group.runs[r])]
+    if not order or not measured.outcomes.shown.any():
+        return None
+    rows = []
+    for r in order:
+        run = group.runs[r]
+        values = astuple(measured.average_precisions[r]) if measured.average_precisions else (math.nan,) * 6
+        kind = "probability" if any(answer.scores for answer in run.answers) else "confidence"
+        rows.append(
+            TableRow((*named(run), Cell(kind), *(Cell(None if math.isnan(v) else 100 * v) for v in values)), run.kind)
+        )
+    columns = (
+        *(METHOD, TAU, Column("ranked by")),
+        *(Column(name, "percent") for name in ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large")),
+    )
+    notes = [
+        "AP: mean over IoU 0.50 to 0.95, by pycocotools; sizes are COCO's, by the area of the true box (32 and 96 "
+        "pixels squared). Phrase-conditioned: each category on the images that were asked about it, so not comparable "
+        "with the AP of a detector on the whole data set.",
+        "Left out: methods whose boxes have neither a score nor a confidence that is comparable between images.",
+    ]
+    if not measured.average_precisions:
+        notes.insert(0, f"Not computed: {LIBRARY} is not installed (pip install {LIBRARY}).")
+    rows = mark_best(rows, [group.runs[r] for r in order], range(3, 9))
+    return Table("average-precision", "COCO average precision, phrase-conditioned", columns, tuple(rows), tuple(notes))
+
+
 def significance_table(measured: GroupMetrics) -> Table | None:
-    """Return the table that compares every run with greedy; None without greedy runs or for several objects."""
+    """Return the table that compares every run with greedy; None without greedy runs, for several objects, or for few
+    questions."""
     first = measured.reference
     others = [r for r in in_order(measured.group.runs, measured.main_runs) if r != first]
-    if first is None or not others or not measured.outcomes.single or not measured.outcomes.shown.any():
+    if first is None:
+        return None
+    return _paired_table(measured, first, others, "significance", "Against greedy")
+
+
+def free_significance_table(measured: GroupMetrics) -> Table | None:
+    """Return the table that compares our methods with the best of the baselines that cost nothing but the samples; None
+    as for :func:`significance_table`."""
+    best = measured.best_free
+    if best is None:
+        return None
+    ours = [r for r in in_order(measured.group.runs, measured.main_runs) if measured.group.runs[r].kind == "ours"]
+    title = f"Against the best free baseline, {label(measured.group.runs[best])}"
+    note = "This baseline was chosen as the best on these questions, which favours it."
+    return _paired_table(measured, best, ours, "significance-free", title, note)
+
+
+def _paired_table(
+    measured: GroupMetrics, first: int, others: list[int], name: str, title: str, note: str = ""
+) -> Table | None:
+    """Return the table that compares the runs ``others`` with the run ``first``."""
+    if not others or not measured.outcomes.single or measured.few:
         return None
     paired = [measured.against(r, first) for r in others]
     judged = [k for k, r in enumerate(others) if measured.group.runs[r].kind != "bound"]
@@ -43,13 +99,15 @@ def significance_table(measured: GroupMetrics) -> Table | None:
         Column("mIoU, points", "points"),
         Column("p", "p", "mIoU"),
     )
+    other = label(measured.group.runs[first])
     notes = (
-        f"Difference to {label(measured.group.runs[first])} on the same questions, with 95 % intervals of a paired "
-        "bootstrap over pictures, which also gives the p of mIoU.",
-        "Won: right where greedy is wrong; lost: the reverse. p: McNemar's exact test, two-sided; Holm: corrected for "
-        "the number of rows.",
+        f"Difference to {other} on the same questions, with 95 % intervals of a paired bootstrap over pictures, which "
+        "also gives the p of mIoU.",
+        f"Won: right where {other} is wrong; lost: the reverse. p: McNemar's exact test, two-sided; Holm: corrected "
+        "for the number of rows.",
+        *([note] if note else []),
     )
-    return Table("significance", "Against greedy", columns, tuple(rows), notes)
+    return Table(name, title, columns, tuple(rows), notes)
 
 
 def calibration_table(measured: GroupMetrics) -> Table | None:
@@ -75,8 +133,8 @@ def calibration_table(measured: GroupMetrics) -> Table | None:
         Column("Brier score", "ratio"),
     )
     notes = (
-        "Published score against IoU ≥ 0.5. Calibration error: mean gap over ten bins of equal width, weighted by "
-        "their boxes; lower is better.",
+        "Published score against IoU ≥ 0.5. Calibration error: the expected calibration error (ECE), the mean "
+        "gap over ten bins of equal width, weighted by their boxes; lower is better.",
     )
     return Table("calibration", "Calibration", columns, tuple(mark_best(rows, runs, (5, 6), highest=False)), notes)
 

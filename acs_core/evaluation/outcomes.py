@@ -120,16 +120,20 @@ def matched(overlap: np.ndarray) -> np.ndarray:
 
 
 def check_answer(answer: Prediction, where: str) -> None:
-    """Check the scores of a prediction: one per box or none, all in [0, 1].
+    """Check the scores and confidences of a prediction: one per box or none, all in [0, 1].
 
     Raises:
         ValueError: they are not; the message begins with ``where``.
     """
     if answer.scores and len(answer.scores) != len(answer.boxes):
         raise ValueError(f"{where}: {len(answer.scores)} scores for {len(answer.boxes)} boxes; give one each, or none")
-    stated = (*answer.scores, *(() if answer.expected_iou is None else (answer.expected_iou,)))
+    if answer.confidences and len(answer.confidences) != len(answer.boxes):
+        raise ValueError(
+            f"{where}: {len(answer.confidences)} confidences for {len(answer.boxes)} boxes; give one each, or none"
+        )
+    stated = (*answer.scores, *answer.confidences, *(() if answer.expected_iou is None else (answer.expected_iou,)))
     if not all(0 <= value <= 1 for value in stated):
-        raise ValueError(f"{where}: scores and expected IoU lie in [0, 1], got {stated}")
+        raise ValueError(f"{where}: scores, confidences and expected IoU lie in [0, 1], got {stated}")
 
 
 def _judged(boxes: Sequence[Box], truth: Sequence[Box]) -> tuple[float, list[bool]]:

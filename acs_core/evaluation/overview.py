@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from acs_core.evaluation.metrics import GroupMetrics
+from acs_core.evaluation.paper_tables import layers_table
 from acs_core.evaluation.records import Run
 from acs_core.evaluation.rows import BEST_NOTE, METHOD, TAU, in_order, mark_best, named, percent
 from acs_core.evaluation.table import Cell, Column, Table, TableRow
 from acs_core.evaluation.tables import Assessed, tables_of
+
+LAYERS = "critical-layers"  # name of the table that is merged
 
 
 def overview_table(assessed: Sequence[Assessed]) -> Table | None:
@@ -44,19 +47,27 @@ def overview_table(assessed: Sequence[Assessed]) -> Table | None:
     return Table("overview", "All evaluations", tuple(columns), tuple(rows), (BEST_NOTE,))
 
 
+def overview_tables(assessed: Sequence[Assessed]) -> tuple[Table, ...]:
+    """Return the tables that several evaluations share: :func:`overview_table`, and the critical layers of all models
+    (table 1); none for a single evaluation."""
+    if len(assessed) < 2:
+        return ()
+    return tuple(t for t in (overview_table(assessed), layers_table([a.evaluation for a in assessed])) if t)
+
+
 def tables_of_all(assessed: Sequence[Assessed]) -> tuple[Table, ...]:
-    """Return the overview table and the tables of every evaluation.
+    """Return the tables of :func:`overview_tables` and the tables of every evaluation.
 
     With several evaluations, the names of the tables begin with the number of their evaluation, and the titles end with
     its title.
     """
     if len(assessed) == 1:
         return tables_of(assessed[0])
-    overview = overview_table(assessed)
-    tables = [overview] if overview else []
+    tables = list(overview_tables(assessed))
     for number, a in enumerate(assessed, 1):
         title = a.evaluation.title
-        tables += [replace(t, name=f"{number}-{t.name}", title=f"{t.title} ({title})") for t in tables_of(a)]
+        own = [t for t in tables_of(a) if t.name != LAYERS]
+        tables += [replace(t, name=f"{number}-{t.name}", title=f"{t.title} ({title})") for t in own]
     return tuple(tables)
 
 

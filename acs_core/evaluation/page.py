@@ -7,7 +7,7 @@ import hashlib
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -22,8 +22,8 @@ from acs_core.evaluation.cases import PICTURES, SHARES, Case, Cases, choose_case
 from acs_core.evaluation.chart import Chart, Drawing
 from acs_core.evaluation.charts import charts_of, colours_of, entropy_charts
 from acs_core.evaluation.metrics import GroupMetrics
-from acs_core.evaluation.overview import overview_table
-from acs_core.evaluation.rows import label
+from acs_core.evaluation.overview import LAYERS, overview_tables
+from acs_core.evaluation.rows import counted, label
 from acs_core.evaluation.table import Table, interval, written
 from acs_core.evaluation.tables import Assessed, further_tables, main_tables
 from acs_core.geometry import Box
@@ -103,14 +103,15 @@ def write_page(
     total, done = sum(len(cases.shown) for several in chosen for cases in several), 0
     colours = colours_of([a.evaluation for a in assessed])
     sections = []
+    merged = {LAYERS} if len(assessed) > 1 else set()
     for a, several in zip(assessed, chosen, strict=True):
         shown = []
         for case in (case for cases in several for case in cases.shown):
             shown.append(Shown(case, thumbnail(read, case.question.image), zoom(case)))
             done += 1
             progress(done, total)
-        sections.append(_section(a, several, shown, colours))
-    overview = overview_table(assessed)
+        sections.append(_section(a, several, shown, colours, merged))
+    overview = overview_tables(assessed)
     script = (ASSETS / "report.js").read_text(encoding="utf-8")
     text = (
         _environment()
@@ -149,7 +150,9 @@ def zoom(case: Case) -> tuple[float, float, float, float]:
     return tuple(round(v, 2) for v in (left, top, part * width, part * height))  # type: ignore[return-value]
 
 
-def _section(a: Assessed, several: Sequence[Cases], shown: Sequence[Shown], colours: Mapping[str, int]) -> Section:
+def _section(
+    a: Assessed, several: Sequence[Cases], shown: Sequence[Shown], colours: Mapping[str, int], merged: Container[str]
+) -> Section:
     charts: list[tuple[str, Sequence[Chart]]] = [(m.group.name, charts_of(m, colours)) for m in a.measured]
     charts.append(("", entropy_charts(a.evaluation)))
     totals = {name: sum(cases.totals[name] for cases in several) for name in SHARES}
@@ -158,7 +161,7 @@ def _section(a: Assessed, several: Sequence[Cases], shown: Sequence[Shown], colo
         a.evaluation.title,
         a.evaluation.facts,
         headlines_of(a),
-        main_tables(a),
+        [table for table in main_tables(a) if table.name not in merged],
         [(name, found) for name, found in charts if found],
         further_tables(a),
         shown,
@@ -254,12 +257,20 @@ def _of_group(measured: GroupMetrics, several: bool) -> Sequence[Headline]:
     name, single = ("Acc@0.5", True) if measured.outcomes.single else ("F1", False)
     where = f", {measured.group.name}" if several else ""
     lines = []
+    shown = int(measured.outcomes.shown.sum())
     for r in measured.highlights:
         scores = measured.scores[r]
         value = scores.accuracy if single else scores.f1
-        text = f"{name}{where}; 95 % interval {100 * value.low:.1f} to {100 * value.high:.1f}"
-        if single and r != measured.reference and scores.gain and measured.reference is not None:
+        figure = f"{100 * value.value:.1f} %"
+        if measured.few:
+            # A percentage of four answers, or a p-value, would look like a finding.
+            right = int(measured.outcomes.right[r][measured.outcomes.shown].sum())
+            figure = f"{right} of {shown}" if single else figure
+            text = f"{'right at IoU 0.5' if single else name}{where}; {counted(shown, 'question')}, too few to compare"
+        else:
+            text = f"{name}{where}; 95 % interval {100 * value.low:.1f} to {100 * value.high:.1f}"
+        if single and not measured.few and r != measured.reference and scores.gain and measured.reference is not None:
             p = measured.against(r, measured.reference).mcnemar
             text += f"; {100 * scores.gain.value:+.1f} % on greedy, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
-        lines.append(Headline(label(scores.run), f"{100 * value.value:.1f} %", text, scores.run.kind))
+        lines.append(Headline(label(scores.run), figure, text, scores.run.kind))
     return lines

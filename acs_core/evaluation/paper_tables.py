@@ -1,14 +1,16 @@
-"""Tables of section 5 of the paper: accuracy, precision and recall, number of samples, regressor error."""
+"""Tables 1 to 6 of the paper: critical layers, accuracy, precision and recall, number of samples, regressor error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from acs_core.evaluation.metrics import GroupMetrics, Scores
 from acs_core.evaluation.records import Evaluation
 from acs_core.evaluation.rows import BEST_NOTE, INTERVAL_NOTE, METHOD, TAU, facts, in_order, mark_best, named, percent
 from acs_core.evaluation.statistics import Estimate
 from acs_core.evaluation.table import Cell, Column, Table, TableRow
+
+LAYERS_FROM = "critical layers from"  # fact of an evaluation: where its critical layers come from
 
 
 def accuracy_table(measured: GroupMetrics) -> Table | None:
@@ -17,7 +19,7 @@ def accuracy_table(measured: GroupMetrics) -> Table | None:
         return None
     runs = measured.group.runs
     order = in_order(runs, measured.main_runs)
-    rows, gained = [], measured.reference is not None and len(order) > 1
+    rows, gained = [], measured.reference is not None and len(order) > 1 and not measured.few
     for r in order:
         s = measured.scores[r]
         gain = [percent(s.gain) if r != measured.reference else Cell(None)] if gained else []
@@ -109,6 +111,23 @@ def regression_table(evaluation: Evaluation) -> Table | None:
     columns += [TAU, Column("candidates", "count"), Column("MAE", "ratio"), Column("Pearson r", "ratio")]
     notes = ("Predicted against true IoU of every sampled box.",)
     return Table("regression", "The regressor's predictions", tuple(columns), tuple(rows), notes)
+
+
+def layers_table(evaluations: Sequence[Evaluation]) -> Table | None:
+    """Return the table of the localization-critical layers by model (table 1); None if no evaluation has any."""
+    rows = {}
+    for e in evaluations:
+        if e.critical_layers:
+            layers = ", ".join(map(str, sorted(e.critical_layers)))
+            origin = e.facts.get(LAYERS_FROM, "")
+            rows[e.facts.get("model", e.title), layers] = TableRow(
+                (Cell(e.facts.get("model", e.title)), Cell(layers), Cell(origin or None))
+            )
+    if not rows:
+        return None
+    columns = Column("Model"), Column("Layers"), Column("from")
+    notes = ("Layers are counted from 0.",)
+    return Table("critical-layers", "Localization-critical layers", columns, tuple(rows.values()), notes)
 
 
 def _with_best(cell: Cell, top: float | None) -> Cell:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from acs_core.geometry import Box
 
 OBJECTS = ("single", "several")
+SECOND_LOOK = " + second look"  # ends the names of methods with a second look, which costs further responses
+CALIBRATED_ON = "images of the calibrations"  # fact of an evaluation that also stands below its tables
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Prediction:
         boxes: in pixels of the image, best first; empty if the method abstained or failed.
         scores: one per box, in [0, 1]: the probability that its IoU is at least 0.5; empty if the method has no scores.
         expected_iou: expected IoU of the best box; None if the method has none.
+        confidences: one per box, in [0, 1]: the selector's confidence where it publishes no score. Comparable between
+            questions, so that boxes can be ranked by it (average precision), but no probability; empty if it has none.
         latency_ms: wall time in milliseconds; None if it was not measured.
         reason: why there is no box.
     """
@@ -48,6 +52,7 @@ class Prediction:
     expected_iou: float | None = None
     latency_ms: float | None = None
     reason: str = ""
+    confidences: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

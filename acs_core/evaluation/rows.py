@@ -74,11 +74,17 @@ def number_in(cell: Cell) -> float | None:
     return cell.value if isinstance(cell.value, (int, float)) and math.isfinite(cell.value) else None
 
 
+def counted(count: int, noun: str) -> str:
+    """Return for example "1 question", "4 questions"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def facts(measured: GroupMetrics) -> str:
     """Return a sentence with the number of questions, images and samples behind a table."""
     o = measured.outcomes
     pictures = int(o.image.max(initial=-1)) + 1
-    text = f"{int(o.shown.sum())} questions about {pictures} pictures"
+    text = f"{counted(int(o.shown.sum()), 'question')} about {counted(pictures, 'picture')}"
     absent = int((~o.shown).sum())
     text += f", and {absent} about absent objects" if absent else ""
+    text += ", too few to compare methods" if measured.few else ""
     return text + (f"; N = {measured.main_samples} sampled responses." if measured.main_samples else ".")

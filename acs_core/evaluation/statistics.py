@@ -189,8 +189,9 @@ class CalibrationReport:
 
     Attributes:
         count: number of boxes.
-        error: expected calibration error: mean gap between score and share of right boxes over bins of equal width,
-            weighted by the number of boxes.
+        error: expected calibration error (ECE; Guo et al., "On Calibration of Modern Neural Networks", 2017): mean gap
+            between score and share of right boxes over ten bins of equal width, weighted by the number of boxes. It is
+            the calibration error of every command.
         brier: mean squared error of the score.
         bins: the bins that are not empty.
     """

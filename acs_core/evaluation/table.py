@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.style import Style
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -22,7 +22,6 @@ from acs_core.plain_text import printable
 
 DIGITS = {"percent": 1, "points": 1, "ratio": 3, "ms": 1, "p": 3, "count": 0, "tau": 1}
 MOST_TEXT = 24  # minimum column width of a longer text, in characters
-WIDEST = 10_000  # characters: wider than any table
 SIGNED = ("points",)
 # Characters that begin a formula in spreadsheets, with the full-width forms of East Asian keyboards.
 FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
@@ -125,18 +124,38 @@ def interval(cell: Cell, column: Column) -> str:
 def print_tables(tables: Iterable[Table], console: Console) -> None:
     """Print tables to ``console``.
 
-    The best value of a column is marked with *, the best training-free one with +. A table that is too wide is printed
-    without its intervals.
+    The best value of a column is marked with *, the best training-free one with +. No number is cut: a table that is
+    too wide is printed without its intervals, and, if it is still too wide, in parts one below the other, each with the
+    first column. A note says so.
     """
     for table in tables:
-        shown = _rich(table, True)
-        if Measurement.get(console, console.options.update(width=WIDEST), shown).minimum > console.width:
-            shown = _rich(table, False)
+        room, notes = console.width, list(table.notes)
+        every = _Columns(table, range(len(table.columns)), True)
+        parts = [every]
+        if every.least_width > room:
+            cells = [cell for row in table.rows for cell in zip(row.cells, table.columns, strict=True)]
+            if any(interval(*cell) for cell in cells):
+                notes.append(f"The intervals do not fit into {room} characters, and are left out.")
+            parts = _split(table, room)
+            if len(parts) > 1:
+                notes.append(f"The table does not fit into {room} characters, and is printed in {len(parts)} parts.")
         console.print(Text(table.title, style="bold"))
-        console.print(shown)
-        for note in table.notes:
+        for part in parts:
+            console.print(part.shown(room))
+        for note in notes:
             console.print(Text(note, style="dim"))
         console.print()
+
+
+def _split(table: Table, room: int) -> list[_Columns]:
+    """Return the parts of a table without intervals for ``room`` characters. The first column, which names the rows, is
+    in each of them."""
+    parts = [[0]]
+    for index in range(1, len(table.columns)):
+        if len(parts[-1]) > 1 and _Columns(table, [*parts[-1], index], False).least_width > room:
+            parts.append([0])
+        parts[-1].append(index)
+    return [_Columns(table, part, False) for part in parts]
 
 
 def to_csv(table: Table) -> str:
@@ -196,21 +215,46 @@ def _value(cell: Cell) -> Any:
     return {"value": plain(cell.value), "low": plain(cell.low), "high": plain(cell.high)}
 
 
-def _rich(table: Table, ends: bool) -> RichTable:
-    rows = [
-        [_text(cell, column, ends) for cell, column in zip(row.cells, table.columns, strict=True)] for row in table.rows
-    ]
-    shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for i, column in enumerate(table.columns):
-        head = Text(f"{column.group} {column.title}" if column.group else column.title)
-        text = column.kind == "text"
-        # Numbers and short texts are never wrapped; headings and long texts may be.
-        widest = max((cells[i].cell_len for cells in rows), default=1)
-        width = min(widest, MOST_TEXT) if text else widest
-        shown.add_column(head, justify="left" if text else "right", overflow="fold", min_width=width)
-    for cells, row in zip(rows, table.rows, strict=True):
-        shown.add_row(*cells, style=STYLES.get(row.kind))
-    return shown
+class _Columns:
+    """Some columns of a table, laid out for a terminal: rich alone would cut numbers where the room is tight.
+
+    Args:
+        table: the table.
+        indices: the columns.
+        ends: whether to show the ends of intervals.
+    """
+
+    def __init__(self, table: Table, indices: Sequence[int], ends: bool) -> None:
+        self._columns = [table.columns[i] for i in indices]
+        self._rows = [[_text(row.cells[i], table.columns[i], ends) for i in indices] for row in table.rows]
+        self._kinds = [row.kind for row in table.rows]
+        self._heads = [Text(f"{c.group} {c.title}" if c.group else c.title) for c in self._columns]
+        self._least, self._most = [], []
+        for i, (column, head) in enumerate(zip(self._columns, self._heads, strict=True)):
+            # Numbers, short texts and words of headings are never wrapped; headings and long texts may be.
+            widest = max((cells[i].cell_len for cells in self._rows), default=1)
+            words = max(cell_len(word) for word in head.plain.split(" "))
+            self._least.append(max(words, min(widest, MOST_TEXT) if column.kind == "text" else widest))
+            self._most.append(max(widest, head.cell_len))
+
+    @property
+    def least_width(self) -> int:
+        """Number of characters of the narrowest line that cuts nothing."""
+        return sum(self._least) + 3 * len(self._least) - 1  # rich puts 3 characters between columns, 1 at either edge
+
+    def shown(self, room: int) -> RichTable:
+        """Return the columns, within ``room`` characters; texts get what is left before headings do."""
+        widths, spare = list(self._least), room - self.least_width
+        for i in sorted(range(len(widths)), key=lambda i: self._columns[i].kind != "text"):
+            more = min(max(0, spare), self._most[i] - widths[i])
+            widths[i], spare = widths[i] + more, spare - more
+        shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        for column, head, width in zip(self._columns, self._heads, widths, strict=True):
+            justify: Literal["left", "right"] = "left" if column.kind == "text" else "right"
+            shown.add_column(head, justify=justify, overflow="fold", width=width)
+        for cells, kind in zip(self._rows, self._kinds, strict=True):
+            shown.add_row(*cells, style=STYLES.get(kind))
+        return shown
 
 
 def _text(cell: Cell, column: Column, ends: bool) -> Text:

@@ -10,15 +10,18 @@ from pathlib import Path
 
 from acs_core.evaluation import more_tables as more
 from acs_core.evaluation import paper_tables as paper
+from acs_core.evaluation.latex import to_latex
 from acs_core.evaluation.metrics import GroupMetrics, measure
-from acs_core.evaluation.records import Evaluation
+from acs_core.evaluation.records import CALIBRATED_ON, Evaluation
 from acs_core.evaluation.statistics import DRAWS
 from acs_core.evaluation.table import Table, to_csv, to_json
 
 Maker = Callable[[GroupMetrics], Table | None]
-MAIN: tuple[Maker, ...] = (paper.accuracy_table, paper.detection_table)
+SCORED = ("calibration", "abstention")  # ends of the names of tables about scores
+MAIN: tuple[Maker, ...] = (paper.accuracy_table, paper.detection_table, more.average_precision_table)
 REST: tuple[Maker, ...] = (
     more.significance_table,
+    more.free_significance_table,
     more.calibration_table,
     more.abstention_table,
     more.size_table,
@@ -54,12 +57,13 @@ def tables_of(assessed: Assessed) -> tuple[Table, ...]:
 
 
 def main_tables(assessed: Assessed) -> tuple[Table, ...]:
-    """Return the tables of accuracy or precision of every group, and of the regressor's error."""
+    """Return the tables of accuracy or precision of every group, of the regressor's error, and of the critical
+    layers."""
     tables: list[Table] = []
     for measured in assessed.measured:
         tables += _named(measured, [make(measured) for make in MAIN], len(assessed.measured) > 1)
-    regression = paper.regression_table(assessed.evaluation)
-    return (*tables, regression) if regression else tuple(tables)
+    others = paper.regression_table(assessed.evaluation), paper.layers_table([assessed.evaluation])
+    return _noted(assessed, [*tables, *(table for table in others if table)])
 
 
 def further_tables(assessed: Assessed) -> tuple[Table, ...]:
@@ -68,11 +72,12 @@ def further_tables(assessed: Assessed) -> tuple[Table, ...]:
     for measured in assessed.measured:
         found = [*paper.samples_tables(measured), *(make(measured) for make in REST)]
         tables += _named(measured, found, len(assessed.measured) > 1)
-    return tuple(tables)
+    return _noted(assessed, tables)
 
 
-def write_tables(tables: Sequence[Table], folder: Path) -> list[Path]:
-    """Write ``tables.json`` and one CSV file per table into ``folder``, which is created if missing.
+def write_tables(tables: Sequence[Table], folder: Path, latex: bool = False) -> list[Path]:
+    """Write ``tables.json`` and one CSV file per table into ``folder``, which is created if missing; with ``latex``,
+    also one LaTeX file per table.
 
     Returns:
         The paths of the files.
@@ -83,12 +88,26 @@ def write_tables(tables: Sequence[Table], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "tables.json"]
     files[0].write_text(json.dumps(to_json(tables), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    made: list[Path] = []
     for table in tables:
         # Names of groups may differ only in characters that file names do not keep.
         same = sum(file.stem.partition(".")[0] == table.name for file in files)
-        files.append(folder / f"{table.name}{f'.{same + 1}' if same else ''}.csv")
+        stem = f"{table.name}{f'.{same + 1}' if same else ''}"
+        files.append(folder / f"{stem}.csv")
         files[-1].write_text(to_csv(table), encoding="utf-8")
-    return files
+        if latex:
+            made.append(folder / f"{stem}.tex")
+            made[-1].write_text(to_latex(table), encoding="utf-8")
+    return [*files, *made]
+
+
+def _noted(assessed: Assessed, tables: Sequence[Table]) -> tuple[Table, ...]:
+    """Return ``tables``; those with scores say if questions are about images that a calibration was fitted on."""
+    said = assessed.evaluation.facts.get(CALIBRATED_ON)
+    if not said:
+        return tuple(tables)
+    note = f"Images of the calibrations: {said}."
+    return tuple(replace(t, notes=(*t.notes, note)) if t.name.endswith(SCORED) else t for t in tables)
 
 
 def _named(measured: GroupMetrics, tables: Sequence[Table | None], several: bool) -> list[Table]:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from acs_core.generation.generate import Generations
+from acs_core.generation.verbal_confidence import BoxPlace, stated_confidences
 from acs_core.lvlm.base import LVLM, Prompt, Values
 from acs_core.lvlm.instruction import PROMPT
 from acs_core.types import ABSENT, BROKEN, CUT_OFF, ECHO, EMPTY, OUTSIDE, UNPARSEABLE, Candidate, Response
@@ -101,6 +102,7 @@ class ParsedBox:
         label: label; "" if none.
         closed: False if the text ends right after the fourth number, which may then be cut off.
         decimal: whether a number was written with a decimal point.
+        confidence: confidence in [0, 1] that the response states for the box; None if it states none.
     """
 
     values: Values
@@ -108,6 +110,7 @@ class ParsedBox:
     label: str = ""
     closed: bool = True
     decimal: bool = False
+    confidence: float | None = None
 
     def in_frame(self, frame_size: tuple[float, float]) -> Values:
         """Return the values in units of a frame of (width, height) ``frame_size``.
@@ -130,7 +133,9 @@ def parse_response(text: str, max_boxes: int = 64) -> list[ParsedBox]:
         reader.take(match)
         if len(reader.boxes) >= max_boxes and not reader.reads_numbers:
             break
-    return reader.boxes[:max_boxes]
+    boxes = reader.boxes[:max_boxes]
+    stated = stated_confidences(plain, [BoxPlace(min(box.starts), max(box.starts)) for box in boxes])
+    return [box if c is None else replace(box, confidence=c) for box, c in zip(boxes, stated, strict=True)]
 
 
 def without_examples(boxes: Sequence[ParsedBox]) -> list[ParsedBox]:
@@ -348,7 +353,7 @@ def _valid(
         box = lvlm.to_pixels(prompt, found.in_frame(prompt.frame_size)).clip(*prompt.image_size)
         if box is not None:
             x1, y1, x2, y2 = (writers[start] for start in found.starts)
-            valid.append(Candidate(box, found.label, response, len(valid), (x1, y1, x2, y2)))
+            valid.append(Candidate(box, found.label, response, len(valid), (x1, y1, x2, y2), stated=found.confidence))
     return valid
 
 

@@ -1,6 +1,5 @@
-"""Baseline selectors of section 5.1: by the order of responses (greedy, pass-at-1, first-valid), or the smallest box.
-
-The last shows whether entropy merely prefers small boxes.
+"""Baseline selectors of section 5.1: by the order of responses (greedy, pass-at-1, first-valid), or the smallest box,
+which shows whether entropy merely prefers small boxes. Further, by the confidence that the model states in words.
 """
 
 from __future__ import annotations
@@ -77,6 +76,30 @@ class SmallestBox:
         return None
 
 
+@dataclass(frozen=True)
+class VerbalConfidence:
+    """Selector of the box that the model states the highest confidence for
+    (:mod:`acs_core.generation.verbal_confidence`). Boxes without a stated confidence are not considered."""
+
+    name: str = "verbal-confidence"
+    greedy_decoding: bool = False
+    needs: AttentionNeeds = field(default_factory=AttentionNeeds)
+    score_kind: ScoreKind = ScoreKind.RANK_RELATIVE
+    feature: str = ""
+
+    def qualities(
+        self, candidates: Sequence[Candidate], record: AttentionRecord, image_size: tuple[int, int]
+    ) -> np.ndarray:
+        """Return (C,) qualities in [0, 1]: the stated confidences; NaN for candidates without one."""
+        return np.array([np.nan if c.stated is None else c.stated for c in candidates], np.float64)
+
+    def confidences(
+        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+    ) -> np.ndarray | None:
+        """Return None: most models state no confidence, so there is nothing to calibrate."""
+        return None
+
+
 SPECS = (
     SelectorSpec("greedy", lambda: FirstResponse("greedy", greedy_decoding=True), baseline=True),
     SelectorSpec(
@@ -86,4 +109,5 @@ SPECS = (
     ),
     SelectorSpec("first-valid", lambda: FirstResponse("first-valid", greedy_decoding=False), baseline=True),
     SelectorSpec("smallest", SmallestBox, baseline=True),
+    SelectorSpec("verbal-confidence", VerbalConfidence, baseline=True),
 )

@@ -20,6 +20,7 @@ AGREE = (0.3, 0.5, 0.7, 0.9)  # IoU thresholds at which agreeing responses are c
 SAME = 0.3  # minimum IoU of two boxes for the same object, as in acs-fusion
 MOST = 10  # cap on the number of responses as a feature; beyond it, agreement is more precise but means the same
 MOST_BOXES = 5  # cap on the number of boxes of one response as a feature
+TINY = np.finfo(np.float32).tiny
 NEAR = 0.5, 1.5  # margins in cells by which a box is widened for the attention in it and around it
 
 BOX = ("log area", "log aspect", "centre x", "centre y", "width", "height", "border x", "border y")
@@ -92,8 +93,7 @@ def own_features(candidates: Sequence[Candidate], record: AttentionRecord, image
     """
     if record.maps is None:
         raise ValueError("the joint model needs attention maps, but only entropies were captured")
-    seen = [c.in_window or c.box for c in candidates]
-    share = np.array([b.as_tuple() for b in seen]).reshape(-1, 4) / np.array([*image_size, *image_size], float)
+    share = shares_of_sides(candidates, image_size)
     aspect = image_size[0] / image_size[1]
     looks = _looks(record.maps, record.entropy, share, record.grid)
     return np.concatenate([_box(share, aspect), looks], axis=1).astype(np.float32)
@@ -183,20 +183,39 @@ def _looks(maps: np.ndarray, entropy: np.ndarray, share: np.ndarray, grid: tuple
     and around it, and its largest cell. The mass itself is left out: it does not improve the model, and collections,
     which round small weights, do not store it exactly.
     """
-    count, coordinates, layers, _, h, w = maps.shape
+    count, coordinates, layers = maps.shape[:3]
     mass = maps.sum(axis=(-2, -1))  # (C, 4, L, K)
-    tiny = np.finfo(np.float32).tiny
-    inside = []
-    for near in NEAR:
-        cover = _cover(share[:, 1] * h - near, share[:, 3] * h + near, h)  # (C, h)
-        across = _cover(share[:, 0] * w - near, share[:, 2] * w + near, w)  # (C, w)
-        part = np.einsum("cqlkhw,ch->cqlkw", maps, cover, optimize=True)
-        inside.append(np.einsum("cqlkw,cw->cqlk", part, across, optimize=True) / np.maximum(mass, tiny))
+    inside = [share_in_box(maps, share, near) for near in NEAR]
     concentration = 1.0 - entropy / math.log(max(2, grid[0] * grid[1]))
-    largest = maps.max(axis=(-2, -1)) / np.maximum(mass, tiny)
+    largest = maps.max(axis=(-2, -1)) / np.maximum(mass, TINY)
     seen = np.stack([concentration, *inside, largest], axis=-1)  # (C, 4, L, K, 4)
     both = np.stack([seen.mean(axis=3), seen.max(axis=3)], axis=3)  # (C, 4, L, 2, 4)
     return both.reshape(count, coordinates * layers * 2 * len(LOOKS))
+
+
+def shares_of_sides(candidates: Sequence[Candidate], image_size: tuple[int, int]) -> np.ndarray:
+    """Return the boxes of the candidates, (C, 4), in shares of the sides of the image that the model saw, which is the
+    window for boxes of a second look. ``image_size`` is (width, height) in pixels."""
+    seen = [c.in_window or c.box for c in candidates]
+    return np.array([b.as_tuple() for b in seen]).reshape(-1, 4) / np.array([*image_size, *image_size], float)
+
+
+def share_in_box(maps: np.ndarray, share: np.ndarray, near: float) -> np.ndarray:
+    """Return the share of each map's mass that falls on the box of its candidate.
+
+    Args:
+        maps: (C, 4, L, K, h, w) attention maps.
+        share: (C, 4) boxes in shares of the image's sides.
+        near: margin in cells by which boxes are widened.
+
+    Returns:
+        (C, 4, L, K) in [0, 1]; 0 for a map without mass.
+    """
+    h, w = maps.shape[-2:]
+    cover = _cover(share[:, 1] * h - near, share[:, 3] * h + near, h)  # (C, h)
+    across = _cover(share[:, 0] * w - near, share[:, 2] * w + near, w)  # (C, w)
+    part = np.einsum("cqlkhw,ch->cqlkw", maps, cover, optimize=True)
+    return np.einsum("cqlkw,cw->cqlk", part, across, optimize=True) / np.maximum(maps.sum(axis=(-2, -1)), TINY)
 
 
 def _cover(low: np.ndarray, high: np.ndarray, cells: int) -> np.ndarray:

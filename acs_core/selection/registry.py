@@ -9,13 +9,23 @@ from acs_core.arguments import described
 from acs_core.artifacts.identity import ModelInfo
 from acs_core.artifacts.registry import asset_for
 from acs_core.errors import SelectorError
-from acs_core.selection import acs_free, acs_fusion, acs_joint, acs_learned, baselines, box_votes, token_baselines
+from acs_core.selection import (
+    acs_free,
+    acs_fusion,
+    acs_joint,
+    acs_learned,
+    attention_in_box,
+    baselines,
+    box_votes,
+    token_baselines,
+)
 from acs_core.selection.acs_free import AcsFree
 from acs_core.selection.acs_fusion import AcsFusion
 from acs_core.selection.acs_joint import AcsJoint
 from acs_core.selection.acs_learned import AcsLearned
+from acs_core.selection.attention_in_box import AttentionInBox
 from acs_core.selection.base import ArtifactKind, BoxFusingSelector, ModelInfoWithDevice, Selector, SelectorSpec
-from acs_core.selection.baselines import FirstResponse, SmallestBox
+from acs_core.selection.baselines import FirstResponse, SmallestBox, VerbalConfidence
 from acs_core.selection.box_votes import Consensus, GridVote, LargestCluster, MajorityVote, MeanBox, MedianVote, Medoid
 from acs_core.selection.token_baselines import TokenUncertainty
 
@@ -26,6 +36,7 @@ __all__ = [
     "AcsFusion",
     "AcsJoint",
     "AcsLearned",
+    "AttentionInBox",
     "BoxFusingSelector",
     "Consensus",
     "FirstResponse",
@@ -39,6 +50,7 @@ __all__ = [
     "Selector",
     "SmallestBox",
     "TokenUncertainty",
+    "VerbalConfidence",
     "artifact_kinds",
     "check_files",
     "check_name",
@@ -61,6 +73,7 @@ SELECTORS: dict[str, SelectorSpec] = {
         acs_learned.SPEC,
         acs_fusion.SPEC,
         acs_joint.SPEC,
+        attention_in_box.SPEC,
         *baselines.SPECS,
         *token_baselines.SPECS,
         *box_votes.SPECS,

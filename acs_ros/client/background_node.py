@@ -16,7 +16,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from acs_ros.dds import SERVICE
-from acs_ros.rclpy_fixes import spin_tolerant
+from acs_ros.rclpy_fixes import action_name, spin_tolerant
 
 JOIN_S = 5.0
 SETTLE_S = 1.0  # a best-effort subscription may miss messages just after it was discovered
@@ -116,7 +116,7 @@ class GoalClient:
         self._client: Any = _LockedActionClient(
             node,
             Ground,
-            self.name,
+            action_name(node, self.name),
             callback_group=callback_group,
             goal_service_qos_profile=SERVICE,
             result_service_qos_profile=SERVICE,

@@ -21,6 +21,7 @@ from acs_core.errors import Cancelled
 from acs_ros.client.background_node import GoalClient
 from acs_ros.client.found_objects import GroundReply
 from acs_ros.errors import NodeTrouble
+from acs_ros.rclpy_fixes import is_gone
 
 T = TypeVar("T")
 STEP_S = 0.05  # longest time between two looks at a condition
@@ -126,9 +127,11 @@ class CallbackWaiter:
             self._executor = SingleThreadedExecutor(context=self._node.context)
         self._executor.add_node(self._node)
         try:
-            # wait() reports a shutdown; the handle is one that was removed by closing, or by the user (rclpy_fixes)
-            with contextlib.suppress(ExternalShutdownException, InvalidHandle):
+            with contextlib.suppress(ExternalShutdownException):  # wait() reports it
                 self._executor.spin_once(timeout_sec=seconds)
+        except Exception as error:
+            if not is_gone(error):  # removed by closing, or by the user
+                raise
         finally:
             self._executor.remove_node(self._node)
 

@@ -22,7 +22,7 @@ from acs_ros.node.ground_goal import ABORTED, CANCELED, GroundGoal, goal_id
 from acs_ros.node.inference_worker import FrameGrounder
 from acs_ros.node.parameters import Settings
 from acs_ros.node.query_manager import QueryManager
-from acs_ros.rclpy_fixes import ThrottledLogger
+from acs_ros.rclpy_fixes import ThrottledLogger, action_name
 
 
 class GroundServer:
@@ -52,7 +52,7 @@ class GroundServer:
         self._server = ActionServer(
             node,
             Ground,
-            "~/ground",
+            action_name(node, "~/ground"),
             execute_callback=lambda handle: Ground.Result(),  # replaced by GroundGoal for each goal
             goal_callback=lambda request: GoalResponse.ACCEPT,  # a refusal carries no reason, an abort does
             handle_accepted_callback=self._accepted,

@@ -30,6 +30,7 @@ class CameraSet:
     def __init__(self, node: Node, parameters: NodeParameters, statistics: NodeStatistics, reporter: Reporter) -> None:
         self._node, self._parameters, self._statistics, self._reporter = node, parameters, statistics, reporter
         self._lock = threading.RLock()  # nothing is subscribed to or published after close() has returned
+        self._adjusting = threading.Lock()  # taken before _lock
         self._showing = threading.Lock()  # for pictures, which are megabytes: _lock is not held while they are sent
         self._wants_frames: Callable[[str], bool] | None = None  # None while closed
         self._is_answering: Callable[[], bool] = lambda: False
@@ -224,17 +225,21 @@ class CameraSet:
                 camera.synchronizer.time_went_back()
 
     def _adjust(self, *_: Any) -> None:
-        with self._lock:
-            names, wants_frames = list(self._cameras), self._wants_frames
-        # Called without _lock: the query manager holds its own lock while it hands frames to the model's thread, which
-        # may be waiting for _lock to publish. If the result is outdated by now, demand_changed() was called again.
-        wanted = {name for name in names if wants_frames is not None and wants_frames(name)}
-        is_answering = self._is_answering()  # after wants_frames: a frame that is no longer wanted may have been taken
-        with self._lock:
-            for name, camera in self._cameras.items():
-                if self._wants_frames is not None and name in wanted:
-                    camera.listen()
-                elif self._wants_frames is not None and is_answering and camera.places_wanted:
-                    camera.ignore_images()
-                elif camera.subscribed:
-                    camera.ignore()
+        # One after the other, from the question to what follows: an activation and the executor may both be here, and
+        # what the earlier one was told must not undo what the later one did. The last one is told what holds.
+        with self._adjusting:
+            with self._lock:
+                names, wants_frames = list(self._cameras), self._wants_frames
+            # Called without _lock: the query manager holds its own lock while it hands frames to the model's thread,
+            # which may be waiting for _lock to publish.
+            wanted = {name for name in names if wants_frames is not None and wants_frames(name)}
+            # After wants_frames: a frame that is no longer wanted may have been taken.
+            is_answering = self._is_answering()
+            with self._lock:
+                for name, camera in self._cameras.items():
+                    if self._wants_frames is not None and name in wanted:
+                        camera.listen()
+                    elif self._wants_frames is not None and is_answering and camera.places_wanted:
+                        camera.ignore_images()
+                    elif camera.subscribed:
+                        camera.ignore()

@@ -156,15 +156,17 @@ class GroundGoal:
 
     def _options(self) -> InferenceOptions:
         request, settings = self.request, self._frame_grounder.parameters.current
+        own = request.min_score >= 0  # in the place of both thresholds of the node
         phrase = clean_phrase(request.phrase, settings.max_phrase_chars)
         return replace(
             self._frame_grounder.options((phrase,), self.camera),
             sampling=sampling_config(settings, request.samples),
             multiple=request.multiple,
-            min_score=request.min_score if request.min_score >= 0 else settings.min_score,
+            min_score=request.min_score if own else settings.min_score,
+            min_precision=0.0 if own else settings.min_precision,
             deadline=self._left() or 0.0,
             region=region_from_message(request.region),
-            keep_image=True,  # for other goals about the same image
+            keep_prefix=True,  # for other goals about the same image
         )
 
     def succeed(self, answer: FrameAnswer) -> bool:

@@ -22,6 +22,7 @@ from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock as ClockMessage
 from std_msgs.msg import String
 
+from acs_core.arguments import split_text
 from acs_core.errors import AcsError, Cancelled, PhraseError
 from acs_core.heap import trim_heap
 from acs_ros.dds import OVERRIDABLE, reliable
@@ -38,7 +39,7 @@ from acs_ros.node.lifecycle_bond import LifecycleBond
 from acs_ros.node.model_loader import GrounderLoader, ModelLoader, load_grounder
 from acs_ros.node.parameters import PERIOD, NodeParameters, Settings, declare_updater_parameter, keeps_value
 from acs_ros.node.publishers import LabelInfoPublisher
-from acs_ros.node.query_manager import QueryManager, split_text
+from acs_ros.node.query_manager import QueryManager
 from acs_ros.node.remappings import without_effect
 from acs_ros.node.reporter import Reporter
 from acs_ros.node.services import QueryServices

@@ -281,7 +281,7 @@ class InferenceWorker(Generic[Job, Answer]):
 @dataclass(frozen=True)
 class InferenceOptions:
     """The arguments of one call of the model. ``deadline`` in seconds from now, 0: none; ``region``: the part of the
-    image to search, in pixels; ``keep_image``: whether the image stays prefilled, for other goals about it."""
+    image to search, in pixels; ``keep_prefix``: whether the image stays prefilled, for other goals about it."""
 
     phrases: tuple[str, ...]
     sampling: SamplingConfig
@@ -293,7 +293,8 @@ class InferenceOptions:
     second_look: bool = False
     check_labels: bool = True
     region: Box | None = None
-    keep_image: bool = False
+    min_precision: float = 0.0
+    keep_prefix: bool = False
 
 
 def inference_options(settings: Settings, phrases: tuple[str, ...], with_attention: bool = False) -> InferenceOptions:
@@ -308,7 +309,8 @@ def inference_options(settings: Settings, phrases: tuple[str, ...], with_attenti
         with_attention,
         settings.second_look,
         settings.check_labels,
-        keep_image=len(phrases) > 1,  # costs nothing then, since the phrases share the image anyway
+        min_precision=settings.min_precision,
+        keep_prefix=len(phrases) > 1,  # costs nothing then, since the phrases share the image anyway
     )
 
 
@@ -344,13 +346,15 @@ def ask(
         sampling=options.sampling,
         multiple=options.multiple,
         min_score=options.min_score,
+        min_precision=options.min_precision,
         min_votes=options.min_votes,
         check_labels=options.check_labels,
         deadline_ms=options.deadline * 1000 if options.deadline > 0 else None,
         with_attention=options.with_attention,
+        keep_image=False,
         second_look=options.second_look,
         region=options.region,
-        keep_image=options.keep_image,
+        keep_prefix=options.keep_prefix,
         should_stop=should_stop,
         on_stage=on_stage,
     )

@@ -57,6 +57,8 @@ GrounderLoader = Callable[[Settings], GrounderLike]
 def load_grounder(settings: Settings) -> GrounderLike:
     """Load the model that the parameters name. Takes seconds to minutes.
 
+    No progress bar of transformers or of the hub is shown: in the log of a node, each step of one is a line.
+
     Raises:
         AcsError: the model, or a file that belongs to it, cannot be used.
     """
@@ -67,9 +69,13 @@ def load_grounder(settings: Settings) -> GrounderLike:
 
 
 def _load(settings: Settings) -> GrounderLike:
-    from acs_core.grounder import Grounder  # late: torch takes seconds, and the node should appear at once
+    from transformers.utils import logging  # late: torch takes seconds, and the node should appear at once
 
-    return Grounder.from_pretrained(
+    from acs_core.grounder import Grounder
+
+    logging.disable_progress_bar()
+
+    grounder = Grounder.from_pretrained(
         settings.model,
         selector=settings.selector,
         heads=settings.heads or None,
@@ -83,6 +89,9 @@ def _load(settings: Settings) -> GrounderLike:
         max_image_tokens=settings.max_image_tokens or None,
         coordinate_frame=settings.coordinate_frame,
     )
+    if settings.min_precision:
+        grounder.required_score(settings.min_precision)  # an error here, or else in every frame
+    return grounder
 
 
 def free_memory() -> None:
@@ -138,11 +147,12 @@ class ModelLoader:
         return self._thread is not None and self._thread.is_alive()
 
     def _run(self, settings: Settings) -> None:
-        outcome: GrounderLike | BaseException
+        outcome: GrounderLike | BaseException | None
         try:
             outcome = self._load(settings)
         except BaseException as error:  # handed to whoever waits, whatever it is
             outcome = error
         with self._changed:
             self._outcome = None if self._closed else outcome
+            outcome = None  # a model is freed when its user drops it, not when this thread has ended
             self._changed.notify_all()

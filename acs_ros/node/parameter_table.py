@@ -173,6 +173,14 @@ ASKING = (
         "check_labels", True, "Rank boxes that the model labels as something else than the phrase below the others."
     ),
     ParameterSpec("min_score", 0.0, "Boxes with a lower score are not published: the node abstains.", 0.0, 1.0),
+    ParameterSpec(
+        "min_precision",
+        0.0,
+        "Publish only boxes with scores at which this share has IoU >= 0.5, with 95 % confidence on questions as those "
+        "of the calibration; 0: no such threshold.",
+        0.0,
+        1.0,
+    ),
 )
 INPUTS = (
     ParameterSpec(

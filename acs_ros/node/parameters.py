@@ -63,6 +63,7 @@ class Settings:
     min_votes: int
     check_labels: bool
     min_score: float
+    min_precision: float
     cameras: str
     image_transport: str
     max_image_pixels: int

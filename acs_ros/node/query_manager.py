@@ -8,11 +8,10 @@ running frame.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable
 
-from acs_core.arguments import clean_phrase
+from acs_core.arguments import clean_phrase, split_text
 from acs_core.errors import Cancelled, PhraseError
 from acs_core.types import ShouldStop
 from acs_ros.conversions.images import Frame
@@ -24,21 +23,6 @@ from acs_ros.node.parameters import Settings
 from acs_ros.node.publishers import FrameAnswer
 
 GIVEN_PER_QUERY = 10  # phrases accepted per query that max_queries allows, as some may be repeated
-MAX_TEXT_CHARS = 1_000_000  # of all phrases together: far more than the highest limits allow
-
-
-def split_text(text: str) -> list[str]:
-    """The phrases of a text: separated by semicolons or line ends; blank ones are left out.
-
-    Raises:
-        PhraseError: the text is longer than any that can be asked.
-
-    >>> split_text("key; red mug")
-    ['key', 'red mug']
-    """
-    if len(text) > MAX_TEXT_CHARS:
-        raise PhraseError(f"the query has {len(text)} characters: name the objects in a few words each")
-    return [part for part in re.split(r"[;\n]", text) if part.strip()]
 
 
 def clean_queries(phrases: Iterable[str], settings: Settings) -> tuple[str, ...]:

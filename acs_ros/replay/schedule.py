@@ -6,13 +6,12 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from acs_core.arguments import clean_phrase
+from acs_core.arguments import clean_phrase, split_text
 from acs_core.errors import PhraseError
 from acs_core.geometry import Box
 from acs_ros.bags.frames import FrameAt
 from acs_ros.bags.truth_pairing import Labels
 from acs_ros.errors import BagError
-from acs_ros.node.query_manager import split_text
 from acs_ros.replay.contents import Contents
 
 

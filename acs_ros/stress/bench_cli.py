@@ -13,6 +13,7 @@ import typer
 
 from acs_core.bench.cli import app, main
 from acs_core.bench.console import Json, device_of, finish, measuring, out, size_of, table_of
+from acs_core.terminal import print_table
 
 __all__ = ["app", "main"]
 
@@ -34,5 +35,5 @@ def ros(
             table.add_row(
                 row.size, "kept awake" if row.awake else "as they are", str(row.frames), str(row.lost), *times
             )
-        out.print(table)
+        print_table(out, table)
         finish(device_of("cpu"), {"rows": [row.to_dict() for row in rows]}, json_file)

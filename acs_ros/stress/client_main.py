@@ -55,21 +55,29 @@ def main() -> int:
     """Run one client. Exit code 1 if the node is not found."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     role_name, options = sys.argv[1], json.loads(sys.argv[2])
-    with rclpy.init(signal_handler_options=SignalHandlerOptions.NO):
-        node = Node(f"load_client_{role_name}", use_global_arguments=False)
-        role = ROLES[role_name](node, **options)
-        deadline = time.monotonic() + CONNECT_S
-        while not role.connected():
-            if time.monotonic() > deadline:
-                print(f"the node was not found within {CONNECT_S:g} s", file=sys.stderr)
-                return 1
-            time.sleep(0.02)
-        _print_json({"ready": True})
-        steps = {GO: role.flood, LAST: role.last}
-        began = time.process_time()
-        for line in sys.stdin:
-            counts = steps[line.strip()]()
-            _print_json({**counts, "cpu_s": time.process_time() - began})
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # with rclpy 7 it is no context manager
+    try:
+        return _follow(role_name, options)
+    finally:
+        rclpy.try_shutdown()
+
+
+def _follow(role_name: str, options: dict[str, Any]) -> int:
+    """Connect the client, and do what the lines of stdin say until it ends. Returns the exit code."""
+    node = Node(f"load_client_{role_name}", use_global_arguments=False)
+    role = ROLES[role_name](node, **options)
+    deadline = time.monotonic() + CONNECT_S
+    while not role.connected():
+        if time.monotonic() > deadline:
+            print(f"the node was not found within {CONNECT_S:g} s", file=sys.stderr)
+            return 1
+        time.sleep(0.02)
+    _print_json({"ready": True})
+    steps = {GO: role.flood, LAST: role.last}
+    began = time.process_time()
+    for line in sys.stdin:
+        counts = steps[line.strip()]()
+        _print_json({**counts, "cpu_s": time.process_time() - began})
     return 0
 
 

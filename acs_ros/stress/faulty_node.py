@@ -12,13 +12,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
 from acs_core.request import GroundOptions
-from acs_core.types import GroundingResult
+from acs_core.types import GroundingResult, SamplingConfig
 from acs_ros import main as node
 from acs_ros.node.model_loader import load_grounder
 from acs_ros.node.parameters import Settings
@@ -86,7 +87,10 @@ class FaultyGrounder:
         self, image: np.ndarray, phrases: Sequence[str], **options: Unpack[GroundOptions]
     ) -> tuple[GroundingResult, ...]:
         """Call :meth:`acs_core.grounder.Grounder.ground_many` with the pending fault, if any."""
-        with breaking(self._grounder.lvlm, self._box.take()):
+        fault = self._box.take()
+        if fault:  # drafted tokens would answer in one forward pass what the model has answered before
+            options["sampling"] = replace(options.get("sampling") or SamplingConfig(), speculation=False)
+        with breaking(self._grounder.lvlm, fault):
             results: tuple[GroundingResult, ...] = self._grounder.ground_many(image, phrases, **options)
         return results
 

@@ -90,7 +90,11 @@ TABLE = [
         TypeError,
         r"ground\(\) has no argument 'samplings' \(did you mean sampling\?\)",
     ),
-    (lambda: ask(start=0.0), TypeError, r"ground\(\) has no argument 'start'; there are sampling, multiple"),
+    (
+        lambda: ask(start=0.0),
+        TypeError,
+        r"ground\(\) has no argument 'start'; there are sampling, samples, temperature, seed, multiple",
+    ),
     (
         lambda: ask(sampling={"num_samples": 3}),
         TypeError,
@@ -142,7 +146,7 @@ TABLE = [
         AcsError,
         r"image must have the shape \(H, W, 3\), got \(40, 60\)",
     ),
-    (lambda: GroundingRequest.of("a.png", ["key"], {}), AcsError, "image must be a numpy array.*not a str"),
+    (lambda: GroundingRequest.of(7, ["key"], {}), AcsError, "image must be a path, .* or a numpy array.*not a int"),
 ]
 
 

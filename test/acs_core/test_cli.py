@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from PIL import Image
 from rich.console import Console
 
 import acs_core.grounder
-from acs_core.cli import main, print_result
-from acs_core.errors import ModelError
+from acs_core.cli import main, named_as_options, print_result
+from acs_core.cli_options import make_parser
+from acs_core.errors import HeadFileError, ModelError
 from acs_core.geometry import Box
+from acs_core.overlay import draw_result
 from acs_core.selection.decision import decide, why_no_candidates
 from acs_core.serialize import result_to_dict
 from acs_core.types import UNPARSEABLE, Candidate, GroundingResult, Response, ScoreKind
@@ -53,11 +56,11 @@ class RecordingGrounder:
         self.loaded = {"model": model} | options
         return self
 
-    def ground(self, image, phrase, **options):
+    def ground_many(self, image, phrases, **options):
         self.image, self.asked = image, options
         if isinstance(self.answer, BaseException):
             raise self.answer
-        return replace(self.answer, phrase=phrase)
+        return tuple(replace(self.answer, phrase=phrase) for phrase in phrases)
 
 
 @pytest.fixture
@@ -162,6 +165,80 @@ def test_json_alone_goes_to_standard_output(grounder, picture, capsys, arguments
     data = json.loads(capsys.readouterr().out)
     assert data["detections"] == [{"box": [10, 5, 18, 15], "score": 0.9, "expected_iou": None, "candidate": 1}]
     assert [c["outcome"] for c in data["candidates"]] == ["outranked", "selected", "outranked"]
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    """A folder with two images of different size, a damaged one, and a text."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    for name, width in (("b.png", 60), ("a.jpg", 64)):
+        Image.new("RGB", (width, 40)).save(folder / name)
+    (folder / "c.png").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("mine")
+    return folder
+
+
+def test_a_folder_of_images_and_several_phrases(grounder, shelf, tmp_path, capsys):
+    good = [str(shelf / "a.jpg"), str(shelf / "b.png")]
+    assert main([str(shelf), " key;red  mug;key", "--json", "-"]) == 1
+    told = capsys.readouterr()
+    answers = json.loads(told.out)["results"]
+    assert [(Path(a["image"]).name, a.get("phrase")) for a in answers] == [
+        *(("a.jpg", "key"), ("a.jpg", "red mug"), ("b.png", "key"), ("b.png", "red mug")),
+        ("c.png", None),
+    ]
+    assert "c.png is not a picture" in answers[-1]["error"] and told.err.count("c.png") == 1
+    assert {k: v for k, v in answers[0].items() if k != "image"} == result_to_dict(result())
+    assert main([str(shelf / "[ab].*"), "key; red mug", "--out", str(tmp_path / "drawn")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f'{p}  "{x}"  [10.0, 5.0, 18.0, 15.0]  0.90' for p in good for x in ("key", "red mug")]
+    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a.png", "b.png"]
+    one = draw_result(np.zeros((40, 60, 3), np.uint8), result())
+    assert np.asarray(Image.open(tmp_path / "drawn/b.png")).shape[0] == 2 * one.shape[0]
+    assert main([*good, "key", "--out", str(tmp_path / "drawn")]) == 0  # its own pictures are replaced
+    Image.new("RGB", (9, 9)).save(tmp_path / "drawn/a.png")
+    assert main([*good, "key", "--out", str(tmp_path / "drawn")]) == 1  # the user's are not
+    assert Image.open(tmp_path / "drawn/a.png").size == (9, 9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["{folder}/none*.png", "key"], 1, "no file matches"),
+        (["{folder}/empty", "key"], 1, "holds no image file"),
+        (["{folder}/a.jpg", " ; "], 1, "the phrase is empty"),
+        (["{folder}/a.jpg", "{folder}/b.png", "key", "--out", "x.png"], 2, "--out must name a folder for 2 images"),
+        (["{folder}/a.jpg", "{folder}/b.png", "key", "--out", "{folder}/x"], 1, "is a file: for 2 images, --out names"),
+        (["{folder}/a.jpg", "{folder}/empty/../a.jpg", "key", "--out", "y"], 1, "named for two outputs"),
+        (["a.png", "key", "--sample", "3"], 2, "unrecognized arguments: '--sample 3'; did you mean --samples?"),
+        (["a.png", "key", "--heads", "none.json"], 1, "--heads none.json: no heads"),
+    ],
+)
+def test_what_cannot_be_done_names_what_was_typed(grounder, shelf, capsys, arguments, code, says):
+    (shelf / "empty").mkdir()
+    (shelf / "x").write_text("mine")
+    Image.new("RGB", (60, 40)).save(shelf / "a.png")
+    if "--heads" in arguments:
+        grounder.answer, arguments = HeadFileError("no heads"), [str(shelf / "a.png"), *arguments[1:]]
+    try:
+        ended = main([word.replace("{folder}", str(shelf)) for word in arguments])
+    except SystemExit as stopped:
+        ended = stopped.code
+    said = capsys.readouterr().err
+    assert ended == code and says in said and len(said.splitlines()) == 1, said
+    assert (shelf / "x").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("best score 0.1 is below 0.3 (min_score)", "best score 0.1 is below 0.3 (--min-score)"),
+        ("my/min_score.json, min_score.txt: set joint_model", "my/min_score.json, min_score.txt: set --joint-model"),
+    ],
+)
+def test_reasons_name_options_and_not_parameters(text, shown):
+    assert named_as_options(text, make_parser()) == shown
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,14 @@ def test_iou(a, b, iou):
     assert Box(*a).iou(Box(*b)) == pytest.approx(iou)
 
 
+@given(boxes)
+def test_a_box_unpacks_and_prints_short(box):
+    x1, y1, x2, y2 = box
+    assert (x1, y1, x2, y2) == box.as_tuple() == tuple(np.array(box)) and box[-1] == y2 and len(box) == 4
+    assert np.allclose(list(eval(repr(box))), list(box), rtol=1e-5)
+    assert repr(Box(1, 2.5, 1234.5678, 40)) == "Box(1, 2.5, 1234.57, 40)"
+
+
 @pytest.mark.parametrize(
     ("box", "clipped"),
     [

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from PIL import Image
 from rich.console import Console
 
 import acs_core
+from acs_core.artifacts.calibration import Calibration, WorkingPoint
 from acs_core.artifacts.heads import HeadFile
 from acs_core.artifacts.identity import ModelIdentity
 from acs_core.cli import main, print_result
-from acs_core.errors import HeadFileError, ImageError, ModelError, PhraseError, SelectorError
+from acs_core.errors import CalibrationError, HeadFileError, ImageError, ModelError, PhraseError, SelectorError
 from acs_core.grounder import Grounder
 from acs_core.image import read_image
 from acs_core.types import ABSENT, STAGES, UNPARSEABLE, Outcome, SamplingConfig, ScoreKind
@@ -143,6 +145,16 @@ def test_the_model_itself_answers(grounders):
     assert first.reason and greedy.reason
 
 
+def test_paths_pil_images_and_arrays_get_the_same_answer(grounders, tmp_path):
+    grounder = grounders()
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    given = tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(IMAGE), IMAGE
+    results = [replace(grounder.ground(image, "key", samples=2, seed=5), timing_ms={}) for image in given]
+    assert all(result == results[0] for result in results) and results[0].seed == 5
+    assert all(np.array_equal(result.image, IMAGE) for result in results) and len(results[0].responses) == 2
+    assert repr(grounder).endswith("selector='acs-free', device='cpu', score_kind='calibrated')")
+
+
 def test_a_fresh_seed_is_drawn_and_reported(grounders, answers):
     answers(*ANSWERS)
     seeds = {grounders("first-valid").ground(IMAGE, "key").seed for _ in range(3)}
@@ -181,6 +193,26 @@ def test_replaced_heads_leave_the_default_calibration_out(grounders, folder):
     assert grounders(heads=heads).score_kind is ScoreKind.RANK_RELATIVE
     chosen = grounders(heads=heads, calibration=folder / "calibration-acs-free.json")
     assert chosen.score_kind is ScoreKind.CALIBRATED
+
+
+def test_a_wanted_precision_sets_the_threshold_or_is_refused_in_words(grounders, folder, answers):
+    answers(answer(ONE), answer(NEAR))
+    curve = Calibration.load(folder / "calibration-acs-free.json")
+    grounder = grounders(calibration=replace(curve, working_points=(WorkingPoint(0.8, 0.99, 0.9, 0.4, 120),)))
+    assert grounder.min_score_for(0.7) == 0.99 and grounder.working_point_for(0.7).answers == 120
+    refused = grounder.ground(IMAGE, "key", min_precision=0.7)
+    assert not refused.detections and "is below 0.99 (min_score)" in refused.reason
+    assert grounder.ground(IMAGE, "key", min_precision=0.0).detections
+    measured = grounders(calibration=replace(curve, working_points=(WorkingPoint(0.8, 0.5, 0.9, 0.4),)))
+    for asked, precision, why in (
+        (grounder, 0.9, "a precision of 0.9 with 95 % confidence: the calibration keeps 0.8"),
+        (grounders(), 0.5, "the calibration states no precision"),
+        (measured, 0.5, "of an earlier version"),
+        (grounders(calibration=False), 0.5, "there is no calibration"),
+    ):
+        assert asked.min_score_for(precision) is None
+        with pytest.raises(CalibrationError, match=why):
+            asked.ground(IMAGE, "key", min_precision=precision)
 
 
 def test_what_cannot_be_loaded_is_said(tmp_path, folder):
@@ -242,4 +274,4 @@ def test_a_warm_call_enters_few_files(repo):
     finally:
         sys.setprofile(before)
     print("\n".join(sorted(entered)))
-    assert 10 < len(entered) <= 22
+    assert 10 < len(entered) <= 23

@@ -4,6 +4,7 @@ were built for a model, and what is said before any weights are there."""
 import json
 import logging
 import shutil
+import types
 
 import pytest
 from grounder_parts import ANSWERS, IMAGE
@@ -12,6 +13,7 @@ from PIL import Image
 
 from acs_core.artifacts.built import built_content
 from acs_core.artifacts.heads import HeadFile
+from acs_core.artifacts.hub import HubRepository
 from acs_core.artifacts.identity import ModelIdentity
 from acs_core.artifacts.registry import ASSETS
 from acs_core.cli import main
@@ -213,3 +215,16 @@ def test_a_head_file_given_makes_acs_free_the_default(hub_cache, split):
     assert Grounder.from_pretrained(MODEL, device="cpu").selector_name == "consensus"
     given = HeadFile.load(files / "heads.json")
     assert Grounder.from_pretrained(MODEL, heads=given, device="cpu").selector_name == "acs-free"
+
+
+def test_a_hub_out_of_reach_is_one_line_and_not_one_for_each_retry(tmp_path, monkeypatch, caplog):
+    slept = []
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}")
+    monkeypatch.setattr("huggingface_hub.utils._http.time", types.SimpleNamespace(sleep=slept.append))
+    with caplog.at_level(logging.WARNING):
+        assert HubRepository("owner/model", "0" * 40).find("config.json") is None
+    assert len(slept) > 2
+    [record] = caplog.records
+    assert record.name == "acs_core.artifacts.hub" and "the hub does not answer" in record.getMessage()

@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from acs_core.errors import ImageError
-from acs_core.image import MAX_PIXELS, check_image, open_picture, read_image
+from acs_core.image import MAX_PIXELS, as_image, check_image, open_picture, read_image
 
 GOOD = np.zeros((20, 30, 3), np.uint8)
+ROTATED = Image.Exif()
+ROTATED[0x0112] = 6  # shown turned by 90 degrees
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,50 @@ def test_a_good_image_is_not_copied_and_a_view_is_made_contiguous():
     assert flipped.flags.c_contiguous and flipped[0, 0].tolist() == [2, 1, 0]
 
 
+def wide_tiff(folder):
+    """A grey TIFF of 16 bits in which 0 is white."""
+    path = folder / "white-is-zero.tif"
+    Image.fromarray(np.full((20, 30), 0x1234, np.uint16)).save(path, tiffinfo={262: 0})
+    return path
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda folder: Image.new("RGB", (30, 20), (1, 2, 3)).save(folder / "a.png"),
+        lambda folder: Image.new("P", (30, 20), 3).save(folder / "a.png", transparency=3),
+        lambda folder: Image.new("LA", (30, 20), (7, 9)).save(folder / "a.png"),
+        lambda folder: Image.fromarray(np.full((20, 30), 0x1234, np.uint16)).save(folder / "a.png"),
+        lambda folder: Image.new("RGB", (30, 20)).save(folder / "a.jpg", exif=ROTATED),
+        wide_tiff,
+    ],
+)
+def test_a_pil_image_means_what_its_file_means(tmp_path, save):
+    save(tmp_path)
+    [path] = tmp_path.iterdir()
+    with Image.open(path) as picture:
+        info = dict(picture.info)
+        assert np.array_equal(as_image(picture), read_image(path))
+        assert np.array_equal(as_image(picture), as_image(str(path)))
+        assert picture.info.get("transparency") == info.get("transparency")
+    assert as_image(GOOD) is GOOD
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        ([[0]], "must be a path, a PIL image, or a numpy array .* not a list"),
+        (Image.new("F", (30, 20)), "the PIL image cannot be used: it holds floats"),
+        (Image.new("L", (9000, 9000)), "at most 64 million"),
+        ("none.png", "image none.png does not exist"),
+        (GOOD[:3], "at least 16"),
+    ],
+)
+def test_what_is_no_image_is_said(image, says):
+    with pytest.raises(ImageError, match=says):
+        as_image(image)
+
+
 @pytest.mark.parametrize(
     ("mode", "value", "expected"), [("L", 7, 7), ("RGBA", (7, 7, 7, 9), 7), ("1", 1, 255), ("RGB", (7, 7, 7), 7)]
 )
@@ -53,9 +99,7 @@ def test_files_of_other_modes_become_rgb(tmp_path, mode, value, expected):
 
 
 def test_exif_orientation_is_followed(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by 90 degrees
-    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=ROTATED)
     assert read_image(tmp_path / "a.jpg").shape == (30, 20, 3)
 
 

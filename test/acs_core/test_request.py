@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from acs_core.errors import ImageError, PhraseError
+from acs_core.geometry import Box
 from acs_core.request import GroundingRequest
 from acs_core.types import SamplingConfig
 
@@ -21,6 +22,26 @@ def test_defaults_and_cleaning():
 
 
 @pytest.mark.parametrize(
+    ("options", "config"),
+    [
+        ({"samples": 3, "temperature": 0.7, "seed": 5}, SamplingConfig(3, 0.7, seed=5)),
+        ({"samples": "auto"}, SamplingConfig(auto=True)),
+        ({"sampling": SamplingConfig(4, auto=True), "samples": 3}, SamplingConfig(3)),
+        ({"sampling": SamplingConfig(4, top_k=7, seed=1), "seed": 0}, SamplingConfig(4, top_k=7, seed=0)),
+        ({"sampling": SamplingConfig(4), "samples": None, "temperature": None, "seed": None}, SamplingConfig(4)),
+    ],
+)
+def test_single_sampling_parameters_replace_those_of_the_record(options, config):
+    assert GroundingRequest.of(IMAGE, ["key"], options).config == config
+
+
+def test_the_image_is_kept_whole_unless_it_is_not_wanted():
+    region = Box(0, 0, 30, 30)
+    assert GroundingRequest.of(IMAGE, ["key"], {"region": region}).kept_image is IMAGE
+    assert GroundingRequest.of(IMAGE, ["key"], {"keep_image": False}).kept_image is None
+
+
+@pytest.mark.parametrize(
     ("phrases", "options", "error", "message"),
     [
         ([], {}, ValueError, "phrases must hold 1 to 256"),
@@ -28,6 +49,10 @@ def test_defaults_and_cleaning():
         (["key"], {"min_score": 1.5}, ValueError, "min_score"),
         (["key"], {"min_votes": 0}, ValueError, "min_votes"),
         (["key"], {"check_labels": "no"}, TypeError, "check_labels"),
+        (["key"], {"samples": "few"}, ValueError, "samples must be one of auto"),
+        (["key"], {"samples": 0}, ValueError, "samples must be a whole number from 1 to 1024"),
+        (["key"], {"temperature": 0}, ValueError, "temperature must be a number from 0.0001"),
+        (["key"], {"seed": 1.5}, TypeError, "seed must be a whole number"),
         (["key"], {"deadline_ms": 0.0}, ValueError, "deadline_ms"),
         (["key"], {"deadline_ms": float("nan")}, ValueError, "deadline_ms"),
         (["key"], {"dead_line": 3.0}, TypeError, "dead_line"),

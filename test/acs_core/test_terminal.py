@@ -8,7 +8,7 @@ from rich.progress import Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from acs_core.terminal import PlainConsole, make_console, print_error
+from acs_core.terminal import PlainConsole, make_console, print_error, print_table
 
 BAD = "\x1b]0;owned\x07 \x9b2J \u202e[red]x[/red] :cat:"
 SHOWN = "\ufffd]0;owned"
@@ -77,3 +77,16 @@ def test_every_command_uses_them():
             if '{error}", file=sys.stderr' in text:
                 around.append(f"{file.name}: print of an error")
     assert around == []
+
+
+@pytest.mark.parametrize(("width", "parts"), [(100, 1), (50, 2), (30, 6)])
+def test_a_wide_table_is_printed_in_parts_and_no_cell_is_cut(width, parts):
+    made = Table(box=None)
+    for i in range(7):
+        made.add_column("row" if i == 0 else f"number {i}", justify="left" if i == 0 else "right", no_wrap=True)
+    made.add_row("a long name", *(f"{i}.25" for i in range(1, 7)))
+    out = io.StringIO()
+    print_table(PlainConsole(file=out, width=width, soft_wrap=True), made)
+    words = out.getvalue().split()
+    assert {f"{i}.25" for i in range(1, 7)} <= set(words) and words.count("long") == words.count("row") == parts
+    assert (f"(in {parts} parts:" in out.getvalue()) == (parts > 1)

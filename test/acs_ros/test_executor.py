@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -222,6 +223,22 @@ def test_tasks_and_what_the_waiting_raises_are_told_too(bench, until, monkeypatc
     monkeypatch.setattr(bench.executor, "wait_for_ready_callbacks", cannot)
     until(lambda: ("the executor", "no wait set") in bench.told, "the waiting")
     works(bench, until)
+
+
+def test_after_the_shutdown_no_callback_runs(bench, until):
+    """rclpy of Jazzy did not wait for them, and they met a destroyed node."""
+    began, ended = [], []
+
+    def outlasts_the_shutdown():
+        began.append(True)
+        until(lambda: bench.executor._is_shutdown, "the shutdown")
+        time.sleep(0.1)  # the shutdown has nothing else to do
+        ended.append(True)
+
+    bench.node.create_guard_condition(outlasts_the_shutdown).trigger()
+    until(lambda: began, "the callback")
+    bench.executor.shutdown()
+    assert ended
 
 
 def test_a_response_without_room_for_a_reason_stays_empty():

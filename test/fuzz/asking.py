@@ -10,7 +10,7 @@ from acs_msgs.action import Ground
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 
-from acs_core.arguments import clean_phrase
+from acs_core.arguments import clean_phrase, split_text
 from acs_core.artifacts.registry import ASSETS
 from acs_core.errors import AcsError, PhraseError
 from acs_core.lvlm import FAMILIES
@@ -21,7 +21,7 @@ from acs_ros.node.action_server import goal_problem
 from acs_ros.node.ground_goal import GroundGoal
 from acs_ros.node.parameter_table import SPECS
 from acs_ros.node.parameters import Settings, change_problem, widen_integers
-from acs_ros.node.query_manager import clean_queries, split_text
+from acs_ros.node.query_manager import clean_queries
 from fuzz.draw import FuzzedData
 from fuzz.target import Broken, Target
 

@@ -22,3 +22,15 @@ class Squares:
             (self.folder / "killed").write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
         return number * number
+
+
+class Poisoned(Squares):
+    """Kills every worker that begins number 2, and never ends with number 4."""
+
+    def square(self, number):
+        (self.folder / f"begun-{number}-{os.getpid()}").touch()
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number == 4:
+            time.sleep(3600)
+        return number * number

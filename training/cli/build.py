@@ -13,14 +13,21 @@ import typer
 from acs_core.artifacts.model_name import check_model_name
 from training.cli.config import Configuration, recorded
 from training.cli.console import bar
+from training.cli.data import both_sides_of, pairs_of, sides_of, without_trained
 from training.cli.options import (
     AUTO,
+    DEFAULT_DTYPE,
     DEFAULT_FRAME,
+    DEFAULT_QUANTIZATION,
     DEFAULT_TRANSFORM,
+    RAY_RETRIES,
+    RAY_TIMEOUT,
     Actors,
     AllLayers,
+    BatchSize,
     Count,
     Device,
+    DtypeOption,
     Epochs,
     Frame,
     Heads,
@@ -28,20 +35,26 @@ from training.cli.options import (
     Images,
     Input,
     Layers,
+    LearningRate,
     LowIou,
     MapSide,
     MaxImageTokens,
     Model,
     Objects,
+    Patience,
+    Phrases,
+    QuantizationOption,
     Ray,
+    RayRetries,
+    RayTimeout,
     Revision,
     Size,
     Sizes,
-    data_name,
+    TopK,
+    TopP,
+    WeightDecay,
     models_of,
-    pairs_of,
     say,
-    sources_of,
     square,
 )
 from training.settings import AnalysisConfig, BuildConfig, CollectConfig, FitConfig
@@ -56,12 +69,19 @@ class BuildOptions(Configuration):
     out: Annotated[Path, typer.Option(help="Folder for the files; in a model folder they become its defaults.")]
     coco: Annotated[
         Path | None,
-        typer.Option(help="Folder of COCO 2017, of Objects365, or with train/ and val/ of acs-train synth."),
+        typer.Option(
+            help="Folder of a data set: COCO, Objects365, LVIS, YOLO, Pascal VOC, Open Images, acs-train synth. Its "
+            "training side alone is used."
+        ),
     ] = None
-    train: Annotated[Path | None, typer.Option(help="instances.json to collect, fit and analyse on.")] = None
-    calibration: Annotated[Path | None, typer.Option(help="instances.json of other images, to calibrate on.")] = None
+    train: Annotated[Path | None, typer.Option(help="Annotations to collect, fit and analyse on.")] = None
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Annotations of other images, to calibrate on; default: images that are not trained on."),
+    ] = None
     train_images: Images = None
     calibration_images: Images = None
+    phrases: Phrases = None
     work: Annotated[Path, typer.Option(help="Folder for the collections; kept, so that a stopped run resumes.")] = Path(
         "work"
     )
@@ -69,7 +89,16 @@ class BuildOptions(Configuration):
     objects: Count = Objects.SINGLE
     limit: Annotated[int, typer.Option(help="Maximum number of training pairs.", min=1)] = 5000
     calibration_limit: Annotated[int, typer.Option(help="Maximum number of calibration pairs.", min=50)] = 1000
+    seed: Annotated[
+        int, typer.Option(help="Seed of the drawn pairs, of the first pair, of the split and of the weights.", min=0)
+    ] = 0
+    top_p: TopP = CollectConfig.top_p
+    top_k: TopK = CollectConfig.top_k
     epochs: Epochs = FitConfig.epochs
+    learning_rate: LearningRate = FitConfig.learning_rate
+    weight_decay: WeightDecay = FitConfig.weight_decay
+    batch: BatchSize = FitConfig.batch
+    patience: Patience = FitConfig.patience
     input: Input = DEFAULT_TRANSFORM
     heads: Heads = AnalysisConfig.heads
     high_iou: HighIou = AnalysisConfig.high_iou
@@ -79,38 +108,65 @@ class BuildOptions(Configuration):
     map_side: MapSide = None
     ray: Ray = None
     actors: Actors = None
+    ray_retries: RayRetries = RAY_RETRIES
+    ray_timeout: RayTimeout = RAY_TIMEOUT
     revision: Revision = None
     max_image_tokens: MaxImageTokens = None
     coordinate_frame: Frame = DEFAULT_FRAME
+    dtype: DtypeOption = DEFAULT_DTYPE
+    quantization: QuantizationOption = DEFAULT_QUANTIZATION
     device: Device = AUTO
 
 
 def build(options: BuildOptions) -> None:
     """Make regressor, joint model, head file and calibrations for an LVLM: collect, fit, analyse and calibrate."""
     o, out = options, options.out
-    (train, train_images), (calibration, calibration_images) = sources_of(
-        o.coco, (o.train, o.train_images), (o.calibration, o.calibration_images)
-    )
     check_model_name(o.model)
+    train, calibration = sides_of(o.coco, (o.train, o.train_images), (o.calibration, o.calibration_images), o.phrases)
     from training.fitting import build as job  # late: torch takes seconds
-    from training.fitting.artifacts import files_folder
+    from training.fitting.artifacts import HEADS, files_folder
 
     with recorded(o, files_folder(out, o.full_command, [o.run_file])):
-        pairs = pairs_of(train, train_images, o.size, o.objects, o.limit, 0)
-        fresh = pairs_of(calibration, calibration_images, o.size, o.objects, o.calibration_limit, 0)
+        if calibration is None:
+            pairs, fresh = both_sides_of(train, o.size, o.objects, o.limit, o.calibration_limit, o.seed)
+        else:
+            pairs = pairs_of(train, o.size, o.objects, o.limit, o.seed)
+            fresh = pairs_of(calibration, o.size, o.objects, o.calibration_limit, o.seed)
+            fresh = without_trained(pairs, fresh, train.name == calibration.name)
         lvlm, run = models_of(
-            o.model, o.revision, o.device, o.ray, o.actors, o.max_image_tokens, o.coordinate_frame.value
+            o.model,
+            o.revision,
+            o.device,
+            o.ray,
+            o.actors,
+            o.max_image_tokens,
+            o.coordinate_frame.value,
+            o.dtype,
+            o.quantization,
+            o.ray_retries,
+            o.ray_timeout,
         )
-        names = data_name(train), data_name(calibration)
+        names = train.name, (calibration or train).name
         config = BuildConfig(
-            CollectConfig(map_size=square(o.map_side)),
-            FitConfig(epochs=o.epochs, input_transform=str(o.input)),
-            AnalysisConfig(o.heads, o.high_iou, o.low_iou, o.layers, not o.all_layers),
+            CollectConfig(top_p=o.top_p, top_k=o.top_k, seed=o.seed, map_size=square(o.map_side)),
+            FitConfig(
+                learning_rate=o.learning_rate,
+                weight_decay=o.weight_decay,
+                batch=o.batch,
+                epochs=o.epochs,
+                patience=o.patience,
+                input_transform=str(o.input),
+                seed=o.seed,
+            ),
+            AnalysisConfig(o.heads, o.high_iou, o.low_iou, o.layers, not o.all_layers, seed=o.seed),
         )
-        made_by = job.describe(config, f"{len(pairs)} pairs of {names[0]}", f"{len(fresh)} pairs of {names[1]}")
+        made_by = job.describe(
+            config, f"{len(pairs)} pairs of {names[0]}", f"{len(fresh)} pairs of other images of {names[1]}"
+        )
         command = f"acs-train {shlex.join(sys.argv[1:])}"
         with bar() as move:
             job.build(
                 lvlm, pairs, fresh, o.work, out, made_by, config, say, move, o.model, command, names, run, o.device
             )
-    typer.echo(f"wrote regressor, joint model, head file, calibrations and a model card into {out}")
+    heads = "head file, " if (out / HEADS).is_file() else ""
+    typer.echo(f"wrote regressor, joint model, {heads}calibrations and a model card into {out}")

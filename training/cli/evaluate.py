@@ -14,19 +14,29 @@ from acs_core.artifacts.model_name import check_model_name
 from acs_core.types import MAX_SAMPLES, MAX_TEMPERATURE
 from training.cli.config import Configuration, recorded
 from training.cli.console import bar, err, out_console
+from training.cli.data import read_data
 from training.cli.options import (
     AUTO,
+    DEFAULT_DTYPE,
     DEFAULT_FRAME,
+    DEFAULT_QUANTIZATION,
     DEFAULT_STEP,
+    Data,
     Device,
+    DtypeOption,
     Frame,
     Images,
     Json,
     MapSide,
     MaxImageTokens,
+    Phrases,
+    QuantizationOption,
     Revision,
+    Split,
+    SplitOption,
     StepOption,
-    data_name,
+    TopK,
+    TopP,
     say,
     square,
 )
@@ -38,7 +48,7 @@ if TYPE_CHECKING:
     from acs_core.lvlm.base import LVLM
     from acs_core.output_folder import OutputFolder
     from training.evaluation.evaluate import Wanted
-MADE = ("evaluation.json.gz", "questions.json", "tables.json", "*.csv")
+MADE = ("evaluation.json.gz", "questions.json", "tables.json", "*.csv", "*.tex", "coco/*.json")
 Temperatures = Annotated[
     tuple[float, ...], typer.Option(help="Sampling temperature tau. Repeatable.", min=0.01, max=MAX_TEMPERATURE)
 ]
@@ -49,11 +59,16 @@ class EvaluateOptions(Configuration):
     """Options of ``acs-train evaluate``."""
 
     command = "evaluate"
-    data: Annotated[Path, typer.Option(help="COCO-style instances.json, or a folder of COCO 2017 or Objects365.")]
+    data: Data
     model: Annotated[
         str, typer.Option(help="Name of an embedded model, a model folder, a hub id, or a folder of `acs-train build`.")
     ]
     images: Images = None
+    split: SplitOption = Split.VAL
+    phrases: Phrases = None
+    calibrated_too: Annotated[
+        bool, typer.Option(help="Keep questions about images that a calibration was fitted on; the tables say so.")
+    ] = False
     out: Annotated[Path | None, typer.Option(help="Folder for the evaluation file and the tables as CSV.")] = None
     work: Annotated[Path, typer.Option(help="Folder for collections and runs; kept and reused by later runs.")] = Path(
         "work/evaluate"
@@ -66,6 +81,8 @@ class EvaluateOptions(Configuration):
     samples: Annotated[int, typer.Option(help="Responses that a method chooses from.", min=1, max=MAX_SAMPLES)] = (
         EvaluateConfig.samples
     )
+    top_p: TopP = EvaluateConfig.top_p
+    top_k: TopK = EvaluateConfig.top_k
     curve: Annotated[
         tuple[float, ...],
         typer.Option(
@@ -94,7 +111,9 @@ class EvaluateOptions(Configuration):
     ]
     second_look: Annotated[
         tuple[str, ...],
-        typer.Option(help="Selector that also answers small objects with a second look, as acs-fusion. Repeatable."),
+        typer.Option(
+            help="Selector that also answers small objects with a second look, as acs-fusion; consensus then does too."
+        ),
     ] = ()
     files: Annotated[
         Path | None,
@@ -113,6 +132,8 @@ class EvaluateOptions(Configuration):
     revision: Revision = None
     max_image_tokens: MaxImageTokens = None
     coordinate_frame: Frame = DEFAULT_FRAME
+    dtype: DtypeOption = DEFAULT_DTYPE
+    quantization: QuantizationOption = DEFAULT_QUANTIZATION
     device: Device = AUTO
 
 
@@ -121,22 +142,23 @@ def evaluate(options: EvaluateOptions) -> None:
     check_model_name(options.model)
     # Late: torch takes seconds.
     from acs_core.artifacts.identity import weights_fingerprint
+    from acs_core.evaluation.records import CALIBRATED_ON
     from acs_core.output_folder import OutputFolder
+    from acs_core.selection.box_votes import Consensus
     from acs_core.types import SamplingConfig
-    from training.data.coco import read_coco
+    from training.data.dataset import Problems
+    from training.data.formats import locate
     from training.evaluation import evaluate as job
     from training.evaluation.cache import CollectionCache
     from training.evaluation.latency import with_latency
     from training.evaluation.second_look_runs import with_second_looks
-    from training.fitting.build import find_coco
+    from training.evaluation.used_images import UsedImages
 
     o = options
     for name in o.second_look:
         _known(name)
-    annotations, pictures = find_coco(o.data)[1] if o.data.is_dir() else (o.data, o.images)
-    content = read_coco(annotations, o.images or pictures)
-    for line in content.problems.lines():
-        err.print(f"{annotations.name}: left out {line}", style="yellow", markup=False)
+    data = locate(o.data, o.images, o.split.value, o.phrases)
+    content, source, notes = read_data(data), data.name, Problems()
     config = EvaluateConfig(
         {"small": o.small, "several small": o.several, "medium": o.medium, "large": o.large},
         tuple(sorted(set(o.temperature))),
@@ -146,19 +168,24 @@ def evaluate(options: EvaluateOptions) -> None:
         o.seed,
         square(o.map_side),
         step=o.step.value,
+        top_p=o.top_p,
+        top_k=o.top_k,
     )
-    groups = job.choose_groups(content, config, say)
-    lvlm, built = _open(o.model, o.revision, o.device, o.max_image_tokens, o.coordinate_frame.value)
+    lvlm, built = _open(o)
     scorers = job.scorers_for(lvlm, o.files or built, say)
     config = replace(config, map_size=config.map_size or job.map_size_of(scorers))
-    weights, source = weights_fingerprint(lvlm), data_name(annotations)
+    used = UsedImages.of(scorers)
+    groups = job.choose_groups(content, config, say, None if o.calibrated_too else used, source, notes)
+    for line in notes.lines():
+        err.print(f"{data.file.name}: {line}", style="yellow", markup=False)
+    facts = {CALIBRATED_ON: used.fact(groups, source), "pictures and annotations": "; ".join(notes.lines())}
+    weights = weights_fingerprint(lvlm)
     cache = CollectionCache(o.work / "collections", list(o.collected))
     wanted = job.plan(lvlm, groups, config, cache, source, weights)
     if o.plan:
         _show(wanted)
         return
-    sizes = {image.id: image.size for image in content.images}
-    read = (annotations, o.images or pictures, o.files or built, *o.collected)
+    read = (data.file, data.images, o.files or built, *o.collected)
     taken = OutputFolder(o.out, o.full_command, inputs=read, replaces=(*MADE, o.run_file)) if o.out else None
     with (
         recorded(o, taken, o.json),
@@ -167,16 +194,18 @@ def evaluate(options: EvaluateOptions) -> None:
         bar() as move,
     ):
         found = job.evaluate(
-            lvlm, scorers, wanted, sizes, o.work, config, f"{o.model} on {source}", source, say, move, weights
+            lvlm, scorers, wanted, o.work, config, f"{o.model} on {source}", source, say, move, weights, facts
         )
         if o.second_look:
-            twice = [scorer for scorer in scorers if scorer.selector.name in o.second_look]
+            # plain consensus shows what the second look itself gains, without attention
+            looking = {*o.second_look, Consensus.name}
+            twice = [scorer for scorer in scorers if scorer.selector.name in looking]
             found = with_second_looks(found, lvlm, twice, wanted, cache, o.work, config, source, weights, say, move)
         if o.latency:
             first = found.groups[0]
             asked = {question.key for question in first.questions}
             pairs = [pair for pair in groups[first.name] if pair.key in asked][: o.latency]
-            sampling = SamplingConfig(o.samples, config.temperatures[0], seed=o.seed)
+            sampling = SamplingConfig(o.samples, config.temperatures[0], o.top_p, o.top_k, seed=o.seed)
             found = with_latency(found, lvlm, scorers, pairs, sampling, partial(move, "time answers"))
         _tell(found, folder, o.json)
 
@@ -191,17 +220,22 @@ def _known(selector: str) -> None:
         raise typer.BadParameter(str(error), param_hint="--second-look") from error
 
 
-def _open(
-    model: str, revision: str | None, device: str, max_image_tokens: int | None, coordinate_frame: str
-) -> tuple[LVLM, Path | None]:
+def _open(options: EvaluateOptions) -> tuple[LVLM, Path | None]:
     """Return the loaded model, and the folder of the files if ``model`` names files of `acs-train build`."""
     from acs_core.lvlm import load_lvlm, open_model
     from acs_core.selection.defaults import default_files
     from acs_core.selection.registry import selector_names, spec_of
 
-    source = open_model(model, revision=revision, device=device)
+    o = options
+    source = open_model(o.model, revision=o.revision, device=o.device)
     wanted = [name for selector in selector_names() if spec_of(selector).reads for name in default_files(selector)]
-    lvlm = load_lvlm(source, max_image_tokens=max_image_tokens, coordinate_frame=coordinate_frame)
+    lvlm = load_lvlm(
+        source,
+        dtype=o.dtype.value,
+        quantization=o.quantization.value,
+        max_image_tokens=o.max_image_tokens,
+        coordinate_frame=o.coordinate_frame.value,
+    )
     return lvlm, source.built.folder(wanted) if source.built else None
 
 
@@ -215,6 +249,7 @@ def _show(wanted: list[Wanted]) -> None:
 
 def _tell(found: Evaluation, out: OutputFolder | None, json_file: Path | None) -> None:
     """Print the tables of an evaluation and write its files."""
+    from acs_core.evaluation.average_precision import write_coco_files
     from acs_core.evaluation.storage import save
     from acs_core.evaluation.table import print_tables, to_json
     from acs_core.evaluation.tables import assess, tables_of, write_tables
@@ -224,13 +259,19 @@ def _tell(found: Evaluation, out: OutputFolder | None, json_file: Path | None) -
     with out.stage(*MADE) if out else nullcontext() as staged:
         if staged:
             found = save(found, staged / "evaluation.json.gz")
-        tables: tuple[Table, ...] = tables_of(assess(found))
+        assessed = assess(found)
+        tables: tuple[Table, ...] = tables_of(assessed)
+        results = 0
         if staged:
-            write_tables(tables, staged)
+            write_tables(tables, staged, latex=True)
+            results = write_coco_files(found.title, [(m.group, m.main_runs) for m in assessed.measured], staged)
             write_questions(found, staged / "questions.json")
     print_tables(tables, out_console())
     if out:
-        typer.echo(f"wrote evaluation.json.gz, questions.json and {len(tables)} tables into {out.path}")
+        typer.echo(
+            f"wrote evaluation.json.gz, questions.json, {len(tables)} tables and {results} files of results for "
+            f"pycocotools into {out.path}"
+        )
     if json_file:
         write_json(json_file, {"tables": to_json(tables)}, f"acs-train {EvaluateOptions.command}")
 

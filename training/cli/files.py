@@ -17,16 +17,23 @@ from acs_core.types import MAX_SAMPLES, MAX_TEMPERATURE
 from training.cli.build import BuildOptions
 from training.cli.config import Configuration, recorded
 from training.cli.console import bar, err
+from training.cli.data import pairs_of, pairs_of_store
 from training.cli.options import (
     AUTO,
+    DEFAULT_DTYPE,
     DEFAULT_FRAME,
+    DEFAULT_QUANTIZATION,
     DEFAULT_STEP,
     DEFAULT_TRANSFORM,
+    RAY_RETRIES,
+    RAY_TIMEOUT,
     Actors,
     AllLayers,
+    BatchSize,
     Count,
     Data,
     Device,
+    DtypeOption,
     Epochs,
     Frame,
     Heads,
@@ -35,22 +42,32 @@ from training.cli.options import (
     Input,
     Json,
     Layers,
+    LearningRate,
+    LoggerName,
     LowIou,
     MapSide,
     MaxImageTokens,
     Model,
     Objects,
     Out,
+    Patience,
+    Phrases,
+    QuantizationOption,
     Ray,
+    RayRetries,
+    RayTimeout,
     Revision,
     Size,
     Sizes,
+    Split,
+    SplitOption,
     StepOption,
     Store,
-    data_name,
+    TopK,
+    TopP,
+    WeightDecay,
     models_of,
     origin,
-    pairs_of,
     say,
     square,
 )
@@ -70,21 +87,29 @@ class CollectOptions(Configuration):
     data: Data
     out: Out
     images: Images = None
+    split: SplitOption = Split.TRAIN
+    phrases: Phrases = None
     size: Sizes = (Size.SMALL,)
     objects: Count = Objects.SINGLE
     samples: Annotated[int, typer.Option(help="Responses per pair.", min=1, max=MAX_SAMPLES)] = CollectConfig.samples
     temperature: Annotated[float, typer.Option(help="Sampling temperature tau.", min=0.01, max=MAX_TEMPERATURE)] = (
         CollectConfig.temperature
     )
+    top_p: TopP = CollectConfig.top_p
+    top_k: TopK = CollectConfig.top_k
     limit: Annotated[int | None, typer.Option(help="Maximum number of pairs, drawn with --seed.", min=1)] = None
     map_side: MapSide = None
     step: StepOption = DEFAULT_STEP
     seed: Annotated[int, typer.Option(help="Seed of the draw and of the first pair.", min=0)] = CollectConfig.seed
     ray: Ray = None
     actors: Actors = None
+    ray_retries: RayRetries = RAY_RETRIES
+    ray_timeout: RayTimeout = RAY_TIMEOUT
     revision: Revision = None
     max_image_tokens: MaxImageTokens = None
     coordinate_frame: Frame = DEFAULT_FRAME
+    dtype: DtypeOption = DEFAULT_DTYPE
+    quantization: QuantizationOption = DEFAULT_QUANTIZATION
     device: Device = AUTO
 
 
@@ -95,19 +120,37 @@ def collect(options: CollectOptions) -> None:
     from acs_core.output_folder import OutputFolder
     from training.collection import collect as job
     from training.collection.store import holds_store
+    from training.data.formats import locate
 
     o, out = options, options.out
     taken = OutputFolder(out, o.full_command, replaces=[o.run_file], adopts=holds_store)
     with recorded(o, taken):
-        pairs = pairs_of(o.data, o.images, o.size, o.objects, o.limit, o.seed)
+        source = locate(o.data, o.images, o.split.value, o.phrases)
+        pairs = pairs_of(source, o.size, o.objects, o.limit, o.seed)
         lvlm, run = models_of(
-            o.model, o.revision, o.device, o.ray, o.actors, o.max_image_tokens, o.coordinate_frame.value
+            o.model,
+            o.revision,
+            o.device,
+            o.ray,
+            o.actors,
+            o.max_image_tokens,
+            o.coordinate_frame.value,
+            o.dtype,
+            o.quantization,
+            o.ray_retries,
+            o.ray_timeout,
         )
         config = CollectConfig(
-            samples=o.samples, temperature=o.temperature, seed=o.seed, map_size=square(o.map_side), step=o.step.value
+            samples=o.samples,
+            temperature=o.temperature,
+            top_p=o.top_p,
+            top_k=o.top_k,
+            seed=o.seed,
+            map_size=square(o.map_side),
+            step=o.step.value,
         )
         with bar() as move:
-            report = job.collect(lvlm, pairs, out, config, partial(move, "collect"), None, data_name(o.data), run)
+            report = job.collect(lvlm, pairs, out, config, partial(move, "collect"), None, source.name, run)
     for line in report.skipped:
         err.print(f"skipped: {line}", style="yellow", markup=False)
     typer.echo(f"collected {report.collected} pairs, {report.resumed} were there, {len(report.skipped)} skipped: {out}")
@@ -126,6 +169,15 @@ class FitOptions(Configuration):
     ] = ()
     work: Annotated[Path | None, typer.Option(help="Folder for checkpoints; default: fit/ beside the store.")] = None
     epochs: Epochs = FitConfig.epochs
+    learning_rate: LearningRate = FitConfig.learning_rate
+    weight_decay: WeightDecay = FitConfig.weight_decay
+    batch: BatchSize = FitConfig.batch
+    patience: Patience = FitConfig.patience
+    logger: Annotated[
+        tuple[LoggerName, ...],
+        typer.Option(help="Also log each epoch with this logger of Lightning, into --logs. May be repeated."),
+    ] = ()
+    logs: Annotated[Path | None, typer.Option(help="Folder of the loggers; default: logs/ beside the store.")] = None
     input: Input = DEFAULT_TRANSFORM
     share: Annotated[float, typer.Option(help="Share of the images to hold out.", min=0.01, max=0.9)] = (
         FitConfig.validation_share
@@ -139,11 +191,22 @@ def fit(options: FitOptions) -> None:
     """Fit the attention-IoU regressor (appendix A.2) and the joint model. A stopped run is resumed."""
     from training.collection.store import read_store
     from training.fitting.artifacts import JOINT, REGRESSOR, files_folder
+    from training.fitting.loggers import make_loggers
     from training.fitting.steps import FIT_FILES, fit_step
 
     o, store, out = options, options.store, options.out
     data = read_store(store)
-    config = FitConfig(epochs=o.epochs, input_transform=str(o.input), validation_share=o.share, seed=o.seed)
+    config = FitConfig(
+        learning_rate=o.learning_rate,
+        weight_decay=o.weight_decay,
+        batch=o.batch,
+        epochs=o.epochs,
+        patience=o.patience,
+        validation_share=o.share,
+        input_transform=str(o.input),
+        seed=o.seed,
+    )
+    loggers = make_loggers([str(name) for name in o.logger], o.logs or store.parent / "logs", data.maps.files)
     others = {str(path): read_store(path) for path in o.evaluate}
     made_by = f"acs-train fit: {len(data.pairs)} pairs of {origin(data, store)}"
     taken = files_folder(out, o.full_command, [*FIT_FILES, o.run_file], [store, *o.evaluate])
@@ -152,7 +215,7 @@ def fit(options: FitOptions) -> None:
         read = partial(move, "read maps")
         with recorded(o, taken), taken as folder, folder.stage(*FIT_FILES, *_described_by(o)) as staged:
             kept = o.work or store.parent / "fit"
-            fit_step(data, staged, config, made_by, others, kept, say, shown, o.device, o.workers, read)
+            fit_step(data, staged, config, made_by, others, kept, say, shown, o.device, o.workers, read, loggers)
     typer.echo(f"wrote {out / REGRESSOR} and {out / JOINT}")
 
 
@@ -167,6 +230,8 @@ class AnalyzeOptions(Configuration):
         Path | None, typer.Option(help="Annotations of the collection, for figures of attention over images.")
     ] = None
     images: Images = None
+    split: SplitOption = Split.TRAIN
+    phrases: Phrases = None
     heads: Heads = AnalysisConfig.heads
     high_iou: HighIou = AnalysisConfig.high_iou
     low_iou: LowIou = AnalysisConfig.low_iou
@@ -176,25 +241,29 @@ class AnalyzeOptions(Configuration):
 
 
 def analyze(options: AnalyzeOptions) -> None:
-    """Rank layers and heads by importance (section 4.3), and write a head file and figures."""
+    """Rank layers and heads by importance (section 4.3), and write a head file, the layers for attention-in-box, and
+    figures."""
     from training.collection.store import read_store
-    from training.data.coco import read_coco
-    from training.data.pairs import choose_pairs
+    from training.data.formats import locate
     from training.fitting.artifacts import HEADS, files_folder, held_candidates, read_regressor
-    from training.fitting.steps import ANALYZE_FILES, analyze_step
+    from training.fitting.box_layers import BOX_LAYERS_STEP, box_layers_step
+    from training.fitting.steps import ANALYZE_STEP, analyze_step
 
     o, store, out = options, options.store, options.out
     collection = read_store(store)
     regressor, _ = read_regressor(out, collection)
     index = held_candidates(out, collection)
-    pairs = choose_pairs(read_coco(o.data, o.images), tuple(Size), "any") if o.data else []
+    source = locate(o.data, o.images, o.split.value, o.phrases) if o.data else None
+    pairs = pairs_of_store(source, collection) if source else []
     config = AnalysisConfig(o.heads, o.high_iou, o.low_iou, o.layers, not o.all_layers, draws=o.draws)
     made_by = f"acs-train analyze: {len(index)} held-out candidates of {origin(collection, store)}"
-    taken = files_folder(out, o.full_command, [*ANALYZE_FILES, o.run_file], [store, o.data])
-    with recorded(o, taken), taken as folder, folder.stage(*ANALYZE_FILES, *_described_by(o)) as staged, bar() as move:
+    made = (*ANALYZE_STEP.files, *BOX_LAYERS_STEP.files)
+    taken = files_folder(out, o.full_command, [*made, o.run_file], [store, o.data])
+    with recorded(o, taken), taken as folder, folder.stage(*made, *_described_by(o)) as staged, bar() as move:
         shown = partial(move, "analyse")
         analyze_step(collection, regressor, index, staged, config, made_by, pairs, say, shown)
-    typer.echo(f"wrote {out / HEADS}")
+        box_layers_step(collection, staged, made_by, say, partial(move, "box layers"))
+    typer.echo(f"wrote {out / HEADS} and {out / BOX_LAYERS_STEP.files[0]}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +280,8 @@ class CalibrateOptions(Configuration):
     model: Annotated[str | None, typer.Option(help="Model of the collection, for --second-look.")] = None
     data: Annotated[Path | None, typer.Option(help="Annotations of the collection, for --second-look.")] = None
     images: Images = None
+    split: SplitOption = Split.VAL
+    phrases: Phrases = None
     revision: Revision = None
     device: Device = AUTO
 
@@ -252,15 +323,15 @@ def _look_again(options: CalibrateOptions, selectors: list[Selector], model: str
     from training.collection.job import picture_options_of
     from training.collection.second_look import look_again
     from training.collection.store import read_store
-    from training.data.coco import read_coco
-    from training.data.pairs import choose_pairs
+    from training.data.formats import locate
     from training.fitting.artifacts import check_same_model
 
     store = options.store
     collection = read_store(store)
     lvlm, _ = models_of(model, options.revision, options.device, **picture_options_of(collection.manifest))
     check_same_model(collection, store, ModelIdentity.of(lvlm), f"--model {model}")
-    pairs = {pair.key: pair for pair in choose_pairs(read_coco(data, options.images), tuple(Size), "any")}
+    source = locate(data, options.images, options.split.value, options.phrases)
+    pairs = {pair.key: pair for pair in pairs_of_store(source, collection)}
     found = {}
     with bar() as move:
         for selector in selectors:
@@ -281,7 +352,9 @@ class CheckStoreOptions(Configuration):
     model: Annotated[
         str | None, typer.Option(help="Model to measure the quantisation with: embedded, a folder, or a hub id.")
     ] = None
-    data: Annotated[Path | None, typer.Option(help="COCO-style instances.json to sample --model on.")] = None
+    data: Annotated[
+        Path | None, typer.Option(help="Annotations to sample --model on: a file, or the folder of a data set.")
+    ] = None
     images: Images = None
     pairs: Annotated[int, typer.Option(help="Number of pairs to sample.", min=2)] = 30
     map_side: MapSide = None
@@ -310,8 +383,9 @@ def check_store(options: CheckStoreOptions) -> None:
                 found[str(o.store)] = verify_store(o.store, partial(move, "verify")).to_dict()
             if o.model is not None and o.data is not None:
                 from training.collection.store_check import check_on_model, check_shape
+                from training.data.formats import locate
 
-                chosen = pairs_of(o.data, o.images, [Size.SMALL], Objects.SINGLE, o.pairs, 0)
+                chosen = pairs_of(locate(o.data, o.images), [Size.SMALL], Objects.SINGLE, o.pairs, 0)
                 lvlm, _ = models_of(o.model, None, o.device)
                 found["model"] = check_on_model(lvlm, chosen, square(o.map_side), partial(move, "ask"))
                 found["made-up maps of the 7B shape"] = check_shape(partial(move, "7B shape"))

@@ -18,6 +18,7 @@ from training.cli.build import build
 from training.cli.config import as_command, configuration_of
 from training.cli.console import err
 from training.cli.evaluate import ablate, evaluate
+from training.cli.figures import architecture, attention
 from training.cli.files import analyze, calibrate, check_store, collect, fit
 from training.cli.push import push
 from training.cli.report import report
@@ -38,6 +39,8 @@ COMMANDS: dict[Callable[[Any], None], str] = {  # and an example of each
     evaluate: "--model tiny-internvl --data world/test/instances.json --out results",
     check_store: "--store work/train",
     ablate: "--heads files/heads.json --emitting work/val work/test",
+    attention: "--model tiny-internvl --picture docs/sample.png --phrase key --out figures",
+    architecture: "--tables tables",
     report: "evaluation.json.gz --out report.html --tables tables",
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from acs_core.lvlm.base import LVLM
     from training.collection.collect import PartRunner
     from training.collection.store import Collection
-    from training.data.pairs import Pair
 
 
 PICTURE_OPTIONS = ("max_image_tokens", "coordinate_frame")  # in manifests, where not the defaults of the family
@@ -44,6 +42,13 @@ class Objects(StrEnum):
     ANY = "any"
 
 
+class Split(StrEnum):
+    """Side of a data set."""
+
+    TRAIN = "train"
+    VAL = "val"
+
+
 class AttentionStep(StrEnum):
     """Position whose attention is kept for a coordinate."""
 
@@ -57,6 +62,32 @@ class Transform(StrEnum):
     LOG = "log_cells"
     CELLS = "cells"
     RAW = "raw"
+
+
+class LoggerName(StrEnum):
+    """Loggers of Lightning; all but the first need a package of their own."""
+
+    CSV = "csv"
+    TENSORBOARD = "tensorboard"
+    WANDB = "wandb"
+    MLFLOW = "mlflow"
+
+
+class Dtype(StrEnum):
+    """Type of the LVLM's weights and activations; "auto" is bfloat16 on a GPU, else float32."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+class Quantization(StrEnum):
+    """Quantisation of the LVLM's linear layers."""
+
+    NONE = "none"
+    EIGHT = "8bit"
+    FOUR = "4bit"
 
 
 class CoordinateFrame(StrEnum):
@@ -82,8 +113,21 @@ MaxImageTokens = Annotated[
 Frame = Annotated[
     CoordinateFrame, typer.Option(help="Frame in which the model states coordinates, where not that of its family.")
 ]
-Data = Annotated[Path, typer.Option(help="COCO-style instances.json.")]
-Images = Annotated[Path | None, typer.Option(help="Image folder; default: images/ beside the annotations.")]
+TopP = Annotated[float, typer.Option(help="Share of the probability that is sampled from.", min=0.001, max=1)]
+TopK = Annotated[int, typer.Option(help="Number of tokens that are sampled from; 0 for all.", min=0, max=2**31 - 1)]
+DtypeOption = Annotated[
+    Dtype, typer.Option(help="Type of the model's weights: auto is bfloat16 on a GPU, else float32.")
+]
+QuantizationOption = Annotated[Quantization, typer.Option(help="Quantise the model's linear layers (bitsandbytes).")]
+DEFAULT_DTYPE, DEFAULT_QUANTIZATION = Dtype.AUTO, Quantization.NONE
+Data = Annotated[
+    Path, typer.Option(help="Annotation file, or folder of a data set: COCO, YOLO, Pascal VOC, Open Images and others.")
+]
+Images = Annotated[Path | None, typer.Option(help="Image folder; default: the usual one of the format.")]
+SplitOption = Annotated[Split, typer.Option(help="Side of a data set that --data holds both sides of.")]
+Phrases = Annotated[
+    Path | None, typer.Option(help='JSON file with the phrases to ask for categories by: {"tvmonitor": "television"}.')
+]
 Out = Annotated[Path, typer.Option(help="Folder to write into; created if missing.")]
 Store = Annotated[Path, typer.Option(help="Folder that `acs-train collect` wrote.")]
 Sizes = Annotated[
@@ -110,42 +154,25 @@ Ray = Annotated[
     ),
 ]
 Actors = Annotated[int | None, typer.Option(help="Number of models with --ray; default: one per GPU.", min=1)]
+RAY_RETRIES = 3
+RAY_TIMEOUT = 3600.0
+RayRetries = Annotated[
+    int, typer.Option(help="With --ray: how often a part is begun again whose worker died.", min=0, max=1000)
+]
+RayTimeout = Annotated[
+    float, typer.Option(help="With --ray: seconds after which the worker of a part is ended.", min=1)
+]
 Epochs = Annotated[int, typer.Option(help="Maximum number of epochs of the regressor (appendix A.2: 100).", min=1)]
 Input = Annotated[Transform, typer.Option(help="Transform of the maps before the first layer; see docs/training.md.")]
+LearningRate = Annotated[float, typer.Option(help="Learning rate of Adam (appendix A.2: 3e-4).", min=1e-9, max=10)]
+WeightDecay = Annotated[float, typer.Option(help="Weight decay of Adam (appendix A.2: 1e-4).", min=0, max=1)]
+BatchSize = Annotated[int, typer.Option(help="Candidates of a batch (appendix A.2: 64).", min=1)]
+Patience = Annotated[int, typer.Option(help="Epochs without improvement before it stops (appendix A.2: 15).", min=1)]
 Heads = Annotated[int, typer.Option(help="Heads per coordinate (section 4.4).", min=1)]
 HighIou = Annotated[float, typer.Option(help="IoU above which a box is in the high group.", min=0, max=1)]
 LowIou = Annotated[float, typer.Option(help="IoU up to which a box is in the low group.", min=0, max=1)]
 Layers = Annotated[int | None, typer.Option(help="Number of critical layers; default: a third.", min=1)]
 AllLayers = Annotated[bool, typer.Option(help="Choose heads in all layers, not only critical ones.")]
-
-
-def sources_of(
-    coco: Path | None, train: tuple[Path | None, Path | None], calibration: tuple[Path | None, Path | None]
-) -> tuple[tuple[Path, Path | None], tuple[Path, Path | None]]:
-    """Return annotations and image folder of the training and the calibration side, from --coco or from separate
-    options."""
-    from training.fitting.build import find_coco
-
-    if coco and (train[0] or calibration[0]):
-        raise typer.BadParameter("says where everything is; leave --train and --calibration out", param_hint="--coco")
-    if coco:
-        return find_coco(coco)
-    if train[0] is None or calibration[0] is None:
-        raise typer.BadParameter("name the data: --coco FOLDER, or both --train and --calibration", param_hint="--coco")
-    return (train[0], train[1]), (calibration[0], calibration[1])
-
-
-def pairs_of(
-    data: Path, images: Path | None, sizes: Sequence[Size], objects: Objects, limit: int | None, seed: int
-) -> list[Pair]:
-    """Return the pairs to sample. Problems of the annotations are printed."""
-    from training.data.coco import read_coco
-    from training.data.pairs import choose_pairs
-
-    content = read_coco(data, images)
-    for line in content.problems.lines():
-        err.print(f"{data.name}: left out {line}", style="yellow", markup=False)
-    return choose_pairs(content, [str(s) for s in sizes], objects.value, limit, seed)
 
 
 def models_of(
@@ -156,12 +183,23 @@ def models_of(
     actors: int | None = None,
     max_image_tokens: int | None = None,
     coordinate_frame: str = FAMILY_FRAME,
+    dtype: str = DEFAULT_DTYPE,
+    quantization: str = DEFAULT_QUANTIZATION,
+    ray_retries: int = RAY_RETRIES,
+    ray_timeout: float = RAY_TIMEOUT,
 ) -> tuple[LVLM, PartRunner | None]:
     """Return the loaded model, and with ``--ray`` the function that collects on the cluster. In that case the model of
     this process stays on the CPU, since only its identity is read."""
     from acs_core.lvlm import load_lvlm
 
-    load = partial(load_lvlm, max_image_tokens=max_image_tokens, coordinate_frame=coordinate_frame)
+    dtype, quantization = str(dtype), str(quantization)
+    load = partial(
+        load_lvlm,
+        dtype=dtype,
+        quantization=quantization,
+        max_image_tokens=max_image_tokens,
+        coordinate_frame=coordinate_frame,
+    )
     if ray is None:
         if actors:
             raise typer.BadParameter("goes with --ray", param_hint="--actors")
@@ -173,13 +211,18 @@ def models_of(
 
     lvlm = load(model, revision=revision, device="cpu")
     # A folder of built files has options of its own, which the name of its model does not lead to.
-    again = partial(load_lvlm, lvlm.name, revision=lvlm.revision, device=device, **asdict(lvlm.picture))
-    return lvlm, ray_runner(again, RayConfig(ray, actors, gpus=0 if device == "cpu" else None))
-
-
-def data_name(annotations: Path) -> str:
-    """Return the name of an annotation file in collections: "val/instances.json"."""
-    return f"{annotations.resolve().parent.name}/{annotations.name}"
+    again = partial(
+        load_lvlm,
+        lvlm.name,
+        revision=lvlm.revision,
+        device=device,
+        dtype=dtype,
+        quantization=quantization,
+        **asdict(lvlm.picture),
+    )
+    return lvlm, ray_runner(
+        again, RayConfig(ray, actors, 0 if device == "cpu" else None, retries=ray_retries, timeout=ray_timeout)
+    )
 
 
 def origin(data: Collection, store: Path) -> str:

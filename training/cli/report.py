@@ -19,8 +19,14 @@ from training.cli.options import Json
 from training.errors import DataError
 
 if TYPE_CHECKING:
-    from acs_core.evaluation.tables import Assessed
+    from collections.abc import Callable
 
+    from acs_core.evaluation.cases import Case
+    from acs_core.evaluation.tables import Assessed
+    from acs_core.output_folder import OutputFolder
+
+EXAMPLES = 12  # one sheet
+FIGURES = ("*figure-*.pdf", "*figure-*.svg", "*figure-*.png")
 SHOWN_CHANGES = 20  # questions of each kind that a comparison prints; the JSON file has all
 
 
@@ -36,7 +42,20 @@ class ReportOptions(Configuration):
         ),
     ]
     out: Annotated[Path | None, typer.Option(help="Page to write: one self-contained HTML file.")] = None
-    tables: Annotated[Path | None, typer.Option(help="Folder for tables.json and one CSV per table.")] = None
+    tables: Annotated[
+        Path | None, typer.Option(help="Folder for tables.json, and a CSV and a LaTeX file per table.")
+    ] = None
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the paper's figures 1, 4, 5 and 10 to 15, as PDF, SVG and PNG at 300 dpi."),
+    ] = None
+    question: Annotated[
+        tuple[str, ...],
+        typer.Option(help="Question to show in the figures of examples, as in questions.json: '139:key'. Repeatable."),
+    ] = ()
+    examples: Annotated[
+        int, typer.Option(help="Number of questions in the figures of examples, without --question.", min=0, max=600)
+    ] = EXAMPLES
     title: Annotated[str | None, typer.Option(help="Title of the page; default: that of the evaluation.")] = None
     pictures: Annotated[int, typer.Option(help="Number of questions shown with their image.", min=0, max=2000)] = (
         PICTURES
@@ -71,17 +90,22 @@ def report(options: ReportOptions) -> None:
     o, evaluations, out = options, options.evaluations, options.out
     if o.temperature is not None and o.method is None:
         raise typer.BadParameter("needs --method", param_hint="--temperature")
-    if o.compare and (len(evaluations) != 2 or out):
-        raise typer.BadParameter("takes two evaluations, and makes no page", param_hint="--compare")
+    if o.compare and (len(evaluations) != 2 or out or o.figures):
+        raise typer.BadParameter("takes two evaluations, and makes no page or figures", param_hint="--compare")
+    if o.question and o.figures is None:
+        raise typer.BadParameter("needs --figures", param_hint="--question")
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         check_target(out, evaluations)
-    check_distinct(out, o.json, o.tables)
+    check_distinct(out, o.json, o.tables, o.figures)
     console = out_console()
     loaded = [load(file) for file in evaluations]
-    made, taken = ("tables.json", "*.csv"), None
+    made, taken, drawn = ("tables.json", "*.csv", "*.tex", "coco/*.json"), None, None
     if o.tables:
         taken = OutputFolder(o.tables, o.full_command, inputs=evaluations, replaces=(*made, o.run_file))
+    if o.figures:
+        drawn = OutputFolder(o.figures, o.full_command, inputs=evaluations, replaces=FIGURES)
+        drawn.check()
     with recorded(o, taken, out, o.json):
         with taken or nullcontext() as folder:
             if o.compare:
@@ -94,13 +118,70 @@ def report(options: ReportOptions) -> None:
                 print_tables(found, console)
             if folder:
                 with folder.stage(*made) as staged:
-                    count = len(write_tables(found, staged))
+                    count = len(write_tables(found, staged, latex=True))
+                    if not o.compare:
+                        count += _write_coco(assessed, staged)
                 typer.echo(f"wrote {count} files into {o.tables}")
         if o.json:
             write_json(o.json, {"tables": to_json(found)}, o.full_command)
+        if drawn:
+            _write_figures(assessed, drawn, o)
         if out:
             _write_page(assessed, out, o)
             typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+def _write_coco(assessed: list[Assessed], folder: Path) -> int:
+    """Write the results for pycocotools, those of several evaluations into numbered folders; return their number."""
+    from acs_core.evaluation.average_precision import write_coco_files
+
+    count = 0
+    for number, a in enumerate(assessed, 1):
+        groups = [(m.group, m.main_runs) for m in a.measured]
+        count += write_coco_files(a.evaluation.title, groups, folder, f"{number}-" if len(assessed) > 1 else "")
+    return count
+
+
+def _write_figures(assessed: list[Assessed], out: OutputFolder, options: ReportOptions) -> None:
+    from acs_core.evaluation.cases import choose_cases, named_cases
+    from acs_core.evaluation.page import reader_from
+    from training.evaluation.paper_figures import draw_all
+
+    asked = [m for a in assessed for m in a.measured]
+    known = {question.key for m in asked for question in m.group.questions}
+    if unknown := [key for key in options.question if key not in known]:
+        raise DataError(f"no question {', '.join(unknown)} in these evaluations: questions.json beside each lists them")
+    choose = _chooser(options)
+    folders = [options.images] if options.images else list(dict.fromkeys(f.parent for f in options.evaluations))
+    with out as folder, folder.stage(*FIGURES) as staged:
+        for number, a in enumerate(assessed, 1):
+            shown: list[Case] = []
+            for g, m in enumerate(a.measured):
+                ours = choose(a, g)
+                if options.question:
+                    shown += named_cases(m, options.question, ours)
+                elif m.outcomes.single:
+                    share = -(-options.examples // sum(m.outcomes.single for m in a.measured))
+                    shown += choose_cases(m, min(share, options.examples - len(shown)), ours).shown
+            prefix = f"{number}-" if len(assessed) > 1 else ""
+            for line in draw_all(a, shown, reader_from(*folders), staged, prefix):
+                typer.echo(f"{out.path / line}.pdf, .svg, .png" if ":" not in line else line)
+
+
+def _chooser(options: ReportOptions) -> Callable[[Assessed, int], int | None]:
+    """Return the function that chooses the run to show beside greedy, by --method and --temperature."""
+
+    def choose(a: Assessed, group: int) -> int | None:
+        measured = a.measured[group]
+        fitting = [
+            r
+            for r, run in enumerate(measured.group.runs)
+            if run.method == options.method and options.temperature in (None, run.temperature)
+        ]
+        main = [r for r in fitting if r in measured.main_runs]
+        return max(main or fitting, key=measured.merit, default=None)
+
+    return choose
 
 
 def _write_page(assessed: list[Assessed], out: Path, options: ReportOptions) -> None:
@@ -108,16 +189,7 @@ def _write_page(assessed: list[Assessed], out: Path, options: ReportOptions) -> 
 
     method, temperature = options.method, options.temperature
 
-    def choose(a: Assessed, group: int) -> int | None:
-        measured = a.measured[group]
-        fitting = [
-            r
-            for r, run in enumerate(measured.group.runs)
-            if run.method == method and temperature in (None, run.temperature)
-        ]
-        main = [r for r in fitting if r in measured.main_runs]
-        return max(main or fitting, key=measured.merit, default=None)
-
+    choose = _chooser(options)
     groups = [(a, g) for a in assessed for g in range(len(a.measured))]
     if method and all(choose(a, g) is None for a, g in groups):
         methods = dict.fromkeys(run.method for a, g in groups for run in a.measured[g].group.runs)

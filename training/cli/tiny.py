@@ -103,7 +103,12 @@ class TinyEvalOptions(Configuration):
     model: Annotated[
         str | None, typer.Option(help="Folder or name of a model, instead of the shipped model of ARCH.")
     ] = None
-    split: Annotated[str, typer.Option(help="test, or shifted: other sprites, sizes, backgrounds, noise.")] = "test"
+    split: Annotated[str, typer.Option(help="val, test, or shifted: other sprites, sizes, backgrounds, noise.")] = (
+        "test"
+    )
+    crowded: Annotated[
+        bool, typer.Option("--crowded", help="10 to 20 objects, more look-alikes, and objects that differ in colour.")
+    ] = False
     cases: Annotated[int, typer.Option(help="Small-object cases.", min=1)] = PAPER["small"]
     temperature: Annotated[
         float, typer.Option(help="Temperature of the ten samples.", min=0.01, max=MAX_TEMPERATURE)
@@ -128,16 +133,17 @@ def tiny_eval(options: TinyEvalOptions) -> None:
 
     o, split, cases, pictures = options, options.split, options.cases, options.pictures
     name = o.model or _make_arch(o.arch).model_name
-    if split not in ("test", "shifted"):
-        raise typer.BadParameter("choose test or shifted", param_hint="--split")
+    if split not in ("val", "test", "shifted"):
+        raise typer.BadParameter("choose val, test or shifted", param_hint="--split")
     if pictures and o.json:
         raise typer.BadParameter("only draws, so there is nothing for --json", param_hint="--pictures")
+    scenes = f"{split}-crowded" if o.crowded else split
     drawn = None
     if pictures:
         drawn = OutputFolder(pictures, o.full_command, inputs=[o.work], replaces=["*.png", o.run_file])
     with recorded(o, drawn, o.json):
         with drawn or nullcontext() as folder, bar() as move:
-            file = _world(o.work / split, split, cases, move)
+            file = _world(o.work / scenes, split, o.crowded, cases, move)
             pairs, absent = load_pairs(file)[:cases], load_absent(file, limit=max(1, cases // 4))
             if folder:
                 shown = pairs[:: max(1, len(pairs) // 20)][:20]
@@ -147,11 +153,11 @@ def tiny_eval(options: TinyEvalOptions) -> None:
                 return
             several = load_pairs(file, multiple=True)[: max(1, cases // 10)]
             lvlm = load_lvlm(resolve_model(name), device="cpu")
-            answers = o.work / f"{Path(name).name}-{split}-{len(pairs)}-{o.temperature}"
+            answers = o.work / f"{Path(name).name}-{scenes}-{len(pairs)}-{o.temperature}"
             report = tiny_report(
                 lvlm, pairs, absent, several, _usable(lvlm, Path(name)), answers, o.temperature, progress=move
             )
-        title = f"{Path(name).name}, split {split}: {len(pairs)} small objects (0.1-1 % of the image), N=10, "
+        title = f"{Path(name).name}, split {scenes}: {len(pairs)} small objects (0.1-1 % of the image), N=10, "
         _print(report, f"{title}temperature={o.temperature}")
         if o.json:
             write_report(report, o.json)
@@ -186,12 +192,14 @@ def _usable(lvlm: LVLM, model: Path) -> list[Selector]:
     A folder of the user is not evaluated with the files of a shipped model of the same name: selectors whose files it
     lacks are reported and left out.
     """
+    from acs_core.artifacts.registry import asset_for
     from acs_core.selection.registry import make_selector, selector_names, spec_of
 
     usable = []
     for name in sorted(selector_names(), key=lambda name: bool(spec_of(name).reads)):
         files = [kind.file_name for kind in spec_of(name).reads]
-        lacking = [file for file in files if model.is_dir() and not (model / file).is_file()]
+        own = model.is_dir()
+        lacking = [f for f in files if not ((model / f).is_file() if own else asset_for(lvlm, f))]
         if lacking:
             err.print(
                 f"without {name}: {model} has no {' and no '.join(lacking)}; acs-train build makes it", style="yellow"
@@ -201,17 +209,18 @@ def _usable(lvlm: LVLM, model: Path) -> list[Selector]:
     return usable
 
 
-def _world(folder: Path, split: str, cases: int, move: Callable[[str, int, int], None]) -> Path:
+def _world(folder: Path, split: str, crowded: bool, cases: int, move: Callable[[str, int, int], None]) -> Path:
     """Return the COCO file of a split with at least ``cases`` small-object cases, rendered if it is missing or
     outdated."""
     from training.data.pairs import load_pairs
     from training.world.scene import WORLD_VERSION
     from training.world.synth import write_coco
+    from training.world.world import world_config
 
     file = folder / "instances.json"
-    images = max(60, cases // 2)
+    config, images = world_config(split, crowds=crowded), max(60, cases // 2)
     while _version(file) != WORLD_VERSION or len(load_pairs(file)) < cases:
-        write_coco(folder, split, images, progress=lambda d, t: move(f"render {split}", d, t))
+        write_coco(folder, split, images, config, progress=lambda d, t: move(f"render {split}", d, t))
         images *= 2
     return file
 

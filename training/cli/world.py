@@ -26,6 +26,9 @@ class SynthOptions(Configuration):
     backgrounds: Annotated[
         Path | None, typer.Option(help="Folder of photographs to use as backgrounds; each split takes a share of them.")
     ] = None
+    crowded: Annotated[
+        bool, typer.Option("--crowded", help="10 to 20 objects, more look-alikes, and objects that differ in colour.")
+    ] = False
     preview: Annotated[
         Path | None, typer.Option(help="Also draw the first 20 images with their boxes into this PNG.")
     ] = None
@@ -46,7 +49,7 @@ def synth(options: SynthOptions) -> None:
         preview.parent.mkdir(parents=True, exist_ok=True)
         check_target(preview)
     with recorded(options, OutputFolder(out, options.full_command, replaces=[options.run_file])), bar() as move:
-        config = world_config(options.split, options.backgrounds)
+        config = world_config(options.split, options.backgrounds, options.crowded)
         file = write_coco(out, options.split, options.images, config, options.workers, partial(move, "render"))
     typer.echo(f"wrote {options.images} pictures and {file}")
     if preview:

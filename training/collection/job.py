@@ -59,6 +59,7 @@ def describe(lvlm: LVLM, job: Job, weights: str, data: str) -> dict[str, Any]:
     return {
         "model": {**ModelIdentity.of(lvlm).to_dict(), "weights": weights},
         "dtype": str(lvlm.hf_model.dtype).removeprefix("torch."),
+        **_quantization(lvlm),
         "prompt": PROMPT,
         "data": data,
         **settings,
@@ -67,6 +68,7 @@ def describe(lvlm: LVLM, job: Job, weights: str, data: str) -> dict[str, Any]:
         "kinds": [p.kind for p in job.pairs],
         **({"windows": [_corners(p) for p in job.pairs]} if any(p.window for p in job.pairs) else {}),
         "truth": [[t.as_tuple() for t in p.truth] for p in job.pairs],
+        **({"pictures": [p.picture for p in job.pairs]} if any(p.picture for p in job.pairs) else {}),
         "versions": dict(_versions()),
     }
 
@@ -76,6 +78,15 @@ def config_of(manifest: Mapping[str, Any]) -> CollectConfig:
     kept = {f.name: manifest[f.name] for f in fields(CollectConfig) if f.name in manifest}
     size = kept.get("map_size")
     return CollectConfig(**kept | {"map_size": tuple(size) if size else None})
+
+
+def _quantization(lvlm: LVLM) -> dict[str, str]:
+    """Return the quantisation of the weights, where they are quantised: older manifests do not have it."""
+    config = getattr(getattr(lvlm.hf_model, "config", None), "quantization_config", None)
+    if config is None:
+        return {}
+    bits = {8: getattr(config, "load_in_8bit", False), 4: getattr(config, "load_in_4bit", False)}
+    return {"quantization": next((f"{n}bit" for n, on in bits.items() if on), str(config.quant_method))}
 
 
 def _picture_options(lvlm: LVLM) -> dict[str, Any]:

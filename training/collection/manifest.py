@@ -18,7 +18,7 @@ FORMAT = 5  # of a store; increment when older stores can no longer be read. 5: 
 MAX_COORDINATE = 1e6  # pixels; largest coordinate of a true box
 LIMITS = Limits(1 << 30, 100_000_000)
 # Fields that may differ between the runs that fill one store: recorded, but not compared.
-NOT_COMPARED = ("versions", "workers", "truth")
+NOT_COMPARED = ("versions", "workers", "truth", "pictures")
 NOT_COMPARED_OF_MODEL = ("hidden_size",)  # older stores lack it
 
 
@@ -36,6 +36,15 @@ def compared(manifest: dict[str, Any]) -> dict[str, Any]:
     if isinstance(model := fields.get("model"), dict):
         fields["model"] = {k: v for k, v in model.items() if k not in NOT_COMPARED_OF_MODEL}
     return fields
+
+
+def changed_pictures(one: dict[str, Any], other: dict[str, Any]) -> int:
+    """Return the number of pairs whose picture files differ between two manifests of the same pairs; pictures that one
+    of them does not know count as the same."""
+    mine, theirs = one.get("pictures"), other.get("pictures")
+    if not isinstance(mine, list) or not isinstance(theirs, list):
+        return 0
+    return sum(bool(a and b and a != b) for a, b in zip(mine, theirs, strict=False))
 
 
 def complete(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +97,7 @@ def _check(content: dict[str, Any], file: Path) -> None:
     """Raise DataError if a list with one entry per pair has another length, or a true box is invalid."""
     pairs = content.get("pairs")
     count = len(pairs) if isinstance(pairs, list) else None
-    for name in ("pairs", "kinds", "truth", "windows"):
+    for name in ("pairs", "kinds", "truth", "windows", "pictures"):
         found = content.get(name)
         if found is not None and (not isinstance(found, list) or len(found) != count):
             raise DataError(f"{file} is damaged ({name} is no list with an entry for each pair): collect again")

@@ -180,11 +180,12 @@ def calls(data: Collection, maps: bool, answers: Iterable[Mapping[str, Any]] = (
     for pair, start, stop in zip(data.pairs.tolist(), *bounds.tolist(), strict=True):
         index = order[start:stop]
         mine = sorted(written.get(pair, []), key=lambda a: a["response"])
-        labels = {a["response"]: _labels(a) for a in mine}
+        told = {a["response"]: _labels_and_confidences(a) for a in mine}
         responses_of, orders = data.response[index].tolist(), data.order[index].tolist()
         candidates = tuple(
-            Candidate(Box(*data.box[i]), labels.get(r, {}).get(o, ""), r, o, tuple(data.tokens[i].tolist()))
+            Candidate(Box(*data.box[i]), label, r, o, tuple(data.tokens[i].tolist()), stated=stated)
             for i, r, o in zip(index, responses_of, orders, strict=True)
+            for label, stated in (told.get(r, {}).get(o, ("", None)),)
         )
         phrase = keys[pair].partition(":")[2] if pair < len(keys) else ""
         responses = tuple(Response(a["text"], a["num_boxes"], a["finished"], a["problem"]) for a in mine)
@@ -200,17 +201,19 @@ def calls(data: Collection, maps: bool, answers: Iterable[Mapping[str, Any]] = (
             yield Call(pair, index, (), none, None, responses, phrase=phrase)
 
 
-def _labels(answer: Mapping[str, Any]) -> dict[int, str]:
-    """Return the labels of a response's candidates, by their order, read from its text.
+def _labels_and_confidences(answer: Mapping[str, Any]) -> dict[int, tuple[str, float | None]]:
+    """Return label and stated confidence of a response's candidates, by their order, read from its text.
 
-    Boxes outside the picture are in the text, but are no candidates. Which ones is not known, so that the labels of
-    such a response are left out unless all are the same.
+    Boxes outside the picture are in the text, but are no candidates. Which ones is not known, so that what such a
+    response says of its boxes is left out unless it says the same of all.
     """
     stated = [box for box in parse_response(answer["text"]) if box.closed or answer["finished"]]
-    labels = [box.label for box in without_examples(stated)]
-    if len(labels) != answer["num_boxes"] and len(set(labels)) > 1:
-        return {}
-    return dict(zip(range(answer["num_boxes"]), labels, strict=False))
+    said: list[tuple[str, float | None]] = [(box.label, box.confidence) for box in without_examples(stated)]
+    if len(said) != answer["num_boxes"]:
+        labels, confidences = ({part[k] for part in said} for k in (0, 1))
+        same = said[0] if said else ("", None)
+        said = [(same[0] if len(labels) == 1 else "", same[1] if len(confidences) == 1 else None)] * answer["num_boxes"]
+    return dict(enumerate(said))
 
 
 def _token_statistics(candidates: Sequence[Candidate], responses: list[Mapping[str, Any]]) -> TokenStatistics:

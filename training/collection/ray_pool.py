@@ -5,10 +5,12 @@ Every worker imports this module, so it imports nothing heavy.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import pickle
 import socket
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,6 +31,8 @@ class RayConfig:
         actors: number of actors at a time; None for one per GPU of the cluster, or one without GPUs.
         gpus: GPUs per actor; None for one if the cluster has any.
         cpus: CPUs per actor.
+        retries: how often a piece is begun again whose worker died or took too long.
+        timeout: seconds after which the worker of a piece is ended; None for no limit.
 
     Raises:
         TypeError: a value is of another type.
@@ -39,18 +43,23 @@ class RayConfig:
     actors: int | None = None
     gpus: float | None = None
     cpus: float = 1
+    retries: int = 3
+    timeout: float | None = 3600
 
     def __post_init__(self) -> None:
         checked: dict[str, object] = {"address": text("address", self.address), "cpus": real("cpus", self.cpus, 0, 1e4)}
         checked["actors"] = None if self.actors is None else whole("actors", self.actors, 1)
         checked["gpus"] = None if self.gpus is None else real("gpus", self.gpus, 0, 1e4)
+        checked["retries"] = whole("retries", self.retries, 0, 1000)
+        checked["timeout"] = None if self.timeout is None else real("timeout", self.timeout, 0, 1e7, above=True)
         set_fields(self, checked)
 
 
 def run_on_ray(
     make: Callable[[], Worker[T]], todo: Sequence[int], take: Callable[[int, T], None], config: RayConfig
 ) -> None:
-    """Process the numbers ``todo`` in actors. The work of an actor that dies is repeated by another.
+    """Process the numbers ``todo`` in actors. The work of an actor that dies, or takes longer than ``config.timeout``,
+    is repeated by another, at most ``config.retries`` times; then it is given up, and the other numbers go on.
 
     Args:
         make: called once in each actor; returns the function from a number to its result. It and the results must be
@@ -60,7 +69,8 @@ def run_on_ray(
         config: address and resources.
 
     Raises:
-        DataError: there is no cluster at the address, or it lacks the requested resources.
+        DataError: there is no cluster at the address, it lacks the requested resources, or numbers were given up; all
+            others have been taken then.
     """
     if not todo:
         return
@@ -77,22 +87,37 @@ def run_on_ray(
         actors, gpus = _fitting(config, ray.cluster_resources())
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
+        context.max_errored_blocks = len(todo)  # a piece that is given up does not end the others
         # one block per number: Ray reassigns the blocks of a dead actor as they are
         numbers = ray.data.from_items([{"number": n} for n in todo], override_num_blocks=len(todo))
-        results = numbers.map_batches(
-            _Actor,
-            fn_constructor_args=(cloudpickle.dumps(make),),
-            batch_size=1,
-            num_gpus=gpus,
-            num_cpus=config.cpus,
-            compute=ray.data.ActorPoolStrategy(size=min(actors, len(todo))),
-        )
+        with warnings.catch_warnings():
+            # Ray will name this parameter otherwise, but has no other name for it yet.
+            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+            results = numbers.map_batches(
+                _Actor,
+                fn_constructor_args=(cloudpickle.dumps(make), config.timeout),
+                batch_size=1,
+                num_gpus=gpus,
+                num_cpus=config.cpus,
+                # One task at a time: a second one would die with the first, and its tries would be used up.
+                compute=ray.data.ActorPoolStrategy(size=min(actors, len(todo)), max_tasks_in_flight_per_actor=1),
+                max_restarts=-1,
+                max_task_retries=config.retries,
+            )
         done: set[int] = set()
         for row in results.iter_rows():
             number = int(row["number"])
             if number not in done:  # repeated work may arrive twice
                 done.add(number)
                 take(number, pickle.loads(row["result"]))  # pickled by our own workers
+        if lost := [number for number in todo if number not in done]:
+            shown = ", ".join(map(str, lost[:10])) + (", ..." if len(lost) > 10 else "")
+            limit = "" if config.timeout is None else f" or took longer than {config.timeout:g} s"
+            raise DataError(
+                f"the workers of {len(lost)} of {len(todo)} parts ({shown}) died{limit}, {config.retries + 1} times "
+                "each; the others are complete. Look at the memory of the workers, and run the command again to try "
+                "these"
+            )
     finally:
         if started:
             ray.shutdown()
@@ -145,12 +170,18 @@ def _no_cluster(address: str, error: Exception) -> DataError:
 class _Actor:
     """Actor in a worker: creates its function once, and processes one number after the other."""
 
-    def __init__(self, make: bytes) -> None:
+    def __init__(self, make: bytes, timeout: float | None) -> None:
         self._work = pickle.loads(make)()
+        self._timeout = timeout
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         import numpy as np
 
         packed = np.empty(len(batch["number"]), dtype=object)
-        packed[:] = [pickle.dumps(self._work(int(n))) for n in batch["number"]]
+        if self._timeout is not None:  # ends the worker even while a call of a library does not return
+            faulthandler.dump_traceback_later(self._timeout, exit=True)
+        try:
+            packed[:] = [pickle.dumps(self._work(int(n))) for n in batch["number"]]
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         return {"number": batch["number"], "result": packed}

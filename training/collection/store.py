@@ -20,7 +20,15 @@ import zarr
 
 from acs_core.geometry import Box
 from acs_core.output import write_text
-from training.collection.manifest import MANIFEST, compared, complete, fingerprint, manifest_text, read_manifest
+from training.collection.manifest import (
+    MANIFEST,
+    changed_pictures,
+    compared,
+    complete,
+    fingerprint,
+    manifest_text,
+    read_manifest,
+)
 from training.collection.maps import StoredMaps
 from training.collection.part_arrays import TYPES, check_size, write_arrays
 from training.collection.part_digests import errors_as_data_errors, write_digests
@@ -135,6 +143,7 @@ def open_store(folder: Path, manifest: dict[str, Any]) -> None:
         write_text(file, manifest_text(manifest))
         return
     found = read_manifest(folder)
+    check_pictures(folder, manifest, found)
     mine, theirs = compared(manifest), compared(found)
     keys = {*theirs, *mine}
     differing = sorted((k for k in keys if theirs.get(k) != mine.get(k)), key=lambda k: (k == "pairs", k))
@@ -148,6 +157,16 @@ def open_store(folder: Path, manifest: dict[str, Any]) -> None:
         raise DataError(
             f"{folder} holds a collection with {k} {_short(found.get(k))}, not {_short(manifest.get(k))}: "
             "choose another folder for it, or delete that one"
+        )
+
+
+def check_pictures(folder: Path, manifest: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raise DataError if pictures of ``manifest`` are other files than in ``found``, the manifest of the store in
+    ``folder``."""
+    if manifest.get("pairs") == found.get("pairs") and (changed := changed_pictures(manifest, found)):
+        raise DataError(
+            f"{folder} was collected from other pictures: {changed} of {len(found['pairs'])} pairs have changed files. "
+            "Choose another folder, or delete that one"
         )
 
 

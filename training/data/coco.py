@@ -1,241 +1,265 @@
-"""Reader of COCO-style annotations (COCO, Objects365): the objects of each image, and the unusable entries.
-
-One pass over an ``instances.json`` serves all readers. Pairs are chosen from it in :mod:`training.data.pairs`.
-"""
+"""Reader of COCO's JSON and of what is derived from it: Objects365 v1 and v2, LVIS, and Roboflow's
+``_annotations.coco.json``."""
 
 from __future__ import annotations
 
 import io
-from collections import Counter, defaultdict
+import re
+from collections.abc import Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import numpy as np
 from pycocotools.coco import COCO
 
 from acs_core.artifacts.json_io import COCO as COCO_LIMITS
 from acs_core.artifacts.json_io import read_json
-from acs_core.errors import ImageError
-from acs_core.geometry import Box
-from acs_core.image import read_image
 from acs_core.pixels import LEAST_BITS, MOST_BITS
 from acs_core.plain_text import shorten
+from training.data.dataset import (
+    Dataset,
+    DatasetBuilder,
+    Problems,
+    RawObject,
+    file_below,
+    image_number,
+    is_number,
+    is_set,
+    relative_name,
+)
+from training.data.pictures import size_of
 from training.errors import DataError
 
-SMALL = (0.001, 0.01)  # share of the image's area, paper section 5.1
-MAX_NUMBER = 1e12  # of sizes and coordinates
-MAX_PATH = 1000  # characters of an image's file name
-OVERHANG = 2.0  # pixels by which annotated boxes commonly exceed the image
+ROBOFLOW = "_annotations.coco.json"
+# Per split: annotations and images, relative to the folder of the data set; "" for the folder itself.
+LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "train": (
+        ("annotations/instances_train2017.json", "train2017"),
+        ("train/instances.json", "train/images"),
+        ("zhiyuan_objv2_train.json", "train"),
+        ("annotations/zhiyuan_objv2_train.json", "train"),
+        ("objects365_train.json", "train"),
+        ("annotations/objects365_train.json", "train"),
+        ("lvis_v1_train.json", ""),
+        ("annotations/lvis_v1_train.json", ""),
+        (f"train/{ROBOFLOW}", "train"),
+    ),
+    "val": (
+        ("annotations/instances_val2017.json", "val2017"),
+        ("val/instances.json", "val/images"),
+        ("zhiyuan_objv2_val.json", "val"),
+        ("annotations/zhiyuan_objv2_val.json", "val"),
+        ("objects365_val.json", "val"),
+        ("annotations/objects365_val.json", "val"),
+        ("lvis_v1_val.json", ""),
+        ("annotations/lvis_v1_val.json", ""),
+        (f"valid/{ROBOFLOW}", "valid"),
+        (f"test/{ROBOFLOW}", "test"),
+    ),
+}
+UNCLEAR = (
+    "iscrowd",
+    "isfake",
+    "isreflected",
+    "ignore",
+    "difficult",
+    "uncertain",
+    "isGroupOf",
+    "isgroupof",
+    "isDepiction",
+)
+SPLIT_OF_ALL = ("instances.json", ROBOFLOW)  # files of a folder that is one split
 
 
-@dataclass(frozen=True)
-class CocoObject:
-    """One annotation.
-
-    Attributes:
-        name: name of the category.
-        box: box in pixels, clipped to the image.
-        area: COCO's ``area`` in square pixels.
-        unclear: True for crowd regions (COCO), reflections and depictions of an object (Objects365), for which it is
-            undefined whether they count.
-    """
-
-    name: str
-    box: Box
-    area: float
-    unclear: bool = False
+def find_coco(folder: Path, split: str) -> tuple[Path, Path] | None:
+    """Return the annotations and the image folder of a split in ``folder``; None if it is laid out in no known way."""
+    for file, images in LAYOUTS[split]:
+        if (folder / file).is_file():
+            return folder / file, folder / images
+    for name in SPLIT_OF_ALL:
+        if (folder / name).is_file():
+            return folder / name, _pictures_of(folder / name)
+    return None
 
 
-@dataclass(frozen=True)
-class CocoImage:
-    """One image.
-
-    Attributes:
-        id: image id.
-        file: path of the image.
-        size: (width, height) in pixels.
-        objects: valid annotations.
-        doubtful: categories with an invalid annotation, whose true boxes are therefore not all known.
-        bits: number of bits that the values of a 16-bit image use: the field "bits" of its entry, an extension of COCO.
-    """
-
-    id: int
-    file: Path
-    size: tuple[int, int]
-    objects: tuple[CocoObject, ...]
-    doubtful: frozenset[str] = frozenset()
-    bits: int = MOST_BITS
-
-
-@dataclass
-class Problems:
-    """Unusable entries of an annotation file by kind, each with its count and its first example."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-
-    def note(self, kind: str, example: str) -> None:
-        """Count one more problem of ``kind``."""
-        self.counts[kind] += 1
-        self.examples.setdefault(kind, example)
-
-    def lines(self) -> list[str]:
-        """Return one line per kind, the most frequent first."""
-        return [f"{count} x {kind} (the first: {self.examples[kind]})" for kind, count in self.counts.most_common()]
-
-
-@dataclass(frozen=True)
-class CocoData:
-    """Content of an annotation file: category ``names``, ``images`` in the order of the file, and ``problems``."""
-
-    file: Path
-    names: tuple[str, ...]
-    images: tuple[CocoImage, ...]
-    problems: Problems
-
-
-def read_coco(annotations: Path, images: Path | None = None) -> CocoData:
+def read_coco(annotations: Path, images: Path | None = None, phrases: Mapping[str, str] | None = None) -> Dataset:
     """Read ``annotations``. Invalid entries are left out and counted in ``problems``.
 
-    ``images`` is the image folder (default: ``images`` beside the annotations).
+    ``images`` is the image folder (default: ``images`` beside the annotations, else their own folder).
 
     Raises:
         DataError: the file is missing, not JSON, or holds no list of images, annotations or categories.
     """
     content = _read(annotations)
-    folder, problems = images or annotations.parent / "images", Problems()
+    folder, made = images or _pictures_of(annotations), DatasetBuilder(annotations, phrases)
+    problems = made.problems
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             raise DataError(f'{annotations} is not in COCO\'s format: it should hold a list "{key}"')
-    content["images"] = [i for i in content["images"] if _good_image(i, problems)]
-    content["categories"] = [c for c in content["categories"] if _good_category(c, problems)]
-    known, named = {i["id"] for i in content["images"]}, {c["id"] for c in content["categories"]}
-    content["annotations"] = [a for a in content["annotations"] if _good_reference(a, known, named, problems)]
+    names = _names(content["categories"], problems)
+    entries, left = _images(content["images"], made)
+    content["images"] = [*entries.values()]
+    content["categories"] = [{"id": key, "name": name} for key, name in names.items()]
+    content["annotations"] = [a for a in content["annotations"] if _good_reference(a, entries, left, names, problems)]
     index = COCO()
     index.dataset = content
     with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         index.createIndex()
-    names = {i: str(c["name"]) for i, c in index.cats.items()}
-    return CocoData(
-        annotations,
-        tuple(names[i] for i in sorted(names)),
-        tuple(_image(i, index.imgToAnns.get(i["id"], []), names, folder, problems) for i in content["images"]),
-        problems,
-    )
-
-
-def read_picture(file: Path, bits: int = MOST_BITS) -> np.ndarray:
-    """Read the image in ``file``, (H, W, 3) uint8 RGB, with :func:`acs_core.image.read_image`; ``bits`` is the number
-    of bits that the values of a 16-bit image use.
-
-    Raises:
-        DataError: the file is missing, or not an image that :func:`acs_core.image.read_image` supports.
-    """
-    try:
-        return read_image(file, bits)
-    except ImageError as error:
-        raise DataError(str(error)) from error
-
-
-def _image(
-    entry: dict[str, Any], found: list[dict[str, Any]], names: dict[int, str], folder: Path, problems: Problems
-) -> CocoImage:
-    size = int(entry["width"]), int(entry["height"])
-    objects, doubtful = [], set()
-    for a in found:
-        name, where = names[a["category_id"]], f"annotation {a['id']} of image {entry['id']}"
-        box = _box(a.get("bbox"), size, where, problems)
-        if box is None:
-            doubtful.add(name)
+    for category in sorted(names, key=lambda k: (isinstance(k, str), k)):
+        made.add_category(names[category])
+    federated = any("neg_category_ids" in entry for entry in entries.values())
+    for number, entry in entries.items():
+        file = file_below(folder, _file_name(entry) or "")
+        size, declared = _size(entry), True
+        if size is None:
+            size, declared = size_of(file), False
+        if size is None:
+            problems.note("bad image entry: without width and height, and its picture cannot be read", str(file))
             continue
-        unclear = any(a.get(key) for key in ("iscrowd", "isfake", "isreflected"))
-        objects.append(CocoObject(name, box, float(a["area"]) if _is_number(a.get("area")) else box.area, unclear))
-    file, bits = _file(folder, str(entry["file_name"])), int(entry.get("bits", MOST_BITS))
-    return CocoImage(entry["id"], file, size, tuple(objects), frozenset(doubtful), bits)
+        found = [_object(a, names[a["category_id"]], number, problems) for a in index.imgToAnns.get(number, [])]
+        made.add_image(
+            number,
+            file,
+            size,
+            found,
+            doubtful=_listed(entry, "not_exhaustive_category_ids", names),
+            absent=_listed(entry, "neg_category_ids", names) if federated else None,
+            bits=int(entry.get("bits", MOST_BITS)),
+            declared=declared,
+        )
+    return made.build()
 
 
-def _box(bbox: Any, size: tuple[int, int], where: str, problems: Problems) -> Box | None:
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(v) for v in bbox):
-        problems.note("bad annotation: bbox is not four numbers", f"{where}: {shorten(bbox)}")
-        return None
+def _pictures_of(annotations: Path) -> Path:
+    folder = annotations.parent / "images"
+    return annotations.parent if annotations.name == ROBOFLOW or not folder.is_dir() else folder
+
+
+def _object(entry: dict[str, Any], name: str, image: int, problems: Problems) -> RawObject:
+    where = f"annotation {shorten(entry.get('id'))} of image {image}"
+    unclear = any(is_set(entry.get(key)) for key in UNCLEAR)
+    area = float(entry["area"]) if is_number(entry.get("area")) else None
+    colour = _colour(entry.get("attributes"), where, problems)
+    bbox = entry.get("bbox")
+    if bbox is None and (corners := _around(entry.get("segmentation"))):
+        return RawObject(name, corners, where, unclear, area, colour=colour)
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_number(v) for v in bbox):
+        return RawObject(name, None, where, unclear, area, "bbox is not four numbers", bbox)
     x, y, w, h = (float(v) for v in bbox)
-    if w <= 0 or h <= 0:
-        problems.note("bad annotation: box without area", f"{where}: {bbox}")
+    return RawObject(name, (x, y, x + w, y + h), where, unclear, area, colour=colour)
+
+
+def _colour(attributes: Any, where: str, problems: Problems) -> str:
+    colour = attributes.get("colour", "") if isinstance(attributes, dict) else ""
+    if not isinstance(colour, str) or not re.fullmatch("[a-z]{0,20}", colour):
+        problems.note("colour left out: not a word of up to 20 small letters", f"{where}: {shorten(colour)}")
+        return ""
+    return colour
+
+
+def _around(polygons: Any) -> tuple[float, float, float, float] | None:
+    """Return the corners of the box around a list of polygons [x1, y1, x2, y2, ...]; None if it is no such list."""
+    if not isinstance(polygons, list) or not polygons:
         return None
-    box = Box(x, y, x + w, y + h).clip(*size)
-    if box is None:
-        problems.note("bad annotation: box outside the image", f"{where}: {bbox} in {size[0]} x {size[1]}")
-    elif min(x, y) < -OVERHANG or x + w > size[0] + OVERHANG or y + h > size[1] + OVERHANG:
-        problems.note("bad annotation: box partly outside the image", f"{where}: {bbox} in {size[0]} x {size[1]}")
-        return None
-    return box
+    polygons = polygons if isinstance(polygons[0], list) else [polygons]
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(is_number, polygon)):
+            return None
+    x, y = ([float(v) for p in polygons for v in p[start::2]] for start in (0, 1))
+    return min(x), min(y), max(x), max(y)
 
 
-def _file(folder: Path, name: str) -> Path:
-    """Return the path of an image.
-
-    Objects365 writes ``images/v1/patch8/x.jpg`` and unpacks to ``patch8/x.jpg``: leading folders that do not exist are
-    dropped. If no file is found, the full name is kept for the error message.
-    """
-    parts = PurePosixPath(name).parts
-    if len(parts) > 1:
-        for k in range(len(parts)):
-            if (folder.joinpath(*parts[k:])).exists():
-                return folder.joinpath(*parts[k:])
-    return folder / name
-
-
-def _stays_inside(name: str) -> bool:
-    """Whether ``name`` is a path inside the image folder."""
-    path = PurePosixPath(name)
-    return 0 < len(name) <= MAX_PATH and name.isprintable() and not path.is_absolute() and ".." not in path.parts
+def _names(entries: list[Any], problems: Problems) -> dict[int | str, str]:
+    """Return the names of the categories by key. Roboflow's category that only stands above the others is left out."""
+    above = {e.get("supercategory") for e in entries if isinstance(e, dict) and isinstance(e.get("supercategory"), str)}
+    names: dict[int | str, str] = {}
+    for entry in entries:
+        key = _category_key(entry.get("id")) if isinstance(entry, dict) else None
+        if key is None or not isinstance(entry.get("name"), str) or not entry["name"].strip():
+            problems.note("bad category entry: needs id and name", shorten(entry, 80))
+        elif not (entry.get("supercategory") == "none" and entry["name"] in above):
+            names[key] = entry["name"]
+    return names
 
 
-def _good_image(entry: Any, problems: Problems) -> bool:
-    good = (
-        isinstance(entry, dict)
-        and isinstance(entry.get("id"), int)
-        and isinstance(entry.get("file_name"), str)
-        and _stays_inside(entry["file_name"])
-        and all(_is_number(entry.get(side)) and entry[side] >= 1 for side in ("width", "height"))
-    )
-    if not good:
-        problems.note("bad image entry: needs id, file_name inside the folder, width and height", shorten(entry, 80))
-        return False
+def _images(entries: list[Any], made: DatasetBuilder) -> tuple[dict[int, dict[str, Any]], set[int]]:
+    """Return the usable image entries by the number of their id, and the numbers of the others."""
+    found: dict[int, dict[str, Any]] = {}
+    left: set[int] = set()
+    for entry in entries:
+        problem = _problem(entry)
+        if problem:
+            made.problems.note(f"bad image entry: {problem}", shorten(entry, 80))
+            number = image_number(entry.get("id")) if isinstance(entry, dict) else None
+            left |= set() if number is None else {number}
+        elif (number := made.take_id(entry["id"], str(_file_name(entry)))) is not None:
+            found[number] = {**entry, "id": number}
+    return found, left - found.keys()
+
+
+def _problem(entry: Any) -> str:
+    """Return what is wrong with an image entry; "" if it can be used."""
+    if not isinstance(entry, dict) or "id" not in entry or _file_name(entry) is None:
+        return "needs an id, and a file_name inside the folder or a coco_url"
     bits = entry.get("bits", MOST_BITS)
     if not isinstance(bits, int) or not LEAST_BITS <= bits <= MOST_BITS:
-        problems.note(f"bad image entry: bits is no whole number from {LEAST_BITS} to {MOST_BITS}", shorten(entry, 80))
-        return False
-    return True
+        return f"bits is no whole number from {LEAST_BITS} to {MOST_BITS}"
+    if any(entry.get(side) is not None for side in ("width", "height")) and _size(entry) is None:
+        return "width and height are not numbers of pixels"
+    return ""
 
 
-def _good_category(entry: Any, problems: Problems) -> bool:
-    good = isinstance(entry, dict) and isinstance(entry.get("id"), int) and isinstance(entry.get("name"), str)
-    if not (good and entry["name"]):
-        problems.note("bad category entry: needs id and name", shorten(entry, 80))
-        return False
-    return good
+def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    width, height = (entry[side] if is_number(entry.get(side)) else 0 for side in ("width", "height"))
+    return (int(width), int(height)) if width >= 1 and height >= 1 else None
 
 
-def _good_reference(entry: Any, images: set[int], categories: set[int], problems: Problems) -> bool:
+def _file_name(entry: Mapping[str, Any]) -> str | None:
+    """Return the image's path inside the image folder; that of ``coco_url`` ends with "train2017/000000000009.jpg"."""
+    if entry.get("file_name") is None and isinstance(entry.get("coco_url"), str):
+        try:
+            parts = urlsplit(entry["coco_url"]).path.split("/")[-2:]
+        except ValueError:
+            return None
+        return relative_name("/".join(part for part in parts if part))
+    return relative_name(entry.get("file_name"))
+
+
+def _category_key(value: Any) -> int | str | None:
+    """Return the id of a category; a text of digits is the same as its number."""
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        return None
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 16 else value
+
+
+def _listed(entry: Mapping[str, Any], key: str, names: Mapping[int | str, str]) -> list[str]:
+    values = entry.get(key)
+    keys = map(_category_key, values) if isinstance(values, list) else ()
+    return [names[k] for k in keys if k is not None and k in names]
+
+
+def _good_reference(
+    entry: Any, images: Mapping[int, Any], left: set[int], names: Mapping[int | str, str], problems: Problems
+) -> bool:
+    """Whether an annotation is one of a known image and category, whose numbers it then names. Those of the images
+    ``left`` out are no further problem."""
     if not isinstance(entry, dict):
         problems.note("bad annotation: not an object", shorten(entry, 80))
-    elif not isinstance(entry.get("image_id"), int) or entry["image_id"] not in images:
+        return False
+    image, category = image_number(entry.get("image_id")), _category_key(entry.get("category_id"))
+    if image in left:
+        return False
+    if image is None or image not in images:
         problems.note("bad annotation: of an image that is not listed", f"annotation {shorten(entry.get('id'))}")
-    elif not isinstance(entry.get("category_id"), int) or entry["category_id"] not in categories:
+        return False
+    if category is None or category not in names:
         problems.note("bad annotation: without a known category", f"annotation {shorten(entry.get('id'))}")
-    else:
-        if not isinstance(entry.get("id"), int):
-            entry["id"] = -1  # pycocotools' index needs one
-        return True
-    return False
-
-
-def _is_number(value: Any) -> bool:
-    # Not math.isfinite, which raises OverflowError for an integer that is too large for a float.
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
+        return False
+    entry |= {"image_id": image, "category_id": category}
+    if not isinstance(entry.get("id"), int | str):
+        entry["id"] = -1  # pycocotools' index needs one
+    return True
 
 
 def _read(annotations: Path) -> dict[str, Any]:
@@ -246,11 +270,3 @@ def _read(annotations: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{annotations} is not in COCO's format: it should hold one JSON object")
     return content
-
-
-def by_category(image: CocoImage) -> dict[str, list[CocoObject]]:
-    """Return the objects of ``image`` by the name of their category."""
-    grouped: dict[str, list[CocoObject]] = defaultdict(list)
-    for o in image.objects:
-        grouped[o.name].append(o)
-    return grouped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +13,15 @@ import numpy as np
 from acs_core.geometry import Box
 from acs_core.pixels import MOST_BITS
 from acs_core.selection.second_look import Window
-from training.data.coco import SMALL, CocoData, by_category, read_coco, read_picture
+from training.data.coco import read_coco
+from training.data.dataset import SMALL, Dataset
+from training.data.phrases import by_phrase
+from training.data.pictures import read_picture
 from training.errors import DataError
 
 # Share of the image's area that an object's box covers; a share on a border belongs to the smaller kind.
 SIZES = {"small": SMALL, "medium": (0.01, 0.05), "large": (0.05, 1.0)}
+CALIBRATION_SHARE = 0.2  # of the pairs of a data set, at most
 Objects = Literal["single", "several", "any"]
 
 
@@ -27,12 +32,14 @@ class Pair:
     Attributes:
         image_id: id of the image.
         file: path of the image.
-        category: name of the category.
+        category: the phrase: name of the category, or a colour and that name (:mod:`training.data.phrases`).
         truth: all boxes of the category in pixels of the image, or of the enlarged ``window`` if there is one.
         kind: kind of pair ("small", "several large", ...); "" if the kind was not chosen.
         window: part of the image that is enlarged for a second look (:class:`acs_core.selection.second_look.Window`);
             None for the whole image.
         bits: number of bits that the values of a 16-bit image use.
+        size: (width, height) in pixels of the image that ``truth`` refers to; None if it is not known.
+        picture: first digits of the SHA-256 of the image file; "" if it is not known.
     """
 
     image_id: int
@@ -42,6 +49,8 @@ class Pair:
     kind: str = ""
     window: Window | None = None
     bits: int = MOST_BITS
+    size: tuple[int, int] | None = None
+    picture: str = ""
 
     @property
     def key(self) -> str:
@@ -52,9 +61,11 @@ class Pair:
         """Read the image, or its window, (H, W, 3) uint8 RGB.
 
         Raises:
-            DataError: the file is missing or not an image.
+            DataError: the file is missing, not an image, or of another size than the true boxes refer to.
         """
         picture = read_picture(self.file, self.bits)
+        if self.size not in (None, (width := picture.shape[1], height := picture.shape[0])):
+            raise DataError(f"{self.file} has {width} x {height} pixels, its boxes are of {self.size} pixels")
         return picture if self.window is None else self.window.enlarged(picture)
 
     def within(self, window: Window) -> Pair:
@@ -63,7 +74,7 @@ class Pair:
 
 
 def choose_pairs(
-    data: CocoData,
+    data: Dataset,
     sizes: Sequence[str] = ("small",),
     objects: Objects = "single",
     limit: int | None = None,
@@ -72,7 +83,8 @@ def choose_pairs(
     """Return the pairs of ``data`` whose objects all have one of the given sizes, in the order of image id and
     category.
 
-    Unclear objects and invalid annotations disqualify a pair, since its true boxes are not all known.
+    Unclear objects, invalid annotations and categories that are not exhaustively annotated disqualify a pair, since its
+    true boxes are not all known.
 
     Args:
         data: the annotations.
@@ -93,12 +105,37 @@ def choose_pairs(
     if not found:
         raise DataError(
             f"{data.file} holds no pair of the wanted kind ({', '.join(_name(*k) for k in kinds)}); "
-            f"small is {SMALL[0]:.1%} to {SMALL[1]:.0%} of the image's area"
+            f"small is {SMALL[0]:.1%} to {SMALL[1]:.0%} of the image's area{data.problems.dominant()}"
         )
-    if limit is not None and limit < len(found):
-        drawn = np.random.default_rng(seed).permutation(len(found))[:limit]
-        found = [found[i] for i in drawn]
-    return sorted(found, key=lambda p: (p.image_id, p.category))
+    return drawn_of(found, limit, seed)
+
+
+def drawn_of(pairs: Sequence[Pair], limit: int | None, seed: int = 0) -> list[Pair]:
+    """Return ``pairs`` in the order of image id and category; of more than ``limit``, so many, drawn with ``seed``."""
+    if limit is not None and limit < len(pairs):
+        drawn = np.random.default_rng(seed).permutation(len(pairs))[:limit]
+        pairs = [pairs[i] for i in drawn]
+    return sorted(pairs, key=lambda p: (p.image_id, p.category))
+
+
+def split_pairs(
+    pairs: Sequence[Pair], limit: int | None, calibration: int, seed: int = 0
+) -> tuple[list[Pair], list[Pair]]:
+    """Divide ``pairs`` by image into those to train on, at most ``limit``, and those to calibrate on.
+
+    Images are drawn with ``seed`` for the calibration until they have ``calibration`` pairs or a fifth of all.
+    """
+    by_image: dict[int, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        by_image[pair.image_id].append(pair)
+    wanted = min(calibration, int(len(pairs) * CALIBRATION_SHARE))
+    fresh: list[Pair] = []
+    rest: list[Pair] = []
+    numbers = sorted(by_image)
+    for k in np.random.default_rng(seed).permutation(len(numbers)):
+        (fresh if len(fresh) < wanted else rest).extend(by_image[numbers[k]])
+    in_order = drawn_of(rest, None)
+    return drawn_of(in_order, limit, seed), drawn_of(fresh, calibration, seed)
 
 
 def load_pairs(
@@ -127,24 +164,26 @@ def load_absent(annotations: Path, limit: int, images: Path | None = None, seed:
     pairs = []
     for image in data.images[:limit]:
         shown = {o.name for o in image.objects} | image.doubtful
-        absent = [name for name in data.names if name not in shown]
+        known = data.names if image.absent is None else [name for name in data.names if name in image.absent]
+        absent = [name for name in known if name not in shown]
         if absent:
-            pairs.append(Pair(image.id, image.file, str(rng.choice(absent)), (), bits=image.bits))
+            pairs.append(Pair(image.id, image.file, str(rng.choice(absent)), (), bits=image.bits, size=image.size))
     if not pairs:
         raise DataError(f"{annotations} holds no image without some category: nothing absent can be asked for")
     return pairs
 
 
-def _of_kind(data: CocoData, area: tuple[float, float], several: bool, kind: str) -> list[Pair]:
+def _of_kind(data: Dataset, area: tuple[float, float], several: bool, kind: str) -> list[Pair]:
     pairs = []
     for image in data.images:
-        for name, found in by_category(image).items():
+        unclear = {o.name for o in image.objects if o.unclear} | image.doubtful
+        for phrase, found in by_phrase(image.objects).items():
             share = [o.box.area / (image.size[0] * image.size[1]) for o in found]
             # except for the first kind, the lower border belongs to the kind below
             inside = all(area[0] <= s <= area[1] and (s > area[0] or area[0] <= SMALL[0]) for s in share)
-            clear = name not in image.doubtful and not any(o.unclear for o in found)
-            if (len(found) > 1) == several and inside and clear:
-                pairs.append(Pair(image.id, image.file, name, tuple(o.box for o in found), kind, None, image.bits))
+            if (len(found) > 1) == several and inside and found[0].name not in unclear:
+                truth = tuple(o.box for o in found)
+                pairs.append(Pair(image.id, image.file, phrase, truth, kind, None, image.bits, image.size))
     return sorted(pairs, key=lambda p: (p.image_id, p.category))
 
 

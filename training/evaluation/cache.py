@@ -23,7 +23,8 @@ from acs_core.evaluation.records import Evaluation
 from acs_core.evaluation.storage import EvaluationError, load, save
 from acs_core.selection.decision import Scorer
 from training.collection.job import Job
-from training.collection.manifest import fingerprint, read_manifest
+from training.collection.manifest import MANIFEST, fingerprint, read_manifest
+from training.collection.store import check_pictures
 from training.errors import DataError
 
 KEPT_AS = "kept as"  # fact of a cached evaluation with the name of its file
@@ -65,12 +66,25 @@ class CollectionCache:
 
     def place(self, manifest: dict[str, Any], job: Job) -> Place:
         """Return the place of the collection with this beginning of a manifest: one of ``others`` if only that is
-        complete."""
+        complete.
+
+        Raises:
+            DataError: a complete collection is of other picture files.
+        """
         own = self.folder / collection_name(manifest)
         other = self._others.get(fingerprint(manifest))
         if other and job.missing(own) and not job.missing(other):
+            _check_pictures(other, manifest)
             return Place(other, True, ours=False)
-        return Place(own, not job.missing(own))
+        whole = not job.missing(own)
+        if whole:
+            _check_pictures(own, manifest)
+        return Place(own, whole)
+
+
+def _check_pictures(folder: Path, manifest: dict[str, Any]) -> None:
+    if (folder / MANIFEST).exists():
+        check_pictures(folder, manifest, read_manifest(folder))
 
 
 def answers_name(*parts: object) -> str:

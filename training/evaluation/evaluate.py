@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,23 +14,27 @@ import torch
 
 from acs_core.artifacts.identity import ModelIdentity, weights_fingerprint
 from acs_core.errors import ArtifactError
+from acs_core.evaluation.paper_tables import LAYERS_FROM
 from acs_core.evaluation.records import EntropyProfile, Evaluation, Group, Question, RegressorAccuracy, Run
 from acs_core.lvlm.base import LVLM
 from acs_core.selection.decision import Scorer
 from acs_core.selection.defaults import scorer_for
-from acs_core.selection.registry import selector_names
+from acs_core.selection.registry import AcsFree, selector_names
 from training.collection.collect import collect_together
 from training.collection.job import Job, describe, with_map_size
 from training.collection.manifest import fingerprint
 from training.collection.store import read_responses, read_skipped, read_store
-from training.data.coco import CocoData
-from training.data.pairs import Pair, choose_pairs
+from training.data.dataset import Dataset, Problems
+from training.data.pairs import Pair, choose_pairs, drawn_of
+from training.data.pictures import fit_to_pictures
 from training.errors import DataError
 from training.evaluation.cache import CollectionCache, Place, answers_name, keep_runs, kept_runs
 from training.evaluation.runs import Predicted, RunInput, entropy_profiles, greedy_runs, sampled_runs
+from training.evaluation.used_images import UsedImages
 from training.fitting.metrics import agreement
 from training.settings import SIZES, CollectConfig, EvaluateConfig
 
+KEEP_THEM = "evaluate on others, or keep them with --calibrated-too; the tables then say so"
 Say = Callable[[str], None]
 Move = Callable[[str, int, int], None]
 
@@ -64,22 +68,53 @@ class Wanted:
         return f"{self.group}, " + ("greedy" if self.temperature is None else f"tau {self.temperature:g}")
 
 
-def choose_groups(data: CocoData, config: EvaluateConfig, say: Say = print) -> dict[str, list[Pair]]:
-    """Return the pairs of each group. Groups without any pair in the data are left out.
+def choose_groups(
+    data: Dataset,
+    config: EvaluateConfig,
+    say: Say = print,
+    used: UsedImages | None = None,
+    source: str = "",
+    notes: Problems | None = None,
+) -> dict[str, list[Pair]]:
+    """Return the pairs of each group, with boxes in pixels of their pictures. Groups without any pair are left out.
+
+    Args:
+        data: the annotations.
+        config: numbers of pairs, and the seed of their draw.
+        say: prints a line.
+        used: images that are left out, since calibrations were fitted on them.
+        source: name of the annotations in collections.
+        notes: gets what was done to pictures that differ from their annotations.
 
     Raises:
-        DataError: there is no pair at all.
+        DataError: there is no pair at all, or each is about an image of ``used``, or of a picture that does not fit its
+            annotation.
     """
     groups: dict[str, list[Pair]] = {}
+    left = 0
     for name, limit in config.limits.items():
         size, objects = SIZES[name]
         try:
-            groups |= {name: choose_pairs(data, (size,), objects, limit, config.seed)} if limit else {}
+            found = choose_pairs(data, (size,), objects) if limit else []
         except DataError as error:
             say(f"{name}: left out, {error}")
-    if not groups:
+            continue
+        fresh = [pair for pair in found if used is None or not used.holds(pair, source)]
+        left += len(found) - len(fresh)
+        groups |= {name: drawn_of(fresh, limit, config.seed)} if fresh else {}
+    if not groups and not left:
         raise DataError(f"{data.file} holds no pair of the wanted groups: {', '.join(config.limits)}")
-    return groups
+    drawn = [pair for pairs in groups.values() for pair in pairs]
+    fitted = {p.key: p for p in fit_to_pictures(drawn, data.images, Problems() if notes is None else notes)}
+    fresh = [pair for pair in fitted.values() if used is None or not used.holds(pair, source)]
+    left += len(fitted) - len(fresh)
+    if left:
+        say(f"{left} questions left out: calibrations were fitted on their images")
+    if not fresh:
+        raise DataError(f"calibrations were fitted on all {left} questions of {data.file}: {KEEP_THEM}")
+    kept = {pair.key: pair for pair in fresh}
+    chosen = {name: [kept[p.key] for p in pairs if p.key in kept] for name, pairs in groups.items()}
+    return {name: pairs for name, pairs in chosen.items() if pairs}
 
 
 def scorers_for(lvlm: LVLM, built: Path | None = None, say: Say = print) -> list[Scorer]:
@@ -120,7 +155,8 @@ def plan(
         weights: fingerprint of the model's weights; None to compute it.
     """
     weights = weights or weights_fingerprint(lvlm)
-    base = with_map_size(CollectConfig(seed=config.seed, map_size=config.map_size, step=config.step), lvlm)
+    chosen = {"seed": config.seed, "step": config.step, "top_p": config.top_p, "top_k": config.top_k}
+    base = with_map_size(CollectConfig(map_size=config.map_size, **chosen), lvlm)  # type: ignore[arg-type]
     longest = max((config.samples, *config.curve))
 
     def find(pairs: Sequence[Pair], settings: CollectConfig) -> tuple[Job, Place, str]:
@@ -146,7 +182,6 @@ def evaluate(
     lvlm: LVLM,
     scorers: Sequence[Scorer],
     wanted: Sequence[Wanted],
-    sizes: dict[int, tuple[int, int]],
     work: Path,
     config: EvaluateConfig,
     title: str,
@@ -154,9 +189,10 @@ def evaluate(
     say: Say = print,
     move: Move = lambda stage, done, total: None,
     weights: str = "",
+    more_facts: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Collect what is missing and answer all questions with all of ``scorers``. Finished runs are kept in ``work``.
-    ``sizes`` holds the (width, height) of each image by id.
+    ``more_facts`` are facts of the evaluation that its data have.
 
     Raises:
         DataError: a collection is damaged, or being made by another run; or no pair could be sampled.
@@ -178,7 +214,7 @@ def evaluate(
             say(f"{name}: left out {pairs[i].key}: {why}")
         left += len(skipped)
         kept = [i for i in range(len(pairs)) if i not in skipped]
-        questions = tuple(_question(pairs[i], sizes) for i in kept)
+        questions = tuple(_question(pairs[i]) for i in kept)
         runs: list[Run] = []
         for w in mine:
             made = _finished(w, scorers, questions, kept, work, config, move)
@@ -189,7 +225,13 @@ def evaluate(
         groups.append(Group(name, SIZES[name][1], questions, tuple(runs)))
     facts = _facts(lvlm, scorers, config, source, weights)
     facts |= {"questions left out": str(left)} if left else {}
-    return Evaluation(title, tuple(groups), facts, tuple(regressions), entropy)
+    facts |= {key: value for key, value in (more_facts or {}).items() if value}
+    heads = next((scorer.selector.heads for scorer in scorers if isinstance(scorer.selector, AcsFree)), None)
+    layers: tuple[int, ...] = ()
+    if heads is not None and heads.layers:
+        layers = tuple(sorted(heads.layers))
+        facts[LAYERS_FROM] = "an analysis of this model" if heads.kind == "heads" else "table 1 of the paper"
+    return Evaluation(title, tuple(groups), facts, tuple(regressions), entropy, layers)
 
 
 def write_questions(evaluation: Evaluation, file: Path) -> None:
@@ -240,9 +282,10 @@ def _finished(
     return keep_runs(made, file)
 
 
-def _question(pair: Pair, sizes: dict[int, tuple[int, int]]) -> Question:
-    file = str(pair.file.resolve())
-    return Question(pair.key, pair.category, pair.category, file, sizes[pair.image_id], pair.truth)
+def _question(pair: Pair) -> Question:
+    if pair.size is None:
+        raise ValueError(f"{pair.key} does not know the size of its picture")
+    return Question(pair.key, pair.category, pair.category, str(pair.file.resolve()), pair.size, pair.truth)
 
 
 def _facts(lvlm: LVLM, scorers: Sequence[Scorer], config: EvaluateConfig, source: str, weights: str) -> dict[str, str]:
@@ -256,7 +299,7 @@ def _facts(lvlm: LVLM, scorers: Sequence[Scorer], config: EvaluateConfig, source
         "dtype": str(lvlm.hf_model.dtype).removeprefix("torch."),
         "data": source,
         "seed": str(config.seed),
-        "sampling": f"N = {config.samples}, top-p 0.9, top-k 100",
+        "sampling": f"N = {config.samples}, top-p {config.top_p:g}, top-k {config.top_k}",
         "check_labels": "yes",
         "attention of": f"the {config.step} step" if config.step != "emitting" else "",
         "calibrated": ", ".join(calibrated),

@@ -11,7 +11,7 @@ from acs_core.attention import AttentionRecord
 from acs_core.evaluation.records import EntropyProfile, Prediction, Run
 from acs_core.geometry import Box, overlaps
 from acs_core.selection.decision import Decision, Overlapping, Scorer, why_no_candidates
-from acs_core.selection.registry import AcsLearned, is_baseline, is_learned
+from acs_core.selection.registry import AcsLearned, TokenUncertainty, VerbalConfidence, is_baseline, is_learned
 from acs_core.types import COORDINATES, Candidate, ScoreKind
 from training.collection.offline_selection import Call, calls
 from training.collection.store import Collection
@@ -93,7 +93,7 @@ def sampled_runs(
     progress: Progress = lambda done, total: None,
 ) -> tuple[tuple[Run, ...], Predicted | None]:
     """Return a run for each of ``scorers`` and each number of responses in ``counts``; if single objects are asked for,
-    also for the bounds oracle and random.
+    also for the bounds oracle and random. The selector by stated confidence is left out if no response states one.
 
     Also returns the regressor's predictions for the candidates of the first ``main`` responses; None without a
     regressor.
@@ -106,12 +106,13 @@ def sampled_runs(
     once = [_Once(j.selector) for j in scorers if isinstance(j.selector, AcsLearned)]
     predicting = {selector.name: selector for selector in once}
     scorers = [replace(j, selector=predicting.get(j.selector.name, j.selector)) for j in scorers]
-    notes = _Notes()
+    notes, stated = _Notes(), False
     wanted = any(scorer.selector.needs.maps for scorer in scorers)
     for done, call in enumerate(calls(material.data, wanted, material.answers)):
         progress(done, len(material.data.pairs))
         if call.pair not in material.kept:
             continue
+        stated = stated or any(c.stated is not None for c in call.candidates)
         for selector in once:
             selector.begin(call)
         for count in counts:
@@ -130,6 +131,7 @@ def sampled_runs(
     runs = tuple(
         Run(method, material.temperature, count, tuple(answers), kind_of(method), is_learned(method))
         for (method, count), answers in notes.answers.items()
+        if stated or method != VerbalConfidence().name
     )
     told = Predicted(np.array(notes.predicted), np.array(notes.truth)) if notes.predicted else None
     return runs, told
@@ -198,12 +200,27 @@ def kind_of(method: str) -> str:
 def _answer(decision: Decision, scorer: Scorer, call: Call) -> Prediction:
     found = decision.detections
     stated = scorer.kind_of(call.looked_again) is ScoreKind.CALIBRATED
+    ranks = () if stated or not found else _confidences(decision, scorer, call)
     return Prediction(
         boxes=tuple(d.box for d in found),
         scores=tuple(d.score for d in found) if stated else (),
         expected_iou=found[0].expected_iou if found else None,
         reason=decision.reason,
+        confidences=ranks,
     )
+
+
+def _confidences(decision: Decision, scorer: Scorer, call: Call) -> tuple[float, ...]:
+    """Return the confidence of each published box, in [0, 1], comparable between calls; () if the selector has none."""
+    selector = scorer.selector
+    values: np.ndarray | None
+    if isinstance(selector, TokenUncertainty | VerbalConfidence):
+        values = decision.qualities  # absolute: they depend on no other candidate
+    else:
+        values = selector.confidences(call.candidates, call.record, decision.qualities)
+    if values is None:
+        return ()
+    return tuple(float(np.clip(values[d.candidate], 0.0, 1.0)) for d in decision.detections)
 
 
 def _bounds(call: Call, material: RunInput, seed: int) -> dict[str, Prediction]:

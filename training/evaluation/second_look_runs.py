@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from acs_core.evaluation.records import Evaluation, Group, Run
+from acs_core.evaluation.records import SECOND_LOOK, Evaluation, Group, Run
 from acs_core.lvlm.base import LVLM
 from acs_core.selection.decision import Scorer
 from acs_core.selection.registry import is_learned
@@ -22,7 +22,6 @@ from training.evaluation.evaluate import EvaluateConfig, Move, Say, Wanted
 from training.evaluation.runs import answer_to, kind_of
 
 GROUP = "small"  # the questions that get a second look
-SUFFIX = " + second look"
 
 
 def with_second_looks(
@@ -108,7 +107,7 @@ def _finished(
         both = joined_calls(first(), second, windows)
     method = scorer.selector.name
     run = Run(
-        method + SUFFIX,
+        method + SECOND_LOOK,
         w.temperature,
         config.samples,
         tuple(answer_to(call, scorer, group.objects) for call in both),

@@ -155,20 +155,33 @@ def group_entropies(
     Raises:
         DataError: an IoU group has too few candidates for a meaningful mean, or the thresholds are invalid.
     """
+    high, low, zero = group_sizes(data.iou[index], config)
+    if min(high, low) < config.min_group:
+        raise DataError(
+            f"{high} candidates have IoU above {config.high_iou} and {low} have IoU in (0, {config.low_iou}]; "
+            f"{config.min_group} of each are needed: collect more pairs"
+        )
+    sums, counts = _per_image(data.entropy[index], _members(data.iou[index], config), data.image[index])
+    return sums, counts, (high, low, zero)
+
+
+def group_sizes(iou: np.ndarray, config: AnalysisConfig) -> tuple[int, int, int]:
+    """Return the numbers of candidates of the groups high, low and zero, by their ``iou`` (C,).
+
+    Raises:
+        DataError: the thresholds are invalid.
+    """
     if not 0 < config.low_iou < config.high_iou < 1:
         raise DataError(
             f"IoU groups: 0 < low ({config.low_iou}) < high ({config.high_iou}) < 1 is needed (section 4.3)"
         )
-    iou = data.iou[index]
-    member = np.stack([iou > config.high_iou, (iou > 0) & (iou <= config.low_iou), iou == 0])  # (3, C)
-    sizes = int(member[0].sum()), int(member[1].sum()), int(member[2].sum())
-    if min(sizes[:2]) < config.min_group:
-        raise DataError(
-            f"{sizes[0]} candidates have IoU above {config.high_iou} and {sizes[1]} have IoU in (0, {config.low_iou}]; "
-            f"{config.min_group} of each are needed: collect more pairs"
-        )
-    sums, counts = _per_image(data.entropy[index], member, data.image[index])
-    return sums, counts, sizes
+    high, low, zero = (int(count) for count in _members(iou, config).sum(axis=1))
+    return high, low, zero
+
+
+def _members(iou: np.ndarray, config: AnalysisConfig) -> np.ndarray:
+    """Return which candidates are in the groups high, low and zero, (3, C)."""
+    return np.stack([iou > config.high_iou, (iou > 0) & (iou <= config.low_iou), iou == 0])
 
 
 def entropy_gap(data: Collection, config: AnalysisConfig) -> np.ndarray:

@@ -9,21 +9,25 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from acs_core.artifacts.built import BUILT_FILE, built_content
 from acs_core.artifacts.heads import HeadFile
 from acs_core.artifacts.identity import weights_fingerprint
 from acs_core.artifacts.registry import model_names
 from acs_core.lvlm.base import LVLM
 from acs_core.lvlm.picture import PictureOptions
+from acs_core.selection.attention_in_box import BOX_LAYERS
 from training.collection.collect import PartRunner, collect
 from training.collection.store import Collection, read_responses, read_store
 from training.data.pairs import Pair
 from training.errors import DataError
-from training.fitting.analyze import Analysis
-from training.fitting.artifacts import card_name, files_folder, made_selectors, work_folder
-from training.fitting.calibrate import Reliability
+from training.fitting.analyze import Analysis, group_sizes
+from training.fitting.artifacts import HEADS, card_name, files_folder, made_selectors, work_folder
+from training.fitting.box_layers import BOX_LAYERS_STEP, MIN_PAIRS, count_pairs
+from training.fitting.calibrate import MIN_CHOICES, Reliability
 from training.fitting.card import model_card
-from training.fitting.fit import FitResult
+from training.fitting.fit import FitResult, split
 from training.fitting.steps import (
     ANALYZE_STEP,
     CALIBRATE_FILES,
@@ -34,15 +38,8 @@ from training.fitting.steps import (
 )
 from training.settings import RUN_FILE, BuildConfig, CollectConfig
 
-COCO_LAYOUTS = (  # (annotations, images) of training and validation, relative to the folder of --coco
-    (("annotations/instances_train2017.json", "train2017"), ("annotations/instances_val2017.json", "val2017")),
-    (("train/instances.json", "train/images"), ("val/instances.json", "val/images")),
-    (("zhiyuan_objv2_train.json", "train"), ("zhiyuan_objv2_val.json", "val")),
-    (("annotations/zhiyuan_objv2_train.json", "train"), ("annotations/zhiyuan_objv2_val.json", "val")),
-)
-Source = tuple[Path, Path | None]  # annotations, image folder
 # Steps that make the selectors' files, in the order of their execution.
-STEPS: tuple[FittingStep, ...] = (FIT_STEP, ANALYZE_STEP)
+STEPS: tuple[FittingStep, ...] = (FIT_STEP, ANALYZE_STEP, BOX_LAYERS_STEP)
 
 
 @dataclass(frozen=True)
@@ -51,32 +48,15 @@ class BuildResult:
 
     Attributes:
         fitted: result of the fit.
-        analysis: result of the analysis.
-        heads: the head file.
+        analysis: result of the analysis; None if there are too few boxes for it.
+        heads: the head file; None likewise.
         reliability: reliability of each selector on the calibration images, by name.
     """
 
     fitted: FitResult
-    analysis: Analysis
-    heads: HeadFile
+    analysis: Analysis | None
+    heads: HeadFile | None
     reliability: dict[str, Reliability]
-
-
-def find_coco(folder: Path) -> tuple[Source, Source]:
-    """Return the training and the validation side of a data set: COCO 2017, Objects365 v2 or `acs-train synth`.
-
-    Raises:
-        DataError: ``folder`` has none of these layouts.
-    """
-    for layout in COCO_LAYOUTS:
-        if all((folder / annotations).is_file() for annotations, _ in layout):
-            train, val = ((folder / annotations, folder / images) for annotations, images in layout)
-            return train, val
-    wanted = "; ".join(f"{a[0]} and {b[0]}" for a, b in COCO_LAYOUTS[:3])
-    raise DataError(
-        f"{folder} is laid out neither as COCO, nor as Objects365, nor as `acs-train synth` writes it ({wanted}): name "
-        "the files with --train and --calibration"
-    )
 
 
 def build(
@@ -97,6 +77,9 @@ def build(
 ) -> BuildResult:
     """Write regressor, joint model, head file, calibrations, figures and a model card into ``out``.
 
+    Whether the collected boxes suffice is checked before anything is fitted. If they do not for the head file alone, it
+    is left out, and the calibrations of the selectors that read it with it.
+
     Args:
         lvlm: the model.
         train: pairs to collect, fit and analyse on.
@@ -115,7 +98,7 @@ def build(
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Raises:
-        DataError: the pairs give too few candidates for one of the steps, or ``out`` is a model's own folder and
+        DataError: the pairs give too few candidates to fit or to calibrate, or ``out`` is a model's own folder and
             ``lvlm`` does not have its family's default options for pictures.
         OutputError: ``out`` or a folder of ``work`` holds files that acs did not write, or another process writes to
             it.
@@ -129,6 +112,11 @@ def build(
             raise DataError(
                 f"{out} is the model's own folder, whose files are used with the default max_image_tokens and "
                 "coordinate_frame: name another folder, whose acs.json records them"
+            )
+        if len(calibration) < MIN_CHOICES:
+            raise DataError(
+                f"{len(calibration)} calibration questions are too few, at least {MIN_CHOICES} must be answered: give "
+                "more data, raise --calibration-limit, or name other annotations with --calibration"
             )
         held.enter_context(work_folder(work, pictures))
         weights = weights_fingerprint(lvlm)
@@ -144,12 +132,22 @@ def build(
             return read_store(work / name)
 
         data = collected(train, "train", config.collect, "collect", sources[0])
-        say(f"{len(data.iou)} candidates of {len(data.pairs)} pairs, mean IoU {data.iou.mean():.3f}")
+        mean = f", mean IoU {data.iou.mean():.3f}" if len(data.iou) else ""
+        say(f"{len(data.iou)} candidates of {len(data.pairs)} pairs{mean}")
+        missing = check_enough(data, config, say)
         run_config = replace(config.collect, temperature=config.run_temperature, seed=config.collect.seed + 1_000_000)
         fresh = collected(calibration, "calibration", run_config, "collect for calibration", sources[1])
+        if (answered := len(np.unique(fresh.pair))) < MIN_CHOICES:
+            raise DataError(
+                f"{answered} of {len(calibration)} calibration questions got a box, at least {MIN_CHOICES} are needed: "
+                "give more data, or raise --calibration-limit"
+            )
         job = FittingJob(data, fresh, train, config, made_by, work, say, progress, device)
         results: dict[str, Any] = {}
         for step in STEPS:
+            if step.name in missing:
+                with folder.stage(*step.files):  # a file of an earlier run is not of this collection
+                    continue
             # Run files of earlier runs describe files that are replaced here.
             with folder.stage(*step.files, f"*{RUN_FILE}") as staged:
                 results[step.name] = step.run(replace(job, results=results), staged)
@@ -162,8 +160,42 @@ def build(
                 name_model(staged, named, lvlm.revision, lvlm.picture)
             card = model_card(out, named, made_by, command, data.manifest)
             (staged / card_name(folder)).write_text(card)
-        analysis, heads = results[ANALYZE_STEP.name]
+        analysis, heads = results.get(ANALYZE_STEP.name, (None, None))
+        for why in missing.values():
+            say(f"missing in {out}: {why}")
         return BuildResult(results[FIT_STEP.name], analysis, heads, told)
+
+
+def check_enough(data: Collection, config: BuildConfig, say: Callable[[str], None] = print) -> dict[str, str]:
+    """Check that the boxes of ``data`` suffice to fit and to analyse, before hours of fitting, and say their numbers.
+
+    Returns:
+        The names of the steps that must be left out, and why.
+
+    Raises:
+        DataError: they are too few to fit, or the thresholds of the analysis are invalid.
+    """
+    _, held = split(data, config.fit)
+    high, low, least = config.analysis.high_iou, config.analysis.low_iou, config.analysis.min_group
+    good, bad, none = group_sizes(data.iou[held], config.analysis)
+    say(f"boxes on held-out images: {good} good (IoU > {high:g}), {bad} low (0 < IoU <= {low:g}), {none} with IoU 0")
+    missing = {}
+    if min(good, bad) < least:
+        missing[ANALYZE_STEP.name] = (
+            f"{HEADS}. Discriminative heads need at least {least} good and {least} low boxes on held-out images, there "
+            f"are {good} and {bad}. acs-learned and acs-joint can be used, acs-free and acs-fusion cannot; for these, "
+            "collect more pairs (--limit), or sizes that the model finds (--size)"
+        )
+    elif not none:
+        say("no box misses its object: the entropies of the group IoU = 0 are left out")
+    if (pairs := count_pairs(data)) < MIN_PAIRS:
+        missing[BOX_LAYERS_STEP.name] = (
+            f"{BOX_LAYERS.file_name}, which attention-in-box reads: {pairs} pairs have boxes to choose between, at "
+            f"least {MIN_PAIRS} are needed"
+        )
+    for why in missing.values():
+        say(f"warning: will be missing: {why}")
+    return missing
 
 
 def name_model(out: Path, model: str, revision: str | None, picture: PictureOptions) -> None:

@@ -4,24 +4,24 @@ expected IoU of that box."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
-from acs_core.artifacts.calibration import Calibration, WorkingPoint
+from acs_core.artifacts.calibration import Calibration, CalibrationImages
 from acs_core.artifacts.identity import ModelIdentity
+from acs_core.evaluation.statistics import calibration
 from acs_core.selection.registry import Selector
 from training.collection.offline_selection import Call, choices_of, choose_offline
 from training.collection.store import Collection
 from training.errors import DataError
+from training.fitting.thresholds import guaranteed_points
 
 MIN_CHOICES = 50
 HIT = 0.5  # minimum IoU of a right box
 FOLDS = 5
-MIN_KEPT = 20  # minimum number of boxes that a precision is measured on
-PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9)
 CERTAIN = 0.01, 0.99  # a few hundred pairs never justify certainty
 
 
@@ -107,45 +107,36 @@ def calibrate(
         made_by,
         iou_x,
         iou_y,
-        working_points(stated, hit),
-        second,
+        second_look=second,
+        images=images_of(data),
     )
-    return curve, told
+    return replace(curve, working_points=guaranteed_points(curve, confidence, hit)), told
 
 
-def working_points(stated: np.ndarray, hit: np.ndarray) -> tuple[WorkingPoint, ...]:
-    """Return, for each precision of ``PRECISIONS``, the lowest threshold on ``stated`` (C,) at which the kept boxes
-    have at least this precision, and the share of answered pairs kept.
-
-    Precisions that no threshold reaches with at least twenty kept boxes are left out.
-    """
-    order = np.argsort(-stated, kind="stable")
-    kept = np.arange(1, len(order) + 1)
-    precision = np.cumsum(hit[order]) / kept
-    threshold = stated[order]
-    last = np.append(threshold[1:] < threshold[:-1], True)  # equal scores are kept or left together
-    points = []
-    for wanted in PRECISIONS:
-        good = np.flatnonzero((precision >= wanted) & last & (kept >= MIN_KEPT))
-        if len(good):
-            k = good[-1]
-            measured = (threshold[k], precision[k], kept[k] / len(hit))
-            points.append(WorkingPoint(wanted, *(round(float(v), 4) for v in measured)))
-    return tuple(points)
+def images_of(data: Collection) -> CalibrationImages | None:
+    """Return the images of the collected pairs of ``data``; None if its manifest does not name them."""
+    keys, pictures = data.manifest.get("pairs"), data.manifest.get("pictures") or ()
+    try:
+        ids = {int(keys[i].partition(":")[0]) for i in data.pairs.tolist()} if keys else set()
+    except (IndexError, ValueError):
+        return None
+    if not ids:
+        return None
+    digests = {str(pictures[i]) for i in data.pairs.tolist()} - {""} if pictures else set()
+    return CalibrationImages(str(data.manifest.get("data", "")), tuple(sorted(ids)), tuple(sorted(digests)))
 
 
-def calibration_error(probability: np.ndarray, hit: np.ndarray, bins: int = 10) -> float:
-    """Compute the expected calibration error, in [0, 1]: the mean gap between stated and observed share of hits over
-    ``bins`` equal groups by rank, weighted by size."""
-    groups = reliability_groups(probability, hit, bins)
-    return sum(n * abs(stated - observed) for stated, observed, n in groups) / max(1, len(hit))
+def calibration_error(probability: np.ndarray, hit: np.ndarray) -> float:
+    """Compute the expected calibration error (ECE) of :func:`acs_core.evaluation.statistics.calibration`, in [0, 1]; 0
+    without any answer."""
+    found = calibration(probability, hit)
+    return found.error if found else 0.0
 
 
-def reliability_groups(probability: np.ndarray, hit: np.ndarray, bins: int = 10) -> list[tuple[float, float, int]]:
-    """Return (mean stated probability, observed share of hits, size) of ``bins`` equal groups by rank."""
-    order = np.argsort(probability, kind="stable")
-    groups = [g for g in np.array_split(order, bins) if len(g)]
-    return [(float(probability[g].mean()), float(hit[g].mean()), len(g)) for g in groups]
+def reliability_groups(probability: np.ndarray, hit: np.ndarray) -> list[tuple[float, float, int]]:
+    """Return (mean stated probability, observed share of hits, size) of the bins of :func:`calibration_error`."""
+    found = calibration(probability, hit)
+    return [(b.stated, b.right, b.count) for b in found.bins] if found else []
 
 
 def _out_of_fold(

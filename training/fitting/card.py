@@ -8,17 +8,24 @@ from typing import Any
 
 from acs_core.artifacts.json_io import read_json
 from acs_core.plain_text import one_line
+from acs_core.selection.attention_in_box import BOX_LAYERS
 from training.fitting.artifacts import ANALYSIS, CALIBRATION, FIT
+
+HEADS_TOO = ", a head file (acs-free, acs-fusion)"
+BOX_LAYERS_TOO = ", box layers (attention-in-box)"
+NO_HEADS = "There is no head file: the collection had too few good or low boxes to choose heads."
 
 
 def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict[str, Any]) -> str:
     """Return the text of the model card, from the JSON files that the steps wrote into ``out``."""
-    fit, analysis, calibration = (read_json(out / name, nan=True) for name in (FIT, ANALYSIS, CALIBRATION))
+    fit, calibration = (read_json(out / name, nan=True) for name in (FIT, CALIBRATION))
+    heads = _heads(read_json(out / ANALYSIS, nan=True)) if (out / ANALYSIS).is_file() else []
+    box_layers = BOX_LAYERS_TOO if (out / BOX_LAYERS.file_name).is_file() else ""
     identity, code = manifest["model"], one_line(command).replace("`", "'")
     lines = [
         f"# ACS files for {_plain(model)}",
         "",
-        "A regressor (acs-learned), a joint model (acs-joint), a head file (acs-free, acs-fusion) and their",
+        f"A regressor (acs-learned), a joint model (acs-joint){HEADS_TOO if heads else ''}{box_layers} and their",
         "calibrations, for attention-based candidate selection with this model and no other.",
         "",
         "```python",
@@ -56,17 +63,7 @@ def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict
         "",
         "## The heads",
         "",
-        f"Layers, the most important first: {', '.join(map(str, analysis['layer_ranking']))}. Critical: "
-        f"{', '.join(map(str, sorted(analysis['critical_layers'])))}. Layers and heads count from 0.",
-        "",
-        "| coordinate | layer.head | entropy gap, nats (95 % interval) | chosen in bootstrap draws |",
-        "|---|---|---|---|",
-        *(
-            f"| {_plain(name)} | {h['layer']}.{h['head']} | {h['entropy_gap']:.2f} ({h['interval'][0]:.2f} to "
-            f"{h['interval'][1]:.2f}) | {h['chosen_share']:.0%} |"
-            for name, heads in analysis["best_heads"]["critical"].items()
-            for h in heads
-        ),
+        *(heads or [NO_HEADS]),
         "",
         "## The scores",
         "",
@@ -81,10 +78,11 @@ def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict
             for name, c in calibration.items()
         ),
         "",
-        "| selector | wanted precision | min_score | precision | answers kept |",
+        "| selector | precision with 95 % confidence | min_score | measured precision | answers kept |",
         "|---|---|---|---|---|",
         *(
-            f"| {_plain(name)} | {p['wanted']:.0%} | {p['min_score']:.2f} | {p['precision']:.1%} | {p['kept']:.0%} |"
+            f"| {_plain(name)} | {p['wanted']:.0%} | {p['min_score']:.2f} | {p['precision']:.1%} | "
+            f"{p['answers']}, {p['kept']:.0%} |"
             for name, c in calibration.items()
             for p in c["working_points"]
         ),
@@ -95,6 +93,22 @@ def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict
     return "\n".join(lines)
 
 
+def _heads(analysis: dict[str, Any]) -> list[str]:
+    return [
+        f"Layers, the most important first: {', '.join(map(str, analysis['layer_ranking']))}. Critical: "
+        f"{', '.join(map(str, sorted(analysis['critical_layers'])))}. Layers and heads count from 0.",
+        "",
+        "| coordinate | layer.head | entropy gap, nats (95 % interval) | chosen in bootstrap draws |",
+        "|---|---|---|---|",
+        *(
+            f"| {_plain(name)} | {h['layer']}.{h['head']} | {h['entropy_gap']:.2f} ({h['interval'][0]:.2f} to "
+            f"{h['interval'][1]:.2f}) | {h['chosen_share']:.0%} |"
+            for name, heads in analysis["best_heads"]["critical"].items()
+            for h in heads
+        ),
+    ]
+
+
 def _plain(text: object) -> str:
     """Escape ``text`` for Markdown: no markup, HTML or table cells."""
     return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", one_line(str(text)))
@@ -102,12 +116,18 @@ def _plain(text: object) -> str:
 
 def _agreements(rows: list[dict[str, Any]]) -> list[str]:
     return [
-        "| images | tau | pairs | candidates | MAE | Pearson r | information, nats (section 4.2 / neighbours) |",
+        "| images | tau | pairs | candidates | MAE | Pearson r | "
+        "mutual information, nats (bound of section 4.2 / estimate by neighbours) |",
         "|---|---|---|---|---|---|---|",
         *(
             f"| {_plain(r['where'])} | {r['temperature']} | {_plain(r['kind'])} | "
             f"{r['count']} | {r['mae']:.3f} | {r['pearson']:.3f} | "
-            f"{r['information']:.2f} / {r['information_knn']:.2f} |"
+            f"{_bound(r['information'])} / {r['information_knn']:.2f} |"
             for r in rows
         ),
     ]
+
+
+def _bound(information: float) -> str:
+    """Return the lower bound in words; "none" where it is 0, as the mutual information is never negative."""
+    return f"at least {information:.2f}" if information > 0 else "none"

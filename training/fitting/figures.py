@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,22 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from acs_core.geometry import Box
-from acs_core.output import write_bytes
 from acs_core.types import COORDINATES
 from training.fitting.analyze import GROUPS, Analysis, AnalysisConfig, best_heads
 from training.fitting.calibrate import Reliability, reliability_groups
 from training.fitting.fit import FitResult
+from training.plotting import HEAT, new_figure, outline, shade, whole_ticks
+from training.plotting import save as save_figure
 
 COLOURS = {"high": "#1a9850", "low": "#f08c2e", "zero": "#8c2d82"}
 LABELS = {"high": "IoU > {high:g}", "low": "0 < IoU ≤ {low:g}", "zero": "IoU = 0"}
-DPI = 110
+QUICK_DPI = 110  # these are for a first look; figures for print are those of `acs-train report` and `attention`
 
 
 def learning_curves(fitted: FitResult, file: Path) -> None:
     """Draw training and validation loss and Pearson r over the epochs, with a mark at the kept epoch."""
     epochs = [row["epoch"] for row in fitted.history]
-    figure, (left, right) = _panels(1, 2, (9.5, 3.6))
+    figure, (left, right) = new_figure(1, 2, (9.5, 3.6))
     left.plot(epochs, [r["train_mse"] for r in fitted.history], label="training images", color="#555555")
     left.plot(epochs, [r["val_mse"] for r in fitted.history], label="held-out images", color="#1f5fbf")
     left.set(xlabel="epoch", ylabel="mean squared error", title="Loss")
@@ -40,7 +40,7 @@ def learning_curves(fitted: FitResult, file: Path) -> None:
 
 def scatter(predicted: np.ndarray, truth: np.ndarray, title: str, file: Path) -> None:
     """Draw predicted over true IoU of every held-out candidate, with the mean prediction in each tenth."""
-    figure, axes = _panels(1, 1, (4.8, 4.6))
+    figure, axes = new_figure(1, 1, (4.8, 4.6))
     axes.scatter(truth, predicted, s=5, alpha=0.25, color="#1f5fbf", linewidths=0)
     tenth = np.minimum((truth * 10).astype(int), 9)
     means = [(k / 10 + 0.05, predicted[tenth == k].mean()) for k in range(10) if (tenth == k).any()]
@@ -54,20 +54,20 @@ def scatter(predicted: np.ndarray, truth: np.ndarray, title: str, file: Path) ->
 def layer_importance(analysis: Analysis, file: Path) -> None:
     """Draw equation 2 averaged over the heads of each layer, one line per coordinate, with the critical layers
     shaded."""
-    figure, axes = _panels(1, 1, (7.5, 3.8))
+    figure, axes = new_figure(1, 1, (7.5, 3.8))
     layers = np.arange(analysis.importance.shape[1])
     for c, name in enumerate(COORDINATES):
         axes.plot(layers, analysis.importance[c].mean(axis=1), "o-", markersize=3, label=name)
-    _shade(axes, analysis.layers)
+    shade(axes, analysis.layers)
     axes.set(xlabel="layer", ylabel="importance (eq. 2)", title="Layer importance; critical layers shaded")
-    _whole_ticks(axes, len(layers))
+    whole_ticks(axes, len(layers))
     axes.legend(ncols=4)
     _save(figure, file)
 
 
 def entropy_by_layer(analysis: Analysis, config: AnalysisConfig, file: Path) -> None:
     """Draw the mean entropy of each layer by IoU group, one panel per coordinate (figures 4 and 10)."""
-    figure, panels = _panels(1, 4, (15, 3.6), sharey=True)
+    figure, panels = new_figure(1, 4, (15, 3.6), sharey=True)
     layers = np.arange(analysis.entropy.shape[2])
     for c, (axes, name) in enumerate(zip(panels, COORDINATES, strict=True)):
         for g, group in enumerate(GROUPS):
@@ -75,9 +75,9 @@ def entropy_by_layer(analysis: Analysis, config: AnalysisConfig, file: Path) -> 
                 label = LABELS[group].format(high=config.high_iou, low=config.low_iou)
                 mean = analysis.entropy[g, c].mean(axis=1)
                 axes.plot(layers, mean, "o-", markersize=3, color=COLOURS[group], label=label)
-        _shade(axes, analysis.layers)
+        shade(axes, analysis.layers)
         axes.set(xlabel="layer", title=name)
-        _whole_ticks(axes, len(layers))
+        whole_ticks(axes, len(layers))
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("attention entropy, nats")
     panels[0].legend(fontsize=8)
@@ -87,7 +87,7 @@ def entropy_by_layer(analysis: Analysis, config: AnalysisConfig, file: Path) -> 
 def head_heat_map(analysis: Analysis, config: AnalysisConfig, file: Path) -> None:
     """Draw the entropy gap of every head, one panel per coordinate. The chosen heads are framed, with the share of
     bootstrap draws that choose them."""
-    figure, panels = _panels(1, 4, (16, 1.8 + 0.16 * max(12, analysis.entropy_gap.shape[1])))
+    figure, panels = new_figure(1, 4, (16, 1.8 + 0.16 * max(12, analysis.entropy_gap.shape[1])))
     limit = float(np.nanmax(np.abs(analysis.entropy_gap))) or 1.0
     share = analysis.chosen_share if config.restrict else analysis.chosen_share_anywhere
     for c, (axes, name) in enumerate(zip(panels, COORDINATES, strict=True)):
@@ -107,7 +107,7 @@ def attention_over_picture(
     picture: np.ndarray, maps: np.ndarray, box: Box, truth: Sequence[Box], title: str, file: Path
 ) -> None:
     """Draw the mean map of each layer's heads over the image (figures 3 and 6 to 9): one row per coordinate, one column
-    per layer.
+    per layer. Each map has its own scale.
 
     Args:
         picture: (H, W, 3) RGB.
@@ -119,15 +119,15 @@ def attention_over_picture(
     """
     layers = maps.shape[1]
     height, width = picture.shape[:2]
-    figure, panels = _panels(len(COORDINATES), layers, (1.7 * layers, 1.9 * len(COORDINATES) * height / width + 0.5))
+    figure, panels = new_figure(len(COORDINATES), layers, (1.7 * layers, 1.9 * len(COORDINATES) * height / width + 0.5))
     panels = np.asarray(panels).reshape(len(COORDINATES), layers)
     for c, name in enumerate(COORDINATES):
         for layer in range(layers):
             axes, mean = panels[c, layer], maps[c, layer].mean(axis=0)
             axes.imshow(picture, extent=(0, width, height, 0))
-            axes.imshow(mean, extent=(0, width, height, 0), cmap="jet", alpha=0.5, interpolation="bilinear")
+            axes.imshow(mean, extent=(0, width, height, 0), cmap=HEAT, alpha=0.6, interpolation="bilinear")
             for found, colour in (*((t, "yellow") for t in truth), (box, "red")):
-                axes.add_patch(_outline(found, colour))
+                axes.add_patch(outline(found, colour, 1.0))
             axes.set(xticks=[], yticks=[])
             if c == 0:
                 axes.set_title(f"layer {layer}", fontsize=8)
@@ -137,10 +137,10 @@ def attention_over_picture(
 
 
 def reliability_diagram(told: Reliability, title: str, file: Path) -> None:
-    """Draw the observed share of right boxes over the stated probability, in ten groups of equal size, on held-out
+    """Draw the observed share of right boxes over the stated probability, in ten bins of equal width, on held-out
     images."""
     groups = reliability_groups(told.stated, told.hit)
-    figure, axes = _panels(1, 1, (4.6, 4.4))
+    figure, axes = new_figure(1, 1, (4.6, 4.4))
     axes.plot([0, 1], [0, 1], color="#999999", linestyle="--", linewidth=1)
     axes.plot([g[0] for g in groups], [g[1] for g in groups], "o-", color="#1f5fbf")
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="stated probability", ylabel="share with IoU ≥ 0.5")
@@ -149,34 +149,11 @@ def reliability_diagram(told: Reliability, title: str, file: Path) -> None:
     _save(figure, file)
 
 
-def _panels(rows: int, columns: int, size: tuple[float, float], **more: Any) -> tuple[Figure, Any]:
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(rows, columns, **more)
-
-
 def _save(figure: Figure, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    drawn = io.BytesIO()  # if Pillow itself writes to a full disk, its error lacks that of the system
-    figure.savefig(drawn, format="png", dpi=DPI)
-    write_bytes(file, drawn.getvalue())
-
-
-def _whole_ticks(axes: Any, count: int) -> None:
-    axes.set_xticks(np.arange(0, count, max(1, count // 10)))
-
-
-def _shade(axes: Any, layers: Sequence[int]) -> None:
-    for layer in layers:
-        axes.axvspan(layer - 0.5, layer + 0.5, color="#f2e6b8", zorder=0)
+    save_figure(figure, file, ("png",), QUICK_DPI)
 
 
 def _frame(head: int, layer: int) -> Any:
     from matplotlib.patches import Rectangle
 
     return Rectangle((head - 0.5, layer - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.5)
-
-
-def _outline(box: Box, colour: str) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((box.x1, box.y1), box.width, box.height, fill=False, edgecolor=colour, linewidth=1)

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
 from acs_core.artifacts.sealed import read_sealed, seal
@@ -85,6 +87,7 @@ def fit(
     progress: Progress = lambda epoch, loss, held: None,
     device: str = "auto",
     workers: int = 0,
+    loggers: Sequence[Logger] = (),
 ) -> FitResult:
     """Train the regressor on ``data.maps`` (C, 4, L, K, h, w) to predict ``data.iou`` (C,); keeps the weights of the
     best epoch.
@@ -96,6 +99,7 @@ def fit(
         progress: called with (epoch, training loss, validation loss).
         device: "auto" for all GPUs, or the CPU without any; or a device.
         workers: number of processes that read maps ahead.
+        loggers: loggers of Lightning that get the numbers of each epoch (:mod:`training.fitting.loggers`).
 
     Raises:
         DataError: too little data, no images for one of the two sides, or ``work`` holds another fit or a checkpoint
@@ -106,10 +110,10 @@ def fit(
     train, validation = split(data, config)
     with first_process():
         if work is None:
-            return _fit(data, config, train, validation, None, progress, device, workers)
+            return _fit(data, config, train, validation, None, progress, device, workers, loggers)
         with output_folder(work, "acs-train fit --work", inputs=data.maps.files), with_file(work, only_unnamed=True):
             folder = _open(work, data, config)
-            return _fit(data, config, train, validation, folder, progress, device, workers)
+            return _fit(data, config, train, validation, folder, progress, device, workers, loggers)
 
 
 def _fit(
@@ -121,6 +125,7 @@ def _fit(
     progress: Progress,
     device: str,
     workers: int,
+    loggers: Sequence[Logger],
 ) -> FitResult:
     lightning.seed_everything(config.seed, verbose=False)
     model = RegressionModule(data.maps.shape[2:4], config)
@@ -139,7 +144,8 @@ def _fit(
             accelerator="auto" if device == "auto" else {"cuda": "gpu"}.get(device.split(":")[0], device),
             devices="auto" if ":" not in device else [int(device.split(":")[1])],
             callbacks=[stop, notes, *(checkpoints if folder else [BestInMemory(model)])],
-            logger=False,
+            logger=list(loggers) or False,
+            log_every_n_steps=1,
             enable_checkpointing=folder is not None,
             enable_progress_bar=False,
             enable_model_summary=False,

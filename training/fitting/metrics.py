@@ -26,9 +26,10 @@ class Agreement:
         mae: mean absolute error.
         mse: mean squared error.
         pearson: Pearson correlation; 0 if either is constant.
-        information: I(f(A); Y) in nats as in section 4.2: H(Y), from a histogram of the IoU, minus H(Y | f(A)) of a
-            Gaussian error with variance MSE (appendix B). IoU is bounded and often 0, unlike a Gaussian, so the result
-            can be negative.
+        information: lower bound of the mutual information I(f(A); Y) in nats, as in section 4.2: H(Y), from a histogram
+            of the IoU, minus the largest H(Y | f(A)) that an error of this MSE can have, that of a Gaussian (appendix
+            B). 0 where this is negative, which it often is, since IoU is bounded and often exactly 0: then the bound
+            says nothing.
         information_knn: Kraskov's nearest-neighbour estimate in nats, which assumes no distribution.
     """
 
@@ -57,7 +58,9 @@ def agreement(predicted: np.ndarray, truth: np.ndarray) -> Agreement:
     knn = 0.0
     if not flat and len(truth) >= MIN_KSG:
         knn = float(mutual_info_regression(predicted[:, None], truth, random_state=0)[0])
-    return Agreement(len(truth), float(np.abs(error).mean()), mse, pearson, entropy_of_iou(truth) - noise, knn)
+    return Agreement(
+        len(truth), float(np.abs(error).mean()), mse, pearson, max(0.0, entropy_of_iou(truth) - noise), knn
+    )
 
 
 def entropy_of_iou(truth: np.ndarray, bins: int = BINS) -> float:
@@ -89,7 +92,8 @@ def row(where: str, temperature: Any, kind: str, told: Agreement) -> dict[str, A
 
 def in_words(row: dict[str, Any]) -> str:
     """Return the row as a sentence."""
-    information = f"{row['information']:.2f} nats by section 4.2, {row['information_knn']:.2f} by nearest neighbours"
+    bound = f"at least {row['information']:.2f} nats" if row["information"] > 0 else "no bound"
+    information = f"{bound} by section 4.2, about {row['information_knn']:.2f} nats by nearest neighbours"
     return (
         f"{row['where']}, tau {row['temperature']}, {row['kind']}: MAE {row['mae']:.3f}, "
         f"Pearson r {row['pearson']:.3f}, mutual information {information}; {row['count']} candidates"

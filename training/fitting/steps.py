@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning.pytorch.loggers import Logger
 
 from acs_core.artifacts.heads import HeadFile
 from acs_core.artifacts.registry import calibration_file
@@ -119,6 +120,7 @@ def fit_step(
     device: str = "auto",
     workers: int = 0,
     state: Callable[[int, int], None] = lambda done, total: None,
+    loggers: Sequence[Logger] = (),
 ) -> FitResult:
     """Fit the regressor and the joint model, and write them, ``fit.json`` and its figures into ``out``.
 
@@ -135,13 +137,14 @@ def fit_step(
         device: as in :func:`training.fitting.fit.fit`.
         workers: number of processes that read maps ahead.
         state: called with (done, total) while the maps are read for the joint model.
+        loggers: loggers of Lightning that get the numbers of each epoch.
 
     Raises:
         DataError: see :func:`training.fitting.fit.fit`; or a collection of another model.
     """
     for name, other in (evaluate or {}).items():
         check_same_model(other, name, identity_of(data), "the collection to fit")
-    fitted = fit(data, config, work, progress, device, workers)
+    fitted = fit(data, config, work, progress, device, workers, loggers)
     size = int(data.maps.shape[-2]), int(data.maps.shape[-1])
     out.mkdir(parents=True, exist_ok=True)
     save_regressor(out / REGRESSOR, fitted.regressor, identity_of(data), size, made_by)
@@ -322,7 +325,10 @@ def calibrate_step(
             f"{held.error:.3f} on images it was not fitted on"
         )
         for p in curve.working_points:
-            say(f"  min_score {p.min_score:.2f}: precision {p.precision:.2f}, {p.kept:.0%} of the answers kept")
+            say(
+                f"  min_score {p.min_score:.2f}: precision {p.precision:.2f}, at least {p.wanted:.2f} with 95 % "
+                f"confidence; {p.answers} answers kept, {p.kept:.0%}"
+            )
     (out / CALIBRATION).write_text(json.dumps(content, indent=1) + "\n")
     return told
 

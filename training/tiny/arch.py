@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -199,8 +199,11 @@ def set_end(model: Any, tokenizer: Any) -> None:
     model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 
-def load_weights(model: Any, folder: Path) -> None:
+def load_weights(model: Any, tokenizer: Any, folder: Path) -> None:
     """Copy the weights of the model in ``folder`` into ``model``, which is of the same architecture and sizes.
+
+    ``tokenizer`` is that of ``model``. Tokens that the model in ``folder`` lacks get new rows in the embedding
+    (:func:`rows_for`).
 
     Only safetensors are read, and nothing is downloaded.
 
@@ -223,9 +226,39 @@ def load_weights(model: Any, folder: Path) -> None:
         if missing := sorted(report["missing_keys"]):
             raise ModelError(f"the weights lack {len(missing)} tensors, such as {missing[0]}")
         check_weights(found)
-        model.load_state_dict(found.state_dict())
-    except (OSError, RuntimeError, ValueError, SafetensorError, ModelError) as error:
+        known = read_json(folder / "tokenizer.json")["model"]["vocab"]
+        if not isinstance(known, dict) or not all(isinstance(row, int) for row in known.values()):
+            raise ValueError("tokenizer.json holds no vocabulary")
+        state, words = found.state_dict(), found.get_input_embeddings().weight
+        rows = rows_for(tokenizer.get_vocab(), known, words.detach(), model.get_input_embeddings().weight.detach())
+        # input and output embedding are one tensor
+        state |= {name: rows for name, weight in state.items() if weight.data_ptr() == words.data_ptr()}
+        model.load_state_dict(state)
+    except (OSError, LookupError, RuntimeError, TypeError, ValueError, SafetensorError, ModelError) as error:
         raise DataError(f"{folder} is no model to start from ({error!s:.200})") from error
+
+
+def rows_for(
+    wanted: Mapping[str, int], known: Mapping[str, int], trained: torch.Tensor, fresh: torch.Tensor
+) -> torch.Tensor:
+    """Return the embedding (rows of ``fresh``, width) of the vocabulary ``wanted`` (token: row), made from the rows
+    ``trained`` (rows, width) of the vocabulary ``known``.
+
+    A token of both keeps its row; one vocabulary keeps all. Other rows are those of ``fresh``, moved and scaled in each
+    dimension to the mean and the standard deviation of the trained ones, so that they are no likelier in answers than
+    words that are never answered.
+
+    Raises:
+        ValueError: a row of ``known`` is not in ``trained``.
+    """
+    if any(not 0 <= row < len(trained) for row in known.values()):
+        raise ValueError("the vocabulary is larger than the embedding")
+    if wanted == known and trained.shape == fresh.shape:
+        return trained  # rows without a token too
+    both = [token for token in wanted if token in known]
+    rows = (fresh - fresh.mean(dim=0)) / fresh.std(dim=0) * trained.std(dim=0) + trained.mean(dim=0)
+    rows[[wanted[token] for token in both]] = trained[[known[token] for token in both]]
+    return rows
 
 
 def save(arch: Arch, model: Any, processor: Any, folder: Path) -> None:

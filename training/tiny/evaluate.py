@@ -15,7 +15,7 @@ import torch
 
 from acs_core.generation.candidates import parse_response
 from acs_core.geometry import Box
-from training.data.coco import SMALL
+from training.data.dataset import SMALL
 from training.errors import DataError
 from training.tiny.arch import Arch, frame_scale
 from training.tiny.image_pool import Pictures

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from acs_core.output_folder import OutputFolder
-from training.data.coco import CocoImage, read_coco, read_picture
+from training.data.coco import read_coco
+from training.data.dataset import DatasetImage
+from training.data.pictures import read_picture
 from training.errors import DataError
 from training.world.photographs import fingerprint
 from training.world.scene import WORLD_VERSION, SceneObject, WorldConfig
@@ -82,6 +84,7 @@ def image_pools(
     waiting: Callable[[str], None] = lambda why: None,
     *,
     lookalikes: float = WorldConfig.lookalike_share,
+    colours: float = WorldConfig.colour_share,
     backgrounds: Path | None = None,
 ) -> tuple[ImagePool, ...]:
     """Return ``count`` images of the training world as pools, one for each size, the largest first.
@@ -98,23 +101,29 @@ def image_pools(
         progress: called with (done, total) while this run renders.
         waiting: called with a message while another run renders.
         lookalikes: share of the images in which some objects are look-alikes of another.
+        colours: share of the images in which objects of one category differ in colour.
         backgrounds: folder of photographs that are further backgrounds.
 
     Raises:
         DataError: ``folder`` holds a damaged data set.
         OutputError: ``folder`` holds files that acs did not write.
     """
+    paint = f"-{colours:g}-coloured" if colours else ""
     alike = "" if lookalikes == WorldConfig.lookalike_share else f"-{lookalikes:g}-alike"
     photos = f"-{fingerprint(backgrounds)}-photographs" if backgrounds else ""
-    place = folder / f"world{WORLD_VERSION}-{stream}-{objects[0]}-{objects[1]}-objects{alike}{photos}-{count}"
+    place = folder / f"world{WORLD_VERSION}-{stream}-{objects[0]}-{objects[1]}-objects{alike}{paint}{photos}-{count}"
     file = place / "instances.json"
     with OutputFolder(folder, "acs-train tiny --pictures", wait=lambda: waiting(f"another run renders into {folder}")):
         if not file.exists():
             config = WorldConfig(
-                min_objects=objects[0], max_objects=objects[1], lookalike_share=lookalikes, backgrounds=backgrounds
+                min_objects=objects[0],
+                max_objects=objects[1],
+                lookalike_share=lookalikes,
+                colour_share=colours,
+                backgrounds=backgrounds,
             )
             write_coco(place, "train", count, config, workers, progress, stream)
-    by_size: dict[tuple[int, int], list[CocoImage]] = defaultdict(list)
+    by_size: dict[tuple[int, int], list[DatasetImage]] = defaultdict(list)
     data = read_coco(file)
     if data.problems.counts:
         raise DataError(f"{file} is damaged ({data.problems.lines()[0]}): delete its folder")
@@ -124,7 +133,7 @@ def image_pools(
         ImagePool(
             size,
             tuple(image.file for image in images),
-            tuple(tuple(SceneObject(o.name, o.box, o.area) for o in image.objects) for image in images),
+            tuple(tuple(SceneObject(o.name, o.box, o.area, o.colour) for o in image.objects) for image in images),
         )
         for size, images in by_size.items()
     ]

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from acs_core.geometry import Box
-from training.data.coco import SMALL
+from training.data.dataset import SMALL
+from training.data.phrases import by_phrase
 from training.world.scene import LOOKALIKES, SceneObject
 
 TRIES = 20  # random boxes that are tried before one on an object is accepted
@@ -50,17 +51,20 @@ class Mistakes:
     spread: float = 0.2
 
     def answer(
-        self, rng: np.random.Generator, name: str, objects: Sequence[SceneObject], size: tuple[int, int]
+        self, rng: np.random.Generator, phrase: str, objects: Sequence[SceneObject], size: tuple[int, int]
     ) -> AnswerBox | None:
-        """Draw the wrong answer about ``name`` in an image of ``size`` (width, height); None if it is to be the
-        truth, as for absent names and for several objects of one name."""
-        mine = [o for o in objects if o.name == name]
+        """Draw the wrong answer about ``phrase`` in an image of ``size`` (width, height).
+
+        Returns None if the answer is to be the truth, as for what is absent and for several objects of one phrase.
+        Objects of the same category in other colours count as look-alikes.
+        """
+        mine = by_phrase(objects).get(phrase, [])
         if len(mine) != 1 or rng.random() >= self._share(mine[0].box, size):
             return None
-        others = [o for o in objects if o.name != name]
+        name, others = mine[0].name, [o for o in objects if o is not mine[0]]
         if not others or rng.random() < self.background:
             return AnswerBox(_on_background(rng, objects, size, self.spread), supervised=False)
-        alike = [o for o in others if any(name in group and o.name in group for group in LOOKALIKES)]
+        alike = [o for o in others if any({name, o.name} <= set(group) for group in LOOKALIKES)]
         drawn_from = alike if alike and rng.random() < self.alike else others
         return AnswerBox(drawn_from[int(rng.integers(len(drawn_from)))].box)
 

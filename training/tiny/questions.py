@@ -14,17 +14,20 @@ import torch
 from acs_core.geometry import Box
 from acs_core.lvlm.prompt import localization_prompt
 from acs_core.types import COORDINATES
+from training.data.phrases import by_phrase, coloured
 from training.tiny.arch import Arch, frame_scale, token_at
 from training.tiny.mistakes import AnswerBox
+from training.world.colours import COLOURS
 from training.world.world import SceneObject
 
 IGNORED = -100
+WRONG_COLOUR = 0.2
 MOST_BOXES = 4  # maximum per answer; categories with more objects in an image are not asked for
 
 
-def in_reading_order(name: str, objects: Sequence[SceneObject]) -> list[SceneObject]:
-    """Return the objects called ``name`` from top to bottom, the order of answers."""
-    return sorted((o for o in objects if o.name == name), key=lambda o: (o.box.y1, o.box.x1))
+def in_reading_order(phrase: str, objects: Sequence[SceneObject]) -> list[SceneObject]:
+    """Return the objects that ``phrase`` names from top to bottom, the order of answers."""
+    return sorted(by_phrase(objects).get(phrase, ()), key=lambda o: (o.box.y1, o.box.x1))
 
 
 def boxes_text(name: str, boxes: Sequence[Box], size: tuple[int, int], frame: tuple[int, int]) -> str:
@@ -123,13 +126,24 @@ class QuestionMaker:
     def pick(
         self, rng: np.random.Generator, objects: Sequence[SceneObject], most: int, absent_share: float
     ) -> list[str]:
-        """Draw up to ``most`` phrases for one image: the names of its objects, each once, in random order, each
-        replaced with probability ``absent_share`` by the name of an absent category."""
-        names = [o.name for o in objects]
-        present = sorted({n for n in names if names.count(n) <= MOST_BOXES})
+        """Draw up to ``most`` phrases for one image: those of its objects, each once, in random order.
+
+        Each is replaced with probability ``absent_share`` by a phrase for something absent: a category, or, with
+        probability WRONG_COLOUR where there are painted objects, another colour of one of them.
+        """
+        phrases = by_phrase(objects)
+        present = sorted(phrase for phrase, found in phrases.items() if len(found) <= MOST_BOXES)
+        names = {o.name for o in objects}
         absent = [n for n in self._names if n not in names]
+        shown = {(o.name, o.colour) for o in objects}
+        painted = sorted({o.name for o in objects if o.colour})
+        wrong = [coloured(c, n) for n in painted for c in COLOURS if (n, c) not in shown and (n, "") not in shown]
+
+        def draw() -> str:
+            return str(rng.choice(wrong if wrong and rng.random() < WRONG_COLOUR else absent))
+
         rng.shuffle(present)
-        return [str(rng.choice(absent)) if rng.random() < absent_share else n for n in present[:most] or absent[:1]]
+        return [draw() if rng.random() < absent_share else phrase for phrase in present[:most] or absent[:1]]
 
     def no_question(self, count: int) -> Turns:
         """Return the prefix alone, for ``count`` images, with a causal mask."""

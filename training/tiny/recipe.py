@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from training.tiny.mistakes import Mistakes
-from training.world.scene import WorldConfig
+from training.world.scene import WorldConfig, crowded
 
 LEAST_PICTURES = 64  # of a shortened phase
 ALL_STEPS = 10**9  # more than any phase has
@@ -24,6 +24,7 @@ class PhaseConfig:
         pictures: number of training images.
         objects: (minimum, maximum) number of objects per image.
         lookalikes: share of the images in which some objects are look-alikes of another.
+        colours: share of the images in which objects of one category differ in colour.
         questions: maximum number of questions per image; 0 trains the vision part alone, with the dense head.
         absent_share: share of the questions about absent objects.
         dense_weight: weight of the dense head's loss relative to the language loss.
@@ -32,6 +33,7 @@ class PhaseConfig:
         end_to_end: whether the vision part is trained with the answers; otherwise its image tokens are computed once.
         mistakes: wrong answers to teach; None for none.
         new_optimiser: whether the phase starts with a new optimiser.
+        warm_up_steps: steps in which the learning rate rises; None for those of the run.
     """
 
     name: str
@@ -41,6 +43,7 @@ class PhaseConfig:
     pictures: int
     objects: tuple[int, int] = (3, 12)
     lookalikes: float = WorldConfig.lookalike_share
+    colours: float = WorldConfig.colour_share
     questions: int = 8
     absent_share: float = 0.0
     dense_weight: float = 0.0
@@ -49,6 +52,7 @@ class PhaseConfig:
     end_to_end: bool = False
     mistakes: Mistakes | None = None
     new_optimiser: bool = False
+    warm_up_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class TrainConfig:
     """Settings of a training run: its phases, and what they share."""
 
     phases: tuple[PhaseConfig, ...]
-    warm_up_steps: int = 150  # at the beginning of each phase
+    warm_up_steps: int = 150  # at the beginning of each phase that names no other number
     guide_weight: float = 0.5  # weight of the attention supervision's loss, in its steps
     validation_pictures: int = 120
     validation_cases: int = 256
@@ -107,6 +111,7 @@ class TrainConfig:
                 steps=few(phase.steps),
                 guided_steps=few(phase.guided_steps),
                 pictures=max(LEAST_PICTURES, few(phase.pictures)),
+                warm_up_steps=phase.warm_up_steps and few(phase.warm_up_steps),
             )
             for phase in self.phases
         ]
@@ -116,19 +121,22 @@ class TrainConfig:
 def standard_phases(steps: Sequence[int]) -> tuple[PhaseConfig, ...]:
     """Return the phases A to E (:mod:`training.tiny.train`) with these numbers of steps, (5,)."""
     a, b, c, d, e = steps
+    crowds = crowded(WorldConfig())
     exact = PhaseConfig(
         "D",
         d,
         1e-3,
         batch=12,
         pictures=6000,
-        objects=(10, 20),
-        lookalikes=0.8,
-        absent_share=0.2,
+        objects=(crowds.min_objects, crowds.max_objects),
+        lookalikes=crowds.lookalike_share,
+        colours=crowds.colour_share,
+        absent_share=0.45,  # with 0.2, refusals are forgotten
         guided_steps=ALL_STEPS,
         all_coordinates=True,
         end_to_end=True,
         new_optimiser=True,
+        warm_up_steps=40,
     )
     # The cost of A depends on the number of images alone, so its images are crowded.
     return (
@@ -136,5 +144,7 @@ def standard_phases(steps: Sequence[int]) -> tuple[PhaseConfig, ...]:
         PhaseConfig("B", b, 2e-3, batch=64, pictures=24000, absent_share=0.3, dense_weight=0.3, guided_steps=1500),
         PhaseConfig("C", c, 1e-3, batch=12, pictures=6000, absent_share=0.5, new_optimiser=True),
         exact,
-        replace(exact, name="E", steps=e, rate=7e-4, end_to_end=False, mistakes=Mistakes(0.5, 0.25, 0.08)),
+        replace(
+            exact, name="E", steps=e, rate=7e-4, end_to_end=False, mistakes=Mistakes(0.15, 0.07, 0.02, background=0.7)
+        ),
     )

@@ -20,7 +20,7 @@ from acs_core.grounder import Grounder
 from acs_core.lvlm.base import LVLM
 from acs_core.output import write_json, write_picture
 from acs_core.overlay import draw_result
-from acs_core.selection.registry import FirstResponse, Selector
+from acs_core.selection.registry import FirstResponse, Selector, VerbalConfidence
 from acs_core.types import ABSENT, CUT_OFF, ECHO, EMPTY, UNPARSEABLE, ScoreKind
 from training.collection.collect import collect
 from training.collection.offline_selection import Call, Choices, calls, choices_of, choose_offline, drawn_by_auto
@@ -138,6 +138,8 @@ def tiny_report(
     split = split_questions(data)
     few = drawn_by_auto(data, answers["samples"], config.samples)
     for selector in selectors:
+        if isinstance(selector, VerbalConfidence):  # embedded models state none
+            continue
         name, asked = ("greedy", first) if selector.greedy_decoding else ("samples", data)
         chosen = _choices(selector, asked, answers[name])
         row = _row_of(lvlm, selector, chosen, config.samples)

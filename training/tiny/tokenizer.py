@@ -1,8 +1,10 @@
 """Tokenizer of the embedded models: byte-level, so that any phrase can be encoded, with one token for each fixed text
-of prompt and answer. A prompt then has about two dozen tokens, and a small model can be trained on a CPU.
+of prompt and answer, and for each name and colour. A prompt then has about two dozen tokens, and a small model can be
+trained on a CPU.
 
-Every digit is a token of its own, as in the tokenizers of Qwen and InternVL. Capitals and plurals of the names are read
-as the names ("Keys" as "key"), since the models are trained with these alone.
+Every digit is a token of its own, as in the tokenizers of Qwen and InternVL. Capitals and plurals of the names are
+read as the names ("Keys" as "key"), and capitals of the colours as the colours, since the models are trained with these
+alone.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 
 from acs_core.lvlm.prompt import localization_prompt
+from training.world.colours import COLOURS
 
 END = "<|im_end|>"
 PAD = "<|endoftext|>"
@@ -33,7 +36,8 @@ def chat_template(image: str) -> str:
 
 
 def build_tokenizer(names: Sequence[str], image_tokens: Mapping[str, str]) -> PreTrainedTokenizerFast:
-    """Return a tokenizer in which each of ``names`` is one token wherever it, or its plural, is a separate word.
+    """Return a tokenizer in which each of ``names``, or its plural, and each colour of the rendered world is one token
+    wherever it is a separate word.
 
     ``image_tokens`` are the family's special tokens around images, by the attribute name that its processor uses.
     """
@@ -41,13 +45,15 @@ def build_tokenizer(names: Sequence[str], image_tokens: Mapping[str, str]) -> Pr
     texts = sorted({*prompt_texts, *_ANSWER_TEXTS, *_CHAT_TEXTS}, key=lambda t: (-len(t), t))
     vocabulary = [PAD, END, "<|im_start|>", *image_tokens.values()]
     vocabulary += sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary += [_as_bytes(text) for text in (*texts, *sorted(names))]
+    # colours last: all other tokens keep the ids that they have in models from before there were colours
+    vocabulary += [_as_bytes(text) for text in (*texts, *sorted(names), *sorted(COLOURS))]
     ids = {text: i for i, text in enumerate(dict.fromkeys(vocabulary))}
 
     # no merges: a piece in the vocabulary is one token, any other is split into bytes
     tokenizer = Tokenizer(models.BPE(vocab=ids, merges=[], ignore_merges=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(_forms(name)), name) for name in names])
-    words = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    forms = {_forms(name): name for name in names} | {rf"(?i)\b{colour}\b": colour for colour in COLOURS}
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(k), word) for k, word in forms.items()])
+    words = "|".join(re.escape(word) for word in sorted([*names, *COLOURS], key=len, reverse=True))
     pieces = "|".join([*(_escape(text) for text in texts), rf"\b(?:{words})\b", r"(?<!_)\d"])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -102,7 +102,7 @@ class TinyTrainer:
 
     def _train(self) -> None:
         if not self._resume() and self.base is not None:
-            load_weights(self.losses.model, self.base)
+            load_weights(self.losses.model, self.losses.processor.tokenizer, self.base)
         self._started = time.monotonic() - self._seconds
         first = 0
         for phase in self.config.phases:
@@ -145,6 +145,7 @@ class TinyTrainer:
             progress=lambda done, total: self.progress(f"render pictures for {phase.name}", done, total),
             waiting=lambda why: self._write({"waiting": why}),
             lookalikes=phase.lookalikes,
+            colours=phase.colours,
             backgrounds=self.backgrounds,
         )
         return Curriculum(
@@ -157,7 +158,7 @@ class TinyTrainer:
         )
 
     def _set_rate(self, phase: PhaseConfig, done: int) -> None:
-        warm = min(1.0, (done + 1) / self.config.warm_up_steps)
+        warm = min(1.0, (done + 1) / (phase.warm_up_steps or self.config.warm_up_steps))
         falling = max(0.03, 0.5 * (1 + math.cos(math.pi * done / phase.steps)))
         for group in self.optimiser.param_groups:
             group["lr"] = phase.rate * warm * falling

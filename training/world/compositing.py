@@ -39,8 +39,11 @@ class Stamp:
         rgba = sprite.rgba.astype(np.float32)
         rgba[..., :3] *= rgba[..., 3:] / 255
         height, width = rgba.shape[:2]
-        ys, xs = np.nonzero(rgba[..., 3] >= VISIBLE)
-        corners = np.concatenate([np.stack([xs + i, ys + j], axis=1) for i in (0, 1) for j in (0, 1)])
+        visible = rgba[..., 3] >= VISIBLE
+        (ys,) = np.nonzero(visible.any(axis=1))
+        left, right = visible.argmax(axis=1)[ys], width - visible[:, ::-1].argmax(axis=1)[ys]
+        # The ends of each row have the same hull as all of its pixels.
+        corners = np.concatenate([np.stack([xs, ys + j], axis=1) for xs in (left, right) for j in (0, 1)])
         hull = cv2.convexHull(corners.astype(np.float32))[:, 0] - np.array([width / 2, height / 2])
         levels = []
         scale = 1.0

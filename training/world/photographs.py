@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from training.data.coco import read_picture
+from training.data.pictures import read_picture
 from training.errors import DataError
 from training.world.textures import SIDE
 

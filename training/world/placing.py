@@ -19,14 +19,15 @@ class Painter:
 
     def __init__(self, rng: np.random.Generator, canvas: Canvas, config: WorldConfig) -> None:
         self._rng, self._canvas, self._config = rng, canvas, config
-        self._names: list[str] = []
+        self._names: list[tuple[str, str]] = []  # category, colour
         self._frames: list[tuple[int, int, int, int]] = []  # x1, y1, x2, y2 as placed
         # index 0 is the background, which may be covered completely
         self._whole = [0]
         self._visible = [0]
 
-    def place(self, name: str, patch: Patch) -> bool:
-        """Draw ``patch`` as an object, sometimes over a part of an earlier one. Returns False if there is no room."""
+    def place(self, name: str, patch: Patch, colour: str = "") -> bool:
+        """Draw ``patch`` as an object of this ``colour``, sometimes over a part of an earlier one. Returns False if
+        there is no room."""
         pixels = int(np.count_nonzero(patch.mask))
         if not pixels:  # too thin to be seen at its size
             return False
@@ -45,7 +46,7 @@ class Painter:
             dx, dy = (round(v) for v in self._rng.uniform(-2 * reach, 2 * reach, 2))
             self._canvas.shade(patch, x + dx, y + abs(dy), float(self._rng.uniform(0.2, 0.5)), reach)
         self._canvas.put(patch, x, y, number)
-        self._names.append(name)
+        self._names.append((name, colour))
         self._frames.append((x, y, x + patch.alpha.shape[1], y + patch.alpha.shape[0]))
         self._whole.append(pixels)
         self._visible.append(pixels)
@@ -67,11 +68,11 @@ class Painter:
         """Return the placed objects in drawing order, with the tight box and the number of the visible pixels of
         each."""
         found = []
-        for i, (name, (x1, y1, x2, y2)) in enumerate(zip(self._names, self._frames, strict=True)):
+        for i, ((name, colour), (x1, y1, x2, y2)) in enumerate(zip(self._names, self._frames, strict=True)):
             mine = self._canvas.owner[y1:y2, x1:x2] == i + 1
             xs, ys = np.flatnonzero(mine.any(axis=0)), np.flatnonzero(mine.any(axis=1))
             box = Box(float(x1 + xs[0]), float(y1 + ys[0]), float(x1 + xs[-1] + 1), float(y1 + ys[-1] + 1))
-            found.append(SceneObject(name, box, float(np.count_nonzero(mine))))
+            found.append(SceneObject(name, box, float(np.count_nonzero(mine)), colour))
         return tuple(found)
 
     def _free(self, patch: Patch) -> tuple[int, int] | None:

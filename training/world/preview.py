@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.coco import read_coco, read_picture
+from training.data.coco import read_coco
+from training.data.phrases import coloured
+from training.data.pictures import read_picture
 from training.world.scene import Scene, SceneObject
 
 BOX_COLOURS = ("#ff3b30", "#34c759", "#0a84ff", "#ffcc00", "#ff2dff", "#00e5ff", "#ff9500", "#c6ff00")
@@ -20,7 +22,10 @@ def read_scenes(file: Path, count: int = 20) -> tuple[Scene, ...]:
         DataError: the file or an image is missing or unreadable.
     """
     return tuple(
-        Scene(read_picture(image.file, image.bits), tuple(SceneObject(o.name, o.box, o.area) for o in image.objects))
+        Scene(
+            read_picture(image.file, image.bits),
+            tuple(SceneObject(o.name, o.box, o.area, o.colour) for o in image.objects),
+        )
         for image in read_coco(file).images[:count]
     )
 
@@ -56,9 +61,10 @@ def annotate(scene: Scene, scale: float = 2.0) -> np.ndarray:
         colour = BOX_COLOURS[i % len(BOX_COLOURS)]
         x1, y1, x2, y2 = (v * scale for v in o.box.as_tuple())
         pen.rectangle((x1 - 2, y1 - 2, x2 + 1, y2 + 1), outline=colour)
-        left, top, right, bottom = pen.textbbox((0, 0), o.name, font=font)
+        text = coloured(o.colour, o.name) if o.colour else o.name
+        left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         tx = min(max(0.0, x1 - 2), width - (right - left) - 4)
         ty = y1 - bottom - 4 if y1 - bottom - 4 >= 0 else y2 + 2
         pen.rectangle((tx, ty, tx + right - left + 3, ty + bottom - top + 3), fill=colour)
-        pen.text((tx + 2, ty + 1 - top), o.name, font=font, fill="black")
+        pen.text((tx + 2, ty + 1 - top), text, font=font, fill="black")
     return np.asarray(picture)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from acs_core.geometry import Box
-from training.data.coco import SMALL
+from training.data.dataset import SMALL
 
 # No split shares a scene or a background source (training.world.backgrounds.BANKS) with another.
 SPLIT_SEEDS = {"train": 101, "val": 102, "test": 103, "shifted": 104}
@@ -44,6 +44,7 @@ class WorldConfig:
     area_skew: float = 1.0  # above 1, objects crowd at the lower end of their range
     repeat_share: float = 0.2  # share of scenes in which one category appears two to four times
     lookalike_share: float = 0.5  # share of scenes in which some objects are look-alikes of another
+    colour_share: float = 0.0  # share of scenes in which objects of a category differ in colour
     occluded_share: float = 0.15  # share of objects that are partly covered
     min_visible: float = 0.6  # minimum visible share of an object's pixels
     min_side: int = 8  # pixels; below this no sprite is recognisable
@@ -69,14 +70,21 @@ SHIFTED_CONFIG = WorldConfig(
 )
 
 
+def crowded(config: WorldConfig) -> WorldConfig:
+    """Return ``config`` with scenes as robots see them: 10 to 20 objects, look-alikes in most scenes, and in half of
+    the scenes objects of one category that differ in colour."""
+    return replace(config, min_objects=10, max_objects=20, lookalike_share=0.8, colour_share=0.5)
+
+
 @dataclass(frozen=True)
 class SceneObject:
-    """A drawn object: its category, the tight box of its visible pixels (whole numbers), and their number (COCO's
-    ``area``)."""
+    """A drawn object: its category, the tight box of its visible pixels (whole numbers), their number (COCO's
+    ``area``), and the colour that it is painted with, "" for the sprite's own."""
 
     name: str
     box: Box
     area: float
+    colour: str = ""
 
 
 @dataclass(frozen=True)

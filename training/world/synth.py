@@ -36,10 +36,11 @@ def write_coco(
     """Render ``count`` images of ``split`` into ``folder``: ``images/*.jpg`` and ``instances.json``, whose path is
     returned.
 
-    As in COCO, ``area`` is the number of visible pixels, and ``bbox`` [x, y, width, height] in pixels. The same split,
-    count and ``stream`` (:mod:`training.world.scene`) give the same files for any number of ``workers`` (processes; by
-    default one per core, and none for a few images); a larger count begins with the same images. A data set of an
-    earlier call in ``folder`` is replaced when the new one is complete.
+    As in COCO, ``area`` is the number of visible pixels, and ``bbox`` [x, y, width, height] in pixels. Painted objects
+    have ``attributes``, such as {"colour": "red"}. The same split, count and ``stream`` (:mod:`training.world.scene`)
+    give the same files for any number of ``workers`` (processes; by default one per core, and none for a few images); a
+    larger count begins with the same images. A data set of an earlier call in ``folder`` is replaced when the new one
+    is complete.
 
     Raises:
         ValueError: unknown split, or a count or number of workers below 1.
@@ -81,6 +82,7 @@ def write_coco(
 
 def _annotation(number: int, image: int, category: int, o: SceneObject) -> dict[str, object]:
     box = [o.box.x1, o.box.y1, o.box.width, o.box.height]
+    attributes = {"attributes": {"colour": o.colour}} if o.colour else {}
     return {
         "id": number,
         "image_id": image,
@@ -88,6 +90,7 @@ def _annotation(number: int, image: int, category: int, o: SceneObject) -> dict[
         "bbox": box,
         "area": o.area,
         "iscrowd": 0,
+        **attributes,
     }
 
 

@@ -14,17 +14,29 @@ import cv2
 import numpy as np
 
 from training.world.backgrounds import Backgrounds, Grain, light
+from training.world.colours import choose_colours, paint
 from training.world.compositing import Canvas, Patch, Pose, Stamp, colour_matrix, draw_shapes, pose_stamp, shape_patch
 from training.world.placing import Painter
-from training.world.scene import SHIFTED_CONFIG, SPLIT_SEEDS, Scene, SceneObject, WorldConfig, check_split, choose_names
+from training.world.scene import (
+    SHIFTED_CONFIG,
+    SPLIT_SEEDS,
+    Scene,
+    SceneObject,
+    WorldConfig,
+    check_split,
+    choose_names,
+    crowded,
+)
 from training.world.sprites import CLUTTER, FLUENT, NOTO, category_names, load_sprites
 
 __all__ = ["SHIFTED_CONFIG", "SPLIT_SEEDS", "Scene", "SceneObject", "World", "WorldConfig", "world_config"]
 
 
-def world_config(split: str, backgrounds: Path | None = None) -> WorldConfig:
-    """Return the appearance of ``split``, with the photographs in the folder ``backgrounds`` as further backgrounds."""
-    return replace(SHIFTED_CONFIG if split == "shifted" else WorldConfig(), backgrounds=backgrounds)
+def world_config(split: str, backgrounds: Path | None = None, crowds: bool = False) -> WorldConfig:
+    """Return the appearance of ``split``, with the photographs in the folder ``backgrounds`` as further backgrounds.
+    ``crowds``: as :func:`training.world.scene.crowded`."""
+    config = replace(SHIFTED_CONFIG if split == "shifted" else WorldConfig(), backgrounds=backgrounds)
+    return crowded(config) if crowds else config
 
 
 class World:
@@ -82,15 +94,19 @@ class World:
                 patch, int(rng.integers(-w // 2, width - w // 2)), int(rng.integers(-h // 2, height - h // 2)), 0
             )
         painter = Painter(rng, canvas, config)
-        for name in choose_names(rng, self.names, int(rng.integers(least, most + 1)), config):
+        names = choose_names(rng, self.names, int(rng.integers(least, most + 1)), config)
+        for name, colour in choose_colours(rng, names, config):
             stamp = self._stamps[name][int(rng.integers(len(self._stamps[name])))]
-            placed = painter.place(name, self._patch(rng, stamp, width * height))
-            if placed or painter.place(name, self._patch(rng, stamp, width * height, small=True)):
+            placed = painter.place(name, self._patch(rng, stamp, width * height, colour=colour), colour)
+            if placed or painter.place(name, self._patch(rng, stamp, width * height, True, colour), colour):
                 painter.cover(self._occluder)
         return Scene(self._finish(rng, canvas.image), painter.objects())
 
-    def _patch(self, rng: np.random.Generator, stamp: Stamp, pixels: int, small: bool = False) -> Patch:
-        """Draw ``stamp`` at a random size for an image of so many pixels, tilted, mirrored and lit."""
+    def _patch(
+        self, rng: np.random.Generator, stamp: Stamp, pixels: int, small: bool = False, colour: str = ""
+    ) -> Patch:
+        """Draw ``stamp`` at a random size for an image of so many pixels, tilted, mirrored and lit, and painted with
+        ``colour`` unless it is ""."""
         config = self.config
         kind = 0.0 if small else rng.random()
         if kind < config.small_share:
@@ -101,7 +117,7 @@ class World:
             low, high = config.large_area
         area = low * (high / low) ** (rng.random() ** config.area_skew) * pixels
         tilt = np.radians(rng.uniform(-config.max_tilt_deg, config.max_tilt_deg))
-        return self._posed(rng, stamp, area, tilt)
+        return self._posed(rng, stamp, area, tilt, colour)
 
     def _occluder(self, rng: np.random.Generator, area: float) -> Patch:
         """Return an occluder of about ``area`` square pixels: a clutter sprite or a plain shape."""
@@ -109,10 +125,12 @@ class World:
             return shape_patch(rng, area)
         return self._posed(rng, self._clutter[int(rng.integers(len(self._clutter)))], area, rng.uniform(-np.pi, np.pi))
 
-    def _posed(self, rng: np.random.Generator, stamp: Stamp, area: float, tilt: float) -> Patch:
-        colour = colour_matrix(rng, self.config.colour_strength)
+    def _posed(self, rng: np.random.Generator, stamp: Stamp, area: float, tilt: float, colour: str = "") -> Patch:
+        light_on_it = colour_matrix(rng, self.config.colour_strength)
+        if colour:
+            light_on_it = light_on_it @ np.concatenate([paint(colour), [[0.0, 0.0, 0.0, 1.0]]])
         stretch = float(np.exp(rng.uniform(-0.12, 0.12)))
-        return pose_stamp(stamp, Pose(area, self.config.min_side, tilt, stretch, bool(rng.random() < 0.5), colour))
+        return pose_stamp(stamp, Pose(area, self.config.min_side, tilt, stretch, bool(rng.random() < 0.5), light_on_it))
 
     def _finish(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         """Apply the effects of light, lens and sensor."""

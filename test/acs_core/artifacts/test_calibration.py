@@ -73,6 +73,9 @@ def test_round_trip(tmp_path):
         ({"selector": 3}, '"selector" must be a string'),
         ({"num_samples": -1}, '"num_samples"'),
         ({"second_look": "yes"}, '"second_look" must be true or false'),
+        ({"images": [1]}, '"images" must hold a text "data"'),
+        ({"images": {"data": "a", "ids": [-1], "pictures": []}}, '"images": "ids" must hold whole numbers'),
+        ({"images": {"data": "a", "ids": [1], "pictures": ["../x"]}}, '"pictures" must hold texts of 16'),
         ({"num_layers": "4"}, '"num_layers"'),
         ({"schema_version": 99}, '"schema_version" is 99'),
         ({"schema_version": True}, '"schema_version" is True'),
@@ -119,7 +122,12 @@ def test_a_curve_of_one_look_is_written_as_before():
     assert "second_look" not in CURVE.to_dict()
 
 
-POINTS = (WorkingPoint(0.6, 0.2, 0.61, 0.9), WorkingPoint(0.8, 0.5, 0.83, 0.4))
+def points(*values):
+    """Working points of (wanted, min_score, precision, kept) and, optionally, answers."""
+    return [dict(zip(("wanted", "min_score", "precision", "kept", "answers"), v, strict=False)) for v in values]
+
+
+POINTS = (WorkingPoint(0.6, 0.2, 0.65, 0.9, 90), WorkingPoint(0.8, 0.5, 0.9, 0.4, 40))
 FULL = replace(CURVE, iou_x=(0.0, 1.0), iou_y=(0.1, 0.9), working_points=POINTS)
 
 
@@ -131,9 +139,19 @@ def test_expected_iou_and_working_points_survive_the_file(tmp_path):
     assert CURVE.expected_iou(np.array([0.5])) is None
 
 
-@pytest.mark.parametrize(("wanted", "threshold"), [(0.5, 0.2), (0.6, 0.2), (0.7, 0.5), (0.8, 0.5), (0.9, None)])
-def test_the_threshold_for_a_precision_is_one_that_reached_it(wanted, threshold):
-    assert FULL.min_score(wanted) == threshold
+@pytest.mark.parametrize(("wanted", "place"), [(0.5, 0), (0.6, 0), (0.7, 1), (0.8, 1), (0.9, None)])
+def test_the_threshold_for_a_precision_is_one_that_keeps_it(wanted, place):
+    assert FULL.working_point(wanted) == (None if place is None else POINTS[place])
+
+
+def test_a_threshold_of_an_earlier_version_has_no_bound(tmp_path):
+    """It was only measured: the file still loads, but states no threshold for a precision."""
+    data = FULL.to_dict()
+    for point in data["working_points"]:
+        del point["answers"]
+    (tmp_path / "c.json").write_text(json.dumps(data))
+    loaded = Calibration.load(tmp_path / "c.json")
+    assert [p.min_score for p in loaded.working_points] == [0.2, 0.5] and loaded.working_point(0.5) is None
 
 
 @pytest.mark.parametrize(
@@ -149,17 +167,13 @@ def test_the_threshold_for_a_precision_is_one_that_reached_it(wanted, threshold)
             {"working_points": [{"wanted": 0.5, "min_score": 2, "precision": 0.5, "kept": 1}]},
             r'"working_points\[0\]" must hold numbers in \[0, 1\]',
         ),
+        *(({"working_points": points((0.6, 0.2, 0.61, 0.9, n))}, r"\[0\].answers") for n in (-1, 2.5, True, 10**40)),
     ],
 )
 def test_damaged_additions_are_named(tmp_path, change, words):
     (tmp_path / "c.json").write_text(json.dumps(FULL.to_dict() | change))
     with pytest.raises(CalibrationError, match=words):
         Calibration.load(tmp_path / "c.json")
-
-
-def points(*values):
-    """Working points of (wanted, min_score, precision, kept)."""
-    return [dict(zip(("wanted", "min_score", "precision", "kept"), v, strict=True)) for v in values]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +199,7 @@ def test_working_points_that_contradict_each_other_are_refused(tmp_path, given, 
 def test_equal_thresholds_and_rounded_precisions_are_working_points(tmp_path):
     given = points((0.5, 0.01, 0.8, 1.0), (0.6, 0.01, 0.8, 1.0), (0.9, 0.7, 0.89996, 0.3))
     (tmp_path / "c.json").write_text(json.dumps(FULL.to_dict() | {"working_points": given}))
-    assert Calibration.load(tmp_path / "c.json").min_score(0.9) == 0.7
+    assert Calibration.load(tmp_path / "c.json").working_points[-1].min_score == 0.7
 
 
 @pytest.mark.parametrize("x", [(1.5, 2.0), (-3.0, -1.0), (5.0, 1e9)])

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acs_core.artifacts import identity
 from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.artifacts.identity import ModelIdentity
 from acs_core.artifacts.json_io import SMALL
@@ -164,14 +165,18 @@ def test_the_wrong_model_is_refused(model, says):
         ("some/model", "def", "revision abc"),
     ],
 )
-def test_a_local_copy_fits(caplog, name, revision, warning):
+def test_a_local_copy_fits_and_differences_are_said_once(caplog, name, revision, warning):
+    identity._warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
-        CHOSEN.check(HeadedModel(name=name, revision=revision))
+        for _ in range(3):
+            CHOSEN.check(HeadedModel(name=name, revision=revision))
     assert warning in caplog.text if warning else not caplog.records
+    assert len(caplog.records) == bool(warning)
 
 
 @pytest.mark.parametrize(("name", "noted"), [("some/model", False), ("some/other", True), ("/data/other", True)])
 def test_layers_serve_every_model_of_the_shape(caplog, name, noted):
+    identity._warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         LAYERS.check(HeadedModel(name=name))
     assert (f"made for some/model is used with {name}" in caplog.text) == noted

@@ -19,7 +19,7 @@ from acs_core.bench.frames import (
 )
 from acs_core.generation.candidates import parse_response
 from acs_core.lvlm import load_lvlm
-from acs_core.lvlm.base import PROMPT
+from acs_core.lvlm.instruction import PROMPT
 from acs_core.types import COORDINATE_FRAMES
 
 FRAMES = COORDINATE_FRAMES[1:]

@@ -1,8 +1,44 @@
-import pytest
-from eval_parts import SQUARE, column, question, tables_by_name
+from dataclasses import replace
 
+import pytest
+from eval_parts import SQUARE, column, evaluation, question, tables_by_name
+
+from acs_core.evaluation.metrics import FEW, measure
+from acs_core.evaluation.page import headlines_of
 from acs_core.evaluation.records import Evaluation, Group, Prediction, Run
 from acs_core.evaluation.tables import assess, tables_of
+
+
+def test_significance_is_also_against_the_best_free_baseline():
+    table = tables_by_name()["small-significance-free"]
+    accuracy = column(tables_by_name()["small-accuracy"], "Acc@0.5 %")
+    top = max(cell.value for (method, _), cell in accuracy.items() if method in ("Pass@1", "MajVote"))
+    name, tau = table.title.removeprefix("Against the best free baseline, ").split(":")[0].split(" τ ")
+    assert accuracy[name, float(tau)].value == top
+    assert {row.cells[0].value for row in table.rows} == {"acs-free", "acs-learned"}  # neither bounds nor baselines
+    best = table.title.split(", ")[1].split(":")[0]
+    assert all(best in note for note in table.notes[:2]) and "chosen as the best" in table.notes[2]
+    against_greedy = column(tables_by_name()["small-significance"], "won")
+    assert any(row.cells[3] != against_greedy[row.cells[0].value, row.cells[1].value] for row in table.rows)
+
+
+def test_a_second_look_is_no_free_baseline():
+    group = evaluation(30, several=False).groups[0]
+    perfect = tuple(Prediction(q.truth) for q in group.questions)
+    looked = Run("consensus + second look", 0.5, 10, perfect, "baseline")
+    measured = measure(replace(group, runs=(*group.runs, looked)), 100)
+    assert measured.group.runs[measured.best_free].method in ("Pass@1", "MajVote")
+
+
+def test_few_questions_have_no_gain_and_no_p_values():
+    for count, few in ((FEW - 1, True), (FEW, False)):
+        tables = {t.name: t for t in tables_of(assess(evaluation(count, several=False), draws=100))}
+        assert ("significance" not in tables and "significance-free" not in tables) is few
+        assert any(c.title == "gain on greedy %" for c in tables["accuracy"].columns) is not few
+        assert ("too few to compare methods" in tables["accuracy"].notes[0]) is few
+        assert [line.value.endswith(" %") for line in headlines_of(assess(evaluation(count, several=False)))] == [
+            not few
+        ] * 3
 
 
 def test_significance_is_against_greedy():

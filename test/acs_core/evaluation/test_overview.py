@@ -20,7 +20,8 @@ def test_the_overview_has_the_columns_of_all_evaluations():
 
 def test_tables_of_several_evaluations_have_names_of_their_own():
     tables = tables_of_all(ASSESSED)
-    assert [t.name for t in tables][:2] == ["overview", "1-small-accuracy"]
+    assert [t.name for t in tables][:3] == ["overview", "critical-layers", "1-small-accuracy"]
     assert len({t.name for t in tables}) == len({t.title for t in tables}) == len(tables)
-    assert tables[1].title == "Accuracy: small (tiny on made-up)"
+    assert tables[2].title == "Accuracy: small (tiny on made-up)"
+    assert sum(t.name.endswith("critical-layers") for t in tables) == 1
     assert tables_of_all(ASSESSED[:1]) == tables_of(ASSESSED[0])

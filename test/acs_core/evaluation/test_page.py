@@ -214,4 +214,5 @@ def test_headlines_are_the_numbers_of_the_table():
 def test_a_run_alone_has_one_headline():
     run = Run("published", None, 1, (Prediction((SQUARE,)),))
     (line,) = headlines_of(assess(Evaluation("t", (Group("bag", "single", (question(0),), (run,)),)), draws=100))
-    assert (line.title, line.value) == ("published", "100.0 %") and "greedy" not in line.text
+    assert (line.title, line.value) == ("published", "1 of 1") and "greedy" not in line.text
+    assert "1 question, too few to compare" in line.text

@@ -34,6 +34,10 @@ function seen(id) {
   const cases = [...section.querySelectorAll(".case")].filter((c) => c.getBoundingClientRect().height > 0);
   return {
     overflow: page.documentElement.scrollWidth - page.documentElement.clientWidth,
+    cut: [...section.querySelectorAll("tbody td, tbody th")].filter((c) => {
+      const box = c.getBoundingClientRect();
+      return box.height > 0 && (box.right > page.documentElement.clientWidth || c.scrollWidth > c.clientWidth + 1);
+    }).length,
     evaluation: section.dataset.evaluation,
     outcomes: cases.map((c) => c.dataset.outcome),
     categories: cases.map((c) => c.dataset.category),
@@ -97,6 +101,10 @@ def seen(tmp_path_factory):
 @pytest.mark.parametrize("width", ["phone", "desk"])
 def test_no_page_is_wider_than_its_window(seen, width):
     assert seen[width]["overflow"] == 0
+
+
+def test_a_phone_shows_every_column_with_its_heading(seen):
+    assert seen["phone"]["cut"] == 0
 
 
 def test_at_first_everything_of_the_first_evaluation_is_there(seen):

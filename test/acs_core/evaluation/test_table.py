@@ -55,9 +55,27 @@ def test_the_terminal_shows_marks_intervals_and_words_as_they_are():
     assert "[red]x, y" in text and "small" in text and "–" in text
 
 
-def test_a_narrow_terminal_goes_without_intervals():
-    text = printed(30)
-    assert "61.4" in text and "59.0" not in text
+WIDE = Table(
+    "w",
+    "Wide",
+    (Column("question about"), *(Column(f"heading {i}", "percent", "group") for i in range(9)), Column("n", "count")),
+    tuple(
+        TableRow((Cell(f"row {r} with a name of many words"), *(Cell(11.1 * i + r) for i in range(9)), Cell(10**6 + r)))
+        for r in range(2)
+    ),
+)
+
+
+@pytest.mark.parametrize(("width", "parts"), [(200, 1), (120, 2), (80, 2), (60, 4), (40, 10)])
+def test_no_number_is_cut_and_what_is_left_out_or_split_is_said(width, parts):
+    text = printed(width, WIDE)
+    numbers = {f"{11.1 * i + r:.1f}" for i in range(9) for r in range(2)} | {"1,000,000", "1,000,001"}
+    assert numbers <= set(text.split()) and {"heading", "group", "question"} <= set(text.split())
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("row 0") == text.count("question") == parts
+    assert ("is printed in" in " ".join(text.split())) == (parts > 1)
+    narrow = " ".join(printed(30).split())
+    assert "61.4" in narrow and "59.0" not in narrow and "intervals do not fit into 30 characters, and" in narrow
 
 
 def test_csv_has_the_ends_in_columns_of_their_own():

@@ -8,10 +8,24 @@ from acs_core.evaluation.tables import assess, tables_of, write_tables
 
 
 def test_every_table_that_has_data_is_there():
-    names = ["accuracy", "samples-accuracy", "samples-miou", "significance", "calibration", "abstention", "size"]
+    names = [
+        "accuracy",
+        "average-precision",
+        "samples-accuracy",
+        "samples-miou",
+        "significance",
+        "significance-free",
+        "calibration",
+        "abstention",
+        "size",
+    ]
     names += ["category", "latency", "unanswered"]
-    assert set(tables_by_name()) == {f"small-{name}" for name in names} | {"several-detection", "regression"}
-    assert set(tables_by_name(several=False)) == {*names, "regression"}
+    assert set(tables_by_name()) == {f"small-{name}" for name in names} | {
+        "several-detection",
+        "regression",
+        "critical-layers",
+    }
+    assert set(tables_by_name(several=False)) == {*names, "regression", "critical-layers"}
 
 
 def test_a_table_without_data_is_left_out():

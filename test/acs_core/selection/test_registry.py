@@ -6,7 +6,8 @@ import pytest
 from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.artifacts.identity import ModelIdentity
 from acs_core.artifacts.registry import ASSETS
-from acs_core.errors import AcsError, HeadFileError, JointError, RegressorError, SelectorError
+from acs_core.errors import AcsError, ArtifactError, HeadFileError, JointError, RegressorError, SelectorError
+from acs_core.selection.attention_in_box import BoxLayers
 from acs_core.selection.joint_features import feature_names
 from acs_core.selection.joint_model import JointIoUModel, save_joint
 from acs_core.selection.registry import (
@@ -14,6 +15,7 @@ from acs_core.selection.registry import (
     AcsFusion,
     AcsJoint,
     AcsLearned,
+    AttentionInBox,
     BoxFusingSelector,
     Consensus,
     FirstResponse,
@@ -25,6 +27,7 @@ from acs_core.selection.registry import (
     Medoid,
     SmallestBox,
     TokenUncertainty,
+    VerbalConfidence,
     fuses_boxes,
     make_selector,
     selector_names,
@@ -69,6 +72,12 @@ def joint(tmp_path):
     return tmp_path / "joint.safetensors"
 
 
+@pytest.fixture
+def box_layers(tmp_path):
+    BoxLayers(IDENTITY, (1,), (6, 5)).save(tmp_path / "box-layers.json")
+    return tmp_path / "box-layers.json"
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "greedy"),
     [
@@ -76,6 +85,7 @@ def joint(tmp_path):
         ("acs-learned", AcsLearned, False),
         ("acs-fusion", AcsFusion, False),
         ("acs-joint", AcsJoint, False),
+        ("attention-in-box", AttentionInBox, False),
         ("greedy", FirstResponse, True),
         ("pass-at-1", FirstResponse, False),
         ("first-valid", FirstResponse, False),
@@ -91,11 +101,13 @@ def joint(tmp_path):
         ("largest-cluster", LargestCluster, False),
         ("mean-box", MeanBox, False),
         ("smallest", SmallestBox, False),
+        ("verbal-confidence", VerbalConfidence, False),
     ],
 )
-def test_every_name_makes_its_selector(name, kind, greedy, regressor, joint):
+def test_every_name_makes_its_selector(name, kind, greedy, regressor, joint, box_layers):
     assert name in selector_names()
-    selector = make_selector(name, SelectableModel(), heads=HEADS, regressor=regressor, joint_model=joint)
+    files = {"heads": HEADS, "regressor": regressor, "joint_model": joint, "box_layers": box_layers}
+    selector = make_selector(name, SelectableModel(), **files)
     assert isinstance(selector, kind)
     assert (selector.name, selector.greedy_decoding) == (name, greedy)
     assert isinstance(selector, BoxFusingSelector) == fuses_boxes(name)
@@ -120,28 +132,32 @@ def test_the_joint_model_is_no_longer_named_as_the_regressor(regressor, joint):
         make_selector("acs-joint", SelectableModel(), regressor=joint)
     # A file that the selector does not read is no mistake, as the node keeps one for each.
     assert make_selector("acs-joint", SelectableModel(), regressor=regressor, joint_model=joint).name == "acs-joint"
-    with pytest.raises(TypeError, match=r"reads a file of the kind 'joint': use heads, regressor, joint_model"):
+    with pytest.raises(
+        TypeError, match=r"reads a file of the kind 'joint': use heads, regressor, joint_model, box_layers"
+    ):
         make_selector("acs-joint", SelectableModel(), joint=joint)
 
 
-def test_every_spec_agrees_with_its_selector(regressor, joint):
+def test_every_spec_agrees_with_its_selector(regressor, joint, box_layers):
+    files = {"heads": HEADS, "regressor": regressor, "joint_model": joint, "box_layers": box_layers}
     for name in selector_names():
-        selector = make_selector(name, SelectableModel(), heads=HEADS, regressor=regressor, joint_model=joint)
+        selector = make_selector(name, SelectableModel(), **files)
         assert selector.name == spec_of(name).name == name
         assert bool(selector.feature) or not spec_of(name).reads, "what a file gives can be calibrated"
 
 
-def test_defaults_come_from_the_models_folder(tmp_path, regressor, joint):
+def test_defaults_come_from_the_models_folder(tmp_path, regressor, joint, box_layers):
     folder = tmp_path / "model"
     folder.mkdir()
     HEADS.save(folder / "heads.json")
-    for file, name in ((regressor, "acs-learned"), (joint, "acs-joint")):
+    for file, name in ((regressor, "acs-learned"), (joint, "acs-joint"), (box_layers, "attention-in-box")):
         (kind,) = spec_of(name).reads
         file.rename(folder / kind.file_name)
     model = SelectableModel(name=str(folder))
     assert make_selector("acs-free", model).needs.heads == (((1, 2),),) * 4
     assert make_selector("acs-learned", model).needs.map_size == (6, 5)
     assert make_selector("acs-joint", model).needs.map_size == (6, 5)
+    assert make_selector("attention-in-box", model).needs.map_size == (6, 5)
 
 
 def test_a_large_model_uses_the_shipped_layers():
@@ -181,10 +197,11 @@ def test_chosen_heads_stay_with_their_model():
             JointError,
             r"no joint model is known for the model some/model.*; the default selector .*, consensus, works ",
         ),
+        ("attention-in-box", ArtifactError, r"no box layers are known for the model some/model: find them with "),
         (
             "ACS",
             SelectorError,
-            r"unknown selector 'ACS': choose one of acs-free, acs-learned, acs-fusion, acs-joint, greedy",
+            r"unknown selector 'ACS': choose one of acs-free, acs-learned, acs-fusion, acs-joint, attention-in-box",
         ),
     ],
 )
@@ -194,9 +211,11 @@ def test_what_is_missing_is_said(name, error, says):
     assert isinstance(caught.value, AcsError)
 
 
-def test_files_of_another_model_are_refused(regressor):
+def test_files_of_another_model_are_refused(regressor, box_layers):
     other = SelectableModel("some/other", num_layers=5)
     with pytest.raises(HeadFileError, match="has 5 x 3"):
         make_selector("acs-free", other, heads=HEADS)
     with pytest.raises(RegressorError, match="has 5 x 3"):
         make_selector("acs-learned", other, regressor=regressor)
+    with pytest.raises(ArtifactError, match="has 5 x 3"):
+        make_selector("attention-in-box", other, box_layers=box_layers)

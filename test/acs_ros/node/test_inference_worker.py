@@ -295,7 +295,9 @@ class Noting:
 def test_a_question_is_one_call_with_all_that_it_says(result, deadline, expected):
     grounder = Noting(result)
     sampling = SamplingConfig(3, auto=True)
-    question = InferenceOptions(("key", "mug"), sampling, True, 0.5, 3, deadline, True, True, False, Box(1, 2, 30, 40))
+    question = InferenceOptions(
+        ("key", "mug"), sampling, True, 0.5, 3, deadline, True, True, False, Box(1, 2, 30, 40), 0.9
+    )
     stop, stage = (lambda: False), (lambda name: None)
     assert [r.phrase for r in ask(grounder, IMAGE, question, stop, stage)] == ["key", "mug"]
     ((image, phrases, options),) = grounder.asked
@@ -304,13 +306,15 @@ def test_a_question_is_one_call_with_all_that_it_says(result, deadline, expected
         "sampling": sampling,
         "multiple": True,
         "min_score": 0.5,
+        "min_precision": 0.9,
         "min_votes": 3,
         "check_labels": False,
         "deadline_ms": expected,
         "with_attention": True,
+        "keep_image": False,
         "second_look": True,
         "region": Box(1, 2, 30, 40),
-        "keep_image": False,
+        "keep_prefix": False,
         "should_stop": stop,
         "on_stage": stage,
     }

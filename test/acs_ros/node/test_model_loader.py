@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import gc
 import json
 import threading
+import weakref
 
 import pytest
 from hub_parts import add_to_cache
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from transformers.utils import logging
 from vision_msgs.msg import VisionInfo
 
 from acs_core.artifacts.registry import ASSETS
@@ -67,6 +70,26 @@ def test_closing_lets_the_waiting_go_and_drops_the_model(grounder, until, fails)
     assert calls == ["settings"]
 
 
+def test_a_model_lives_no_longer_than_its_user_keeps_it(grounder):
+    """The thread that loaded it kept it, until it got the processor for its last line: cleanup freed nothing then."""
+    go = threading.Event()
+
+    class Lingering(threading.Condition):
+        def __exit__(self, *error):
+            super().__exit__(*error)
+            if threading.current_thread() is loader._thread:
+                go.wait(60)
+
+    loader = ModelLoader(lambda settings: type(grounder)())
+    loader._changed = Lingering()
+    try:
+        kept = weakref.ref(loader.get("settings"))
+        gc.collect()
+        assert loader.running and kept() is None
+    finally:
+        go.set()
+
+
 def test_who_waits_is_told_that_it_still_loads(grounder, until):
     go, told = threading.Event(), []
 
@@ -119,7 +142,20 @@ def test_the_picture_options_reach_the_model(monkeypatch, tokens, frame, given):
     assert loaded.items() >= given.items() and loaded["coordinate_frame"] == frame
 
 
+def test_a_precision_that_no_score_keeps_is_an_error_when_the_model_is_loaded(make_rig):
+    rig = make_rig(load_grounder, model="tiny-internvl", selector="consensus", device="cpu", min_precision=0.5)
+    assert rig.node.trigger_configure().name == "FAILURE"
+    assert "no score of consensus keeps a precision of 0.5" in rig.node.statistics.snapshot().load_problem
+
+
 def test_too_small_a_budget_is_an_error_of_acs():
     values = {spec.name: spec.default for spec in SPECS} | {"max_image_tokens": 15, "device": "cpu"}
     with pytest.raises(AcsError, match="max_image_tokens must be a whole number from 16"):
         load_grounder(Settings(**values))
+
+
+def test_the_log_of_the_node_has_no_progress_bar(capfd):
+    logging.enable_progress_bar()
+    values = {spec.name: spec.default for spec in SPECS} | {"model": "tiny-internvl"}
+    assert load_grounder(Settings(**values)).model_name == "tiny-internvl"
+    assert "Loading weights" not in capfd.readouterr().err

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from acs_core.arguments import clean_phrase
+from acs_core.arguments import clean_phrase, split_text
 from acs_core.errors import PhraseError
 from acs_ros.diagnostics.status import show_queries
-from acs_ros.node.query_manager import clean_queries, split_text
+from acs_ros.node.query_manager import clean_queries
 
 SETTINGS = SimpleNamespace(max_phrase_chars=200, max_queries=3)
 

@@ -16,12 +16,13 @@ from reason_parts import told, unknown, without_row
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
 
+from acs_core.arguments import split_text
 from acs_core.errors import PhraseError
 from acs_ros.conversions.images import Frame
 from acs_ros.conversions.transforms import TransformError
 from acs_ros.node.camera import TimestampCheck
 from acs_ros.node.grounding_node import GroundingNode
-from acs_ros.node.query_manager import clean_queries, split_text
+from acs_ros.node.query_manager import clean_queries
 from acs_ros.node.transform_listener import Tf2Buffer, TransformListener
 
 FILES = (

@@ -1,5 +1,7 @@
 """Every lifecycle transition at every moment that could be the wrong one: asked over DDS, as a launch file asks it."""
 
+import threading
+
 import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -115,3 +117,28 @@ def test_a_transition_at_any_moment_leaves_what_it_promises(rig, grounder, image
         assert {d.header.stamp.sec for d in rig.detections} == {9}  # nothing from before
     assert grounder.most_running == 1
     until(lambda: all(r.done() for r in results), "the end of the goals")
+
+
+def test_an_outdated_look_at_the_demand_does_not_undo_a_later_one(make_rig, grounder, until):
+    """The executor may have asked who wants frames before the node was active, and act on it afterwards."""
+    rig = make_rig(lambda settings: grounder)
+    assert rig.node.trigger_configure().name == "SUCCESS"
+    cameras, asked, answered = rig.node.cameras, threading.Event(), threading.Event()
+    threads = []
+
+    def wants_frames(camera):
+        if asked.is_set():
+            return True
+        asked.set()  # the first that asks: it is told the state of now, late
+        answered.wait(30)
+        return False
+
+    for _ in range(2):
+        threads.append(threading.Thread(target=cameras.open, args=(wants_frames,)))
+        threads[-1].start()
+        until(asked.is_set, "the first look")
+    threads[1].join(0.2)  # where one look does not wait for the other, it is over by now
+    answered.set()
+    for thread in threads:
+        thread.join(30)
+    assert cameras._cameras[""].listening

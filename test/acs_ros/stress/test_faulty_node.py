@@ -65,6 +65,15 @@ def test_a_fault_is_answered_or_told_and_the_next_call_is_clean(grounder, image,
     assert (after.candidates, after.detections, after.skipped) == (before.candidates, before.detections, ())
 
 
+def test_a_fault_reaches_what_the_model_has_answered_before(grounder, image, box):
+    broken = FaultyGrounder(grounder, box)
+    for _ in range(2):  # the second is drafted, and takes one forward pass
+        assert not broken.ground_many(image, ["boat"])[0].detections
+    box.put("error")
+    with pytest.raises(RuntimeError, match="injected"):
+        broken.ground_many(image, ["boat"])
+
+
 def test_a_fault_comes_once(box):
     box.put("hang")
     assert [box.take(), box.take()] == ["hang", ""]

@@ -3,6 +3,7 @@
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from eval_parts import evaluation
@@ -27,6 +28,8 @@ from training.tiny.arches import ARCHES
 from training.tiny.recipe import TrainConfig, standard_phases
 from training.world.synth import write_coco
 
+pytestmark = pytest.mark.long
+
 QUICK = {"steps": 1, "guided_steps": 1, "batch": 2, "pictures": 8, "objects": (3, 5)}
 SHORT = TrainConfig(
     tuple(replace(phase, **QUICK) for phase in standard_phases([1] * 5)),
@@ -38,14 +41,20 @@ RUNS = {
     "sprites": ("--font {font}", "--out {}/out"),
     "tiny": ("--threads 1 --arch internvl --first-phase A", "--out {}/out"),
     "tiny-eval": ("--cases 2 --temperature 0.7", "--work {}/work --json {}/out/table.json"),
-    "collect": ("--model tiny-internvl --data {world} --limit 2 --samples 1 --seed 3 --device cpu", "--out {}/out"),
+    "collect": (
+        "--model tiny-internvl --data {world} --limit 2 --samples 1 --seed 3 --top-p 0.8 --top-k 7",
+        "--out {}/out",
+    ),
     "fit": (
-        "--store {store} --epochs 1 --share 0.5 --seed 4 --input cells --device cpu",
+        "--store {store} --epochs 1 --share 0.5 --seed 4 --input cells --learning-rate 1e-3 --batch 16 --patience 2",
         "--work {}/work --out {}/out",
     ),
     "analyze": ("--store {store} --heads 2 --all-layers --draws 10", "--out {}/out"),
     "calibrate": ("--store {store} --device cpu", "--out {}/out"),
-    "build": ("--model tiny-internvl --train {world} --calibration {world} --heads 2", "--work {}/work --out {}/out"),
+    "build": (
+        "--model tiny-internvl --train {world} --calibration {other} --heads 2 --seed 5",
+        "--work {}/work --out {}/out",
+    ),
     "evaluate": (
         "--model tiny-internvl --data {world} --small 2 --several 0 --large 0 --samples 2 --most 2 --temperature 0.5",
         "--work {}/work --out {}/out",
@@ -56,6 +65,11 @@ RUNS = {
         "--heads {fitted}/heads.json --emitting {store} {store} --count 1 --count 2",
         "--json {}/out/found.json",
     ),
+    "attention": (
+        "--model tiny-internvl --picture {sample} --phrase key --samples 4 --layer 2 --seed 1",
+        "--out {}/out",
+    ),
+    "architecture": ("--layers 2 --heads 3 --map-side 8", "--tables {}/out"),
     "report": ("{evaluation} --draws 100 --seed 2 --title a:b", "--out {}/page.html --tables {}/out"),
 }
 MADE_BEFORE = ("analyze", "calibrate")  # they read what is in their output folder
@@ -84,10 +98,12 @@ def inputs(tmp_path_factory):
     return {
         "pushed": built_for_a_shipped_model(folder / "pushed"),
         "world": write_coco(folder / "world", "val", 12),
+        "other": write_coco(folder / "other", "test", 12),
         "store": folder / "store",
         "fitted": folder / "fitted",
         "font": folder / "font.ttf",
         "evaluation": folder / "evaluation.json.gz",
+        "sample": Path(__file__).parents[3] / "docs" / "sample.png",
     }
 
 
@@ -105,6 +121,7 @@ def quick(monkeypatch):
             told = [p.key for p in pairs], [p.key for p in fresh], arguments[:2], arguments[4], *arguments[6:]
             (staged / "arguments.txt").write_text(repr(told))
 
+    monkeypatch.setattr("training.plotting.DPI", 30)
     monkeypatch.setattr("training.world.sprites.make_noto_sprites", draw)
     monkeypatch.setattr("training.fitting.build.build", build)
     small = replace(small_arch("internvl", image_size=360), recipe=SHORT)
@@ -174,6 +191,7 @@ def steps_that_copy(inputs, monkeypatch):
     monkeypatch.setattr(f"{job}.read_store", lambda _: read_store(inputs["store"]))
     monkeypatch.setattr(f"{job}.read_responses", lambda _: read_responses(inputs["store"]))
     monkeypatch.setattr(f"{job}.BuildResult", lambda *_: None)
+    monkeypatch.setattr(f"{job}.check_enough", lambda *_: {})
     return failing
 
 
@@ -181,7 +199,7 @@ def steps_that_copy(inputs, monkeypatch):
 def test_build_removes_the_run_files_of_what_it_replaces(inputs, steps_that_copy, tmp_path, fails, left):
     out = shutil.copytree(inputs["fitted"], tmp_path / "files")
     assert len(list(out.glob(f"*{RUN_FILE}"))) == 2
-    words = ["build", "--model", "tiny-internvl", "--train", inputs["world"], "--calibration", inputs["world"]]
+    words = ["build", "--model", "tiny-internvl", "--train", inputs["world"], "--calibration", inputs["other"]]
     words += ["--work", tmp_path / "work", "--out", out]
     done = CliRunner().invoke(app, list(map(str, words)))
     assert done.exit_code == 0, (done.output, done.exception)

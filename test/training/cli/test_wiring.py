@@ -17,10 +17,25 @@ from training.cli.build import BuildOptions, build
 from training.cli.config import options_of
 from training.cli.evaluate import EvaluateOptions, evaluate
 from training.cli.files import AnalyzeOptions, CollectOptions, FitOptions, analyze, collect, fit
-from training.cli.options import AttentionStep, CoordinateFrame, Objects, Size, Transform
+from training.cli.options import (
+    AttentionStep,
+    CoordinateFrame,
+    Dtype,
+    LoggerName,
+    Objects,
+    Quantization,
+    Size,
+    Split,
+    Transform,
+)
+from training.data.formats import FORMATS, DataSource
 
-SMALL, OTHER = (SimpleNamespace(key=key) for key in ("asked", "not asked"))
-SCORERS = tuple(SimpleNamespace(selector=SimpleNamespace(name=name)) for name in ("acs-free", "acs-fusion"))
+COCO, PHRASES = FORMATS[0], Path("phrases.json")
+SMALL, OTHER = (SimpleNamespace(key=key, image_id=0, picture="") for key in ("asked", "not asked"))
+SCORERS = tuple(
+    SimpleNamespace(selector=SimpleNamespace(name=name), calibration=None, second_look=None)
+    for name in ("acs-free", "acs-fusion")
+)
 ANSWERS = SimpleNamespace(groups=(SimpleNamespace(name="small", questions=(SMALL,)),))
 
 
@@ -39,6 +54,10 @@ class Store:
     def manifest(self):
         return {}
 
+    @property
+    def maps(self):
+        return SimpleNamespace(files=())
+
 
 def stop(_):
     raise Reached
@@ -52,31 +71,39 @@ def store(arguments):
     return Store(arguments["folder"])
 
 
-MODELS = {"models_of": returns(("lvlm", "runner")), "pairs_of": returns([])}
+MODELS = {"models_of": returns(("lvlm", "runner"))}
 # Of each command: the functions that are replaced, with what they return for their arguments; the last one is the job.
 REPLACED = {
     collect: {
-        "training.cli.files": MODELS,
+        "training.cli.files": {**MODELS, "pairs_of": returns([])},
         "training.collection.collect": {"collect": stop},
     },
     fit: {
         "training.collection.store": {"read_store": store},
+        "training.fitting.loggers": {"make_loggers": returns("loggers")},
         "training.fitting.steps": {"fit_step": stop},
     },
     analyze: {
         "training.collection.store": {"read_store": store},
-        "training.data.coco": {"read_coco": returns("data")},
-        "training.data.pairs": {"choose_pairs": returns("pairs")},
+        "training.cli.files": {"pairs_of_store": returns("pairs")},
         "training.fitting.artifacts": {"read_regressor": returns(("regressor", "")), "held_candidates": returns([])},
         "training.fitting.steps": {"analyze_step": stop},
     },
     build: {
-        "training.cli.build": {**MODELS, "sources_of": lambda a: (a["train"], a["calibration"])},
+        "training.cli.build": {
+            **MODELS,
+            "sides_of": lambda a: tuple(DataSource(COCO, *a[side], "train", {}) for side in ("train", "calibration")),
+            "pairs_of": returns([]),
+        },
         "training.fitting.build": {"build": stop},
     },
     evaluate: {
-        "training.data.coco": {"read_coco": returns(SimpleNamespace(images=(), problems=SimpleNamespace(lines=list)))},
-        "training.cli.evaluate": {"_open": returns(("lvlm", None)), "_show": stop, "_tell": stop},
+        "training.cli.evaluate": {
+            "read_data": returns("data"),
+            "_open": returns(("lvlm", None)),
+            "_show": stop,
+            "_tell": stop,
+        },
         "acs_core.artifacts.identity": {"weights_fingerprint": returns("weights")},
         "training.evaluation.evaluate": {
             "choose_groups": returns({"small": [OTHER, SMALL]}),
@@ -103,13 +130,21 @@ MODEL = {
 ROWS = {
     (collect, CollectOptions): MODEL
     | {
-        "data": (Path("d/i.json"), {"pairs_of.data": Path("d/i.json"), "collect.data": "d/i.json"}),
+        "data": (Path("d/i.json"), {"pairs_of.source.file": Path("d/i.json"), "collect.data": "d/i.json"}),
+        "split": (Split.VAL, {"pairs_of.source.split": "val"}),
+        "phrases": (PHRASES, {"pairs_of.source.phrases": {"tv": "television"}}),
         "out": (Path("out"), "collect.out"),
-        "images": (Path("photos"), "pairs_of.images"),
+        "images": (Path("photos"), "pairs_of.source.images"),
         "size": ((Size.LARGE, Size.SMALL), "pairs_of.sizes"),
         "objects": (Objects.ANY, "pairs_of.objects"),
         "samples": (7, "collect.config.samples"),
         "temperature": (0.25, "collect.config.temperature"),
+        "top_p": (0.5, "collect.config.top_p"),
+        "top_k": (7, "collect.config.top_k"),
+        "ray_retries": (5, "models_of.ray_retries"),
+        "ray_timeout": (77.0, "models_of.ray_timeout"),
+        "dtype": (Dtype.FLOAT16, "models_of.dtype"),
+        "quantization": (Quantization.EIGHT, "models_of.quantization"),
         "limit": (9, "pairs_of.limit"),
         "map_side": (11, {"collect.config.map_size": (11, 11)}),
         "step": (AttentionStep.CONSUMING, {"collect.config.step": "consuming"}),
@@ -124,6 +159,12 @@ ROWS = {
         "epochs": (7, "fit_step.config.epochs fit_step.progress.args.1"),
         "input": (Transform.CELLS, {"fit_step.config.input_transform": "cells"}),
         "share": (0.4, "fit_step.config.validation_share"),
+        "learning_rate": (0.5, "fit_step.config.learning_rate"),
+        "weight_decay": (0.5, "fit_step.config.weight_decay"),
+        "batch": (8, "fit_step.config.batch"),
+        "patience": (3, "fit_step.config.patience"),
+        "logger": ((LoggerName.CSV,), {"make_loggers.names": ["csv"], "fit_step.loggers": "loggers"}),
+        "logs": (Path("logs"), "make_loggers.folder"),
         "workers": (2, "fit_step.workers"),
         "seed": (5, "fit_step.config.seed"),
         "device": ("cpu", "fit_step.device"),
@@ -141,8 +182,13 @@ ROWS = {
                 "analyze_step.out.parent": Path("out"),
             },
         ),
-        "data": (Path("d/i.json"), {"read_coco.annotations": Path("d/i.json"), "analyze_step.pairs": "pairs"}),
-        "images": (Path("photos"), "read_coco.images"),
+        "data": (
+            Path("d/i.json"),
+            {"pairs_of_store.source.file": Path("d/i.json"), "analyze_step.pairs": "pairs"},
+        ),
+        "images": (Path("photos"), "pairs_of_store.source.images"),
+        "split": (Split.VAL, {"pairs_of_store.source.split": "val"}),
+        "phrases": (PHRASES, {"pairs_of_store.source.phrases": {"tv": "television"}}),
         "heads": (4, "analyze_step.config.heads"),
         "high_iou": (0.8, "analyze_step.config.high_iou"),
         "low_iou": (0.2, "analyze_step.config.low_iou"),
@@ -154,11 +200,12 @@ ROWS = {
     | {
         "model": ("tiny-internvl", "models_of.model build.model"),
         "out": (Path("out"), "build.out"),
-        "coco": (Path("coco"), "sources_of.coco"),
-        "train": (Path("t/i.json"), {"pairs_of.data": Path("t/i.json"), "build.sources.0": "t/i.json"}),
-        "calibration": (Path("c/i.json"), {"pairs_of:2.data": Path("c/i.json"), "build.sources.1": "c/i.json"}),
-        "train_images": (Path("photos"), "pairs_of.images"),
-        "calibration_images": (Path("others"), "pairs_of:2.images"),
+        "coco": (Path("coco"), "sides_of.coco"),
+        "train": (Path("t/i.json"), {"pairs_of.source.file": Path("t/i.json"), "build.sources.0": "t/i.json"}),
+        "calibration": (Path("c/i.json"), {"pairs_of:2.source.file": Path("c/i.json"), "build.sources.1": "c/i.json"}),
+        "train_images": (Path("photos"), "pairs_of.source.images"),
+        "calibration_images": (Path("others"), "pairs_of:2.source.images"),
+        "phrases": (PHRASES, "sides_of.phrases"),
         "work": (Path("kept"), "build.work"),
         "size": ((Size.LARGE, Size.SMALL), "pairs_of.sizes pairs_of:2.sizes"),
         "objects": (Objects.ANY, "pairs_of.objects pairs_of:2.objects"),
@@ -175,9 +222,16 @@ ROWS = {
         "device": ("cpu", "models_of.device build.device"),
     },
     (evaluate, EvaluateOptions): {
-        "data": (Path("d/i.json"), {"read_coco.annotations": Path("d/i.json"), "evaluate.source": "d/i.json"}),
-        "model": ("tiny-internvl", "_open.model"),
-        "images": (Path("photos"), "read_coco.images"),
+        "data": (Path("d/i.json"), {"read_data.source.file": Path("d/i.json"), "evaluate.source": "d/i.json"}),
+        "split": (Split.TRAIN, {"read_data.source.split": "train"}),
+        "phrases": (PHRASES, {"read_data.source.phrases": {"tv": "television"}}),
+        "calibrated_too": (True, {"choose_groups.used": None}),
+        "top_p": (0.5, "evaluate.config.top_p with_latency.sampling.top_p"),
+        "top_k": (7, "evaluate.config.top_k with_latency.sampling.top_k"),
+        "dtype": (Dtype.FLOAT16, "_open.options.dtype"),
+        "quantization": (Quantization.EIGHT, "_open.options.quantization"),
+        "model": ("tiny-internvl", "_open.options.model"),
+        "images": (Path("photos"), "read_data.source.images"),
         "out": (Path("out"), {"_tell.out.path": Path("out")}),
         "work": (
             Path("kept"),
@@ -207,10 +261,10 @@ ROWS = {
         "map_side": (11, {"plan.config.map_size": (11, 11), "evaluate.config.map_size": (11, 11)}),
         "plan": (True, {"_show.wanted": "wanted"}),
         "json": (Path("t.json"), "_tell.json_file"),
-        "revision": ("abc", "_open.revision"),
-        "max_image_tokens": (500, "_open.max_image_tokens"),
-        "coordinate_frame": (CoordinateFrame.UNIT, {"_open.coordinate_frame": "0-1"}),
-        "device": ("cpu", "_open.device"),
+        "revision": ("abc", "_open.options.revision"),
+        "max_image_tokens": (500, "_open.options.max_image_tokens"),
+        "coordinate_frame": (CoordinateFrame.UNIT, {"_open.options.coordinate_frame": CoordinateFrame.UNIT}),
+        "device": ("cpu", "_open.options.device"),
     },
 }
 ALONE = {(evaluate, "plan")}  # options that leave away what the others are for: tested without these
@@ -220,6 +274,7 @@ ALONE = {(evaluate, "plan")}  # options that leave away what the others are for:
 def arguments(monkeypatch, tmp_path):
     """Runs a command until its job is called; returns the arguments of the replaced functions, by function."""
     monkeypatch.chdir(tmp_path)
+    PHRASES.write_text('{"tv": "television"}')
 
     def run(command, options):
         found = {}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from ray_parts import Squares
+from ray_parts import Poisoned, Squares
 
 from training.collection import ray_pool
 from training.collection.ray_pool import RayConfig, run_on_ray
@@ -19,6 +19,16 @@ def test_what_a_killed_worker_had_is_done_again_and_nothing_twice(tmp_path, monk
     assert sorted(got) == [(n, n * n) for n in range(12)]
     killed, begun = (tmp_path / "killed").read_text(), {f.name.split("-")[2] for f in tmp_path.glob("begun-3-*")}
     assert killed in begun and len(begun) > 1, "another one takes the dead one's place, and begins it again"
+
+
+def test_a_piece_that_kills_its_workers_is_given_up_and_the_others_are_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "helpers"))
+    got = []
+    config = RayConfig(actors=2, cpus=0.1, retries=1, timeout=5)
+    with pytest.raises(DataError, match=r"2 of 6 parts \(2, 4\) died or took longer than 5 s, 2 times each"):
+        run_on_ray(Poisoned(tmp_path), range(6), lambda n, square: got.append(n), config)
+    assert sorted(got) == [0, 1, 3, 5]
+    assert [len(list(tmp_path.glob(f"begun-{n}-*"))) for n in (2, 4)] == [2, 2]
 
 
 def test_no_cluster_is_said():

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data.coco import read_coco, read_picture
+from training.data.coco import read_coco
 from training.data.pairs import choose_pairs, load_absent, load_pairs
+from training.data.pictures import read_picture
 from training.errors import DataError
 
 
@@ -22,6 +23,7 @@ def write(folder, annotations, width=100, height=100, file_name="a.png"):
     return file
 
 
+RED, BLUE = ({"attributes": {"colour": colour, "occluded": False}} for colour in ("red", "blue"))
 SMALL, MEDIUM, LARGE = [10, 10, 5, 5], [10, 10, 15, 15], [10, 10, 50, 50]
 
 
@@ -36,6 +38,10 @@ SMALL, MEDIUM, LARGE = [10, 10, 5, 5], [10, 10, 15, 15], [10, 10, 50, 50]
         ([(1, SMALL, {"isfake": 1})], [], []),
         ([(1, SMALL, {}), (1, LARGE, {})], [], []),
         ([(1, SMALL, {}), (1, [1, 2], {})], [], []),
+        ([(1, SMALL, RED), (1, [40, 40, 6, 6], BLUE)], ["7:blue key", "7:red key"], ["7:key"]),
+        ([(1, SMALL, RED), (1, LARGE, BLUE), (1, LARGE, BLUE)], ["7:red key"], []),
+        ([(1, SMALL, RED), (1, [40, 40, 6, 6], {})], [], ["7:key"]),
+        ([(1, SMALL, RED), (1, [40, 40, 6, 6], BLUE | {"iscrowd": 1})], [], []),
     ],
 )
 def test_which_pairs_qualify(tmp_path, annotations, single, multiple):
@@ -128,6 +134,13 @@ def test_bad_annotations_are_counted_and_left_out(tmp_path, annotation, problem)
     assert [o.name for o in data.images[0].objects] == ["cup"]
 
 
+@pytest.mark.parametrize("colour", [3, "dark red", "x" * 30, None])
+def test_a_colour_that_is_no_word_is_counted_and_left_out(tmp_path, colour):
+    data = read_coco(write(tmp_path, [(1, SMALL, {"attributes": {"colour": colour}}), (2, SMALL, RED)]))
+    assert [o.colour for o in data.images[0].objects] == ["", "red"]
+    assert "colour left out" in data.problems.lines()[0]
+
+
 def test_a_box_that_sticks_out_by_a_pixel_is_clipped(tmp_path):
     data = read_coco(write(tmp_path, [(1, [-1, 10, 7, 5], {})]))
     assert data.images[0].objects[0].box.as_tuple() == (0, 10, 6, 15) and not data.problems.counts
@@ -166,7 +179,7 @@ def test_names_that_lead_out_of_the_picture_folder_are_left_out(tmp_path, name):
     assert not data.images and "file_name inside the folder" in data.problems.lines()[-1] + data.problems.lines()[0]
 
 
-@pytest.mark.parametrize("change", [{"width": 10**400}, {"height": float("inf")}, {"id": "1"}])
+@pytest.mark.parametrize("change", [{"width": 10**400}, {"height": float("inf")}, {"id": 1.5}])
 def test_sizes_that_no_picture_has_are_left_out(tmp_path, change):
     file = write(tmp_path, [(1, SMALL, {})])
     content = json.loads(file.read_text())

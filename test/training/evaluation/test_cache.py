@@ -55,6 +55,22 @@ def test_only_what_must_be_shared_counts(tmp_path):
     assert fingerprint({**MANIFEST, "pairs": ["1:key"]}) != name != fingerprint({**MANIFEST, "seed": 1})
 
 
+def test_a_collection_of_other_pictures_is_refused(tmp_path):
+    """Pictures that were replaced in place: one file's digest has changed; unknown digests count as the same."""
+    job = Job(tuple(Pair(i, tmp_path, "key", ()) for i in range(2)), CollectConfig())
+    digests = (["a", "b"], ["a", "b"], ["", "b"], ["a", "c"])
+    before, same, unknown, after = ({**MANIFEST, "pictures": pictures} for pictures in digests)
+    folder = tmp_path / collection_name(before)
+    open_store(folder, before)
+    part_folder(folder, 0).mkdir()
+    for manifest in (same, unknown, MANIFEST):
+        open_store(folder, manifest)
+        assert CollectionCache(tmp_path).place(manifest, job) == Place(folder, True)
+    for check in (lambda: open_store(folder, after), lambda: CollectionCache(tmp_path).place(after, job)):
+        with pytest.raises(DataError, match="collected from other pictures: 1 of 2 pairs have changed files"):
+            check()
+
+
 def test_a_complete_collection_from_elsewhere_is_read_in_place(tmp_path):
     job = Job(tuple(Pair(i, tmp_path, "key", ()) for i in range(12)), CollectConfig())
     own = Place(tmp_path / "own" / collection_name(MANIFEST), False)

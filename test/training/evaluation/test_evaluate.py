@@ -20,10 +20,14 @@ from training.evaluation.cache import CollectionCache
 from training.evaluation.evaluate import EvaluateConfig, choose_groups, plan, scorers_for
 from training.world.synth import write_coco
 
+pytestmark = pytest.mark.long
+
 COUNTS = ["--small", "4", "--several", "2", "--large", "2", "--samples", "2", "--most", "3"]
 TAUS = ["--temperature", "0.5", "--temperature", "1.0"]
 CALIBRATED = ("acs-free", "acs-learned", "acs-fusion", "acs-joint")  # those that read files of the model
-SAMPLING = [name for name in selector_names() if name != "greedy"]
+WITH_FILES = (*CALIBRATED, "attention-in-box")
+# the embedded models state no confidence in words, and have no file for attention-in-box
+SAMPLING = [name for name in selector_names() if name not in ("greedy", "verbal-confidence", "attention-in-box")]
 runner = CliRunner()
 
 
@@ -139,9 +143,9 @@ def test_second_looks_add_a_run_for_small_objects_and_are_kept(first, monkeypatc
     before, *others = load(folder / "out" / "evaluation.json.gz").groups
     added = [r for r in small.runs if r not in before.runs]
     assert {(r.method, r.temperature, r.samples) for r in added} == {
-        ("acs-fusion + second look", t, 2) for t in (0.5, 1.0)
+        (f"{name} + second look", t, 2) for name in ("acs-fusion", "consensus") for t in (0.5, 1.0)
     }
-    assert rest == others and len(small.runs) == len(before.runs) + 2
+    assert rest == others and len(small.runs) == len(before.runs) + 4
     assert list((folder / "work" / "collections").glob("*second-look*"))
     monkeypatch.setattr(part, "sample_each", lambda *_: pytest.fail("asked again"))
     monkeypatch.setattr(second_look_runs, "joined_calls", lambda *_: pytest.fail("judged again"))
@@ -202,8 +206,8 @@ def test_selectors_without_files_are_named(data, tmp_path):
     renamed = replace(lvlm, name="someone/else")
     said = []
     names = [j.selector.name for j in scorers_for(renamed, None, said.append)]
-    assert names == [n for n in selector_names() if n not in CALIBRATED]
-    assert [line.split(":")[0] for line in said] == [f"{n} is left out" for n in CALIBRATED]
+    assert names == [n for n in selector_names() if n not in WITH_FILES]
+    assert [line.split(":")[0] for line in said] == [f"{n} is left out" for n in WITH_FILES]
     config = EvaluateConfig({"small": 2}, temperatures=(0.5,), curve=(1,), samples=2)
     wanted = plan(
         renamed, choose_groups(read_coco(data), config), config, CollectionCache(tmp_path), "test/instances.json", "w"

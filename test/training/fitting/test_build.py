@@ -1,6 +1,7 @@
 import json
 import re
-from dataclasses import asdict
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,21 @@ from acs_core.grounder import Grounder
 from acs_core.lvlm import load_lvlm, open_model
 from acs_core.lvlm.picture import PictureOptions
 from acs_core.selection.registry import artifact_kinds, make_selector
+from training.cli.data import sides_of
 from training.collection.job import CollectConfig
 from training.collection.store import read_store
 from training.errors import DataError
 from training.fitting.analyze import AnalysisConfig
-from training.fitting.build import BuildConfig, build, describe, find_coco, name_model
+from training.fitting.build import BuildConfig, build, describe, name_model
 from training.fitting.fit import FitConfig
 from training.fitting.push import prepare
 
+pytestmark = pytest.mark.long
+
 NAME = "acs-test/internvl"
+CONFIG = BuildConfig(
+    CollectConfig(samples=6, max_new_tokens=64), FitConfig(epochs=2), AnalysisConfig(min_group=1, heads=2, draws=20)
+)
 PICTURE = PictureOptions(1000, "0-1000")  # neither is the family's default, but the model sees and says the same
 
 
@@ -47,17 +54,20 @@ def lvlm(commit):
 
 
 @pytest.fixture(scope="module")
-def built(lvlm, tmp_path_factory):
+def pairs(tmp_path_factory):
+    """Pairs to train on, and to calibrate on."""
+    folder = tmp_path_factory.mktemp("pairs")
+    return some_pairs(folder / "train", "train", 50), some_pairs(folder / "val", "val", 90)
+
+
+@pytest.fixture(scope="module")
+def built(lvlm, pairs, tmp_path_factory):
     """(folder, result, lines said, a picture) of a small build."""
     folder = tmp_path_factory.mktemp("build")
-    train = some_pairs(folder / "train", "train", 50)
-    fresh = some_pairs(folder / "val", "val", 90)
-    config = BuildConfig(
-        CollectConfig(samples=6, max_new_tokens=64), FitConfig(epochs=2), AnalysisConfig(min_group=1, heads=2, draws=20)
-    )
+    train, fresh = pairs
     said: list[str] = []
     out = folder / "files"
-    result = build(lvlm, train, fresh, folder / "work", out, "test", config, said.append)
+    result = build(lvlm, train, fresh, folder / "work", out, "test", CONFIG, said.append)
     return out, result, said, fresh[0]
 
 
@@ -85,7 +95,8 @@ def test_the_folder_is_a_model_to_the_grounder(built, commit, selector):
     assert (result.score_kind.value, result.revision) == ("calibrated", commit)
     assert all(0 <= d.expected_iou <= 1 for d in result.detections)
     points = grounder.calibration.working_points
-    assert grounder.min_score_for(0.5) == min((p.min_score for p in points), default=None)
+    assert grounder.working_point_for(0.5) == (points[0] if points else None)
+    assert grounder.min_score_for(0.5) == (points[0].min_score if points else None)
 
 
 def test_every_step_leaves_its_numbers_and_pictures(built):
@@ -181,25 +192,43 @@ def test_a_damaged_pointer_is_named(tmp_path, content):
 @pytest.mark.parametrize(
     ("files", "train", "images"),
     [
-        (
-            ("annotations/instances_train2017.json", "annotations/instances_val2017.json"),
-            "annotations/instances_train2017.json",
-            "train2017",
-        ),
+        (("annotations/instances_train2017.json",), "annotations/instances_train2017.json", "train2017"),
         (("train/instances.json", "val/instances.json"), "train/instances.json", "train/images"),
-        (("zhiyuan_objv2_train.json", "zhiyuan_objv2_val.json"), "zhiyuan_objv2_train.json", "train"),
+        (("zhiyuan_objv2_train.json",), "zhiyuan_objv2_train.json", "train"),
     ],
 )
-def test_known_layouts_are_found(tmp_path, files, train, images):
+def test_build_reads_the_training_side_of_known_layouts(tmp_path, files, train, images):
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert find_coco(tmp_path)[0] == (tmp_path / train, tmp_path / images)
+    source, calibration = sides_of(tmp_path, (None, None), (None, None))
+    assert (source.file, source.images) == (tmp_path / train, tmp_path / images) and calibration is None
 
 
-def test_an_unknown_layout_is_said(tmp_path):
-    with pytest.raises(DataError, match="--train and --calibration"):
-        find_coco(tmp_path)
+def test_too_few_boxes_are_said_before_anything_is_fitted(built, pairs, lvlm, tmp_path, monkeypatch):
+    """The collections of `built` are resumed; without good and low boxes there is a folder without a head file."""
+    out, _, _, _ = built
+    train, fresh = pairs
+    files = shutil.copytree(out, tmp_path / "files")
+    said = []
+    config = replace(CONFIG, analysis=replace(CONFIG.analysis, min_group=10**6))
+    result = build(lvlm, train, fresh, out.parent / "work", files, "test", config, said.append)
+    warned = next(i for i, line in enumerate(said) if line.startswith("warning: will be missing: heads.json"))
+    assert "1000000 good" in said[warned] and not any("Pearson" in line for line in said[: warned + 1])
+    assert said[-1].startswith(f"missing in {files}: heads.json") and result.heads is result.analysis is None
+    calibrations = {file.stem.removeprefix("calibration-") for file in files.glob("calibration-acs-*.json")}
+    assert calibrations == {"acs-learned", "acs-joint"}
+    assert not (files / "heads.json").exists() and "There is no head file" in (files / "README.md").read_text()
+    assert Grounder.from_pretrained(files, selector="acs-joint", device="cpu").calibration is not None
+    # Too few answers are an error, and before the fit, too.
+    monkeypatch.setattr("training.fitting.build.STEPS", ())
+    for few, problem in (
+        (fresh[:49], "49 calibration questions are too few"),
+        (fresh, "calibration questions got a box"),
+    ):
+        monkeypatch.setattr("training.fitting.build.MIN_CHOICES", 50 if few is not fresh else len(fresh))
+        with pytest.raises(DataError, match=problem):
+            build(lvlm, train, few, out.parent / "work", tmp_path / "few", "test", CONFIG, said.append)
 
 
 def test_the_metadata_name_data_and_thresholds():

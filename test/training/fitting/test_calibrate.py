@@ -3,11 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from acs_core.artifacts.calibration import Calibration, CalibrationImages
 from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.selection.registry import AcsFree, make_selector
 from training.collection.offline_selection import calls, choose_offline
 from training.errors import DataError
-from training.fitting.calibrate import calibrate, calibration_error, working_points
+from training.fitting.calibrate import calibrate, calibration_error
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def test_the_curves_rise_and_predict_fresh_choices(collection, fresh_collection,
     assert 0 < curve.y[0] <= curve.y[-1] < 1
     choices = choose_offline(selector, fresh_collection)
     stated = curve.apply(choices.confidence)
-    assert calibration_error(stated, choices.iou >= 0.5, bins=5) < 0.2
+    assert calibration_error(stated, choices.iou >= 0.5) < 0.2
     expected = curve.expected_iou(choices.confidence)
     assert np.abs(expected - choices.iou).mean() < np.abs(choices.iou.mean() - choices.iou).mean()
     assert told.expected_iou_error < 0.2 and len(told.stated) == 60 and told.unanswered == 0
@@ -45,6 +46,17 @@ def test_answers_with_a_second_look_have_a_curve_of_their_own(collection, select
             calibrate(selector, collection, identity, "test", looked_again=few)
 
 
+@pytest.mark.parametrize(
+    ("pictures", "known"), [(None, ()), (["0" * 16] * 59 + ["f" * 16], ("0" * 16, "f" * 16)), ([""] * 60, ())]
+)
+def test_the_curve_names_the_images_that_it_was_fitted_on(collection, selector, identity, tmp_path, pictures, known):
+    manifest = collection.manifest | ({"pictures": pictures} if pictures else {})
+    curve, _ = calibrate(selector, replace(collection, manifest=manifest), identity, "test")
+    assert curve.images == CalibrationImages("made-up 0", tuple(range(60)), known)
+    curve.save(tmp_path / "c.json")
+    assert Calibration.load(tmp_path / "c.json") == curve
+
+
 def test_what_cannot_be_calibrated_is_said(collection, identity):
     class Loaded:
         name, family, num_layers, num_heads, revision, device = "m", "internvl", 3, 2, None, "cpu"
@@ -55,23 +67,13 @@ def test_what_cannot_be_calibrated_is_said(collection, identity):
 
 @pytest.mark.parametrize(
     ("probability", "hit", "error"),
-    [([0.5] * 4, [1, 0, 1, 0], 0.0), ([1.0] * 4, [0, 0, 0, 0], 1.0), ([0.8] * 10, [1] * 8 + [0] * 2, 0.0)],
+    [
+        ([0.5] * 4, [1, 0, 1, 0], 0.0),
+        ([1.0] * 4, [0, 0, 0, 0], 1.0),
+        ([0.8] * 10, [1] * 8 + [0] * 2, 0.0),
+        ([0.91] * 9 + [0.05], [1] * 10, 0.9 * 0.09 + 0.1 * 0.95),  # bins of equal width, weighted by their answers
+        ([], [], 0.0),
+    ],
 )
 def test_calibration_error(probability, hit, error):
-    assert calibration_error(np.array(probability), np.array(hit), bins=1) == pytest.approx(error)
-
-
-def test_working_points_keep_what_the_wanted_precision_allows():
-    stated = np.repeat([0.9, 0.6, 0.3], 100)
-    hit = np.concatenate([np.arange(100) < share for share in (95, 70, 10)]).astype(float)
-    points = {p.wanted: p for p in working_points(stated, hit)}
-    assert (points[0.9].min_score, points[0.9].precision, points[0.9].kept) == (0.9, 0.95, 0.3333)
-    assert points[0.8].min_score == 0.6 and points[0.8].precision == pytest.approx(0.825)
-    assert points[0.5].min_score == 0.3 and points[0.5].kept == 1
-    assert not working_points(np.full(30, 0.4), np.zeros(30)), "no threshold makes wrong boxes right"
-
-
-def test_a_precision_measured_on_a_few_boxes_is_none():
-    stated = np.concatenate([[0.99] * 5, [0.2] * 95])
-    hit = np.concatenate([np.ones(5), np.zeros(95)])
-    assert working_points(stated, hit) == ()
+    assert calibration_error(np.array(probability), np.array(hit)) == pytest.approx(error)

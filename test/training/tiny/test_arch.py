@@ -195,14 +195,38 @@ def saved(tmp_path_factory):
     return arch, folder
 
 
+def write_vocabulary(folder, vocabulary):
+    (folder / "tokenizer.json").write_text(f'{{"model": {{"vocab": {vocabulary}}}}}')
+
+
+def build_tokenizer_of(arch, names=NAMES):
+    return arch.build_processor(names).tokenizer
+
+
 def test_a_run_starts_from_the_weights_of_a_folder(saved):
     arch, folder = saved
     model, _ = small_model(arch)
     for weight in model.parameters():
         weight.data.zero_()
-    load_weights(model, folder)
+    load_weights(model, build_tokenizer_of(arch), folder)
     wanted = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).state_dict()
     assert all(torch.equal(weight, wanted[name]) for name, weight in model.state_dict().items())
+
+
+def test_words_that_the_first_model_lacks_get_rows_of_their_own(saved):
+    """All other words keep theirs, wherever they stand in the new vocabulary."""
+    arch, folder = saved
+    names = ["anchor", *NAMES]
+    model, processor = small_model(arch, names)
+    load_weights(model, processor.tokenizer, folder)
+    before = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).get_input_embeddings().weight
+    after, old = model.get_input_embeddings().weight, build_tokenizer_of(arch).get_vocab()
+    assert model.lm_head.weight is after and len(after) == model.config.text_config.vocab_size
+    new = processor.tokenizer.get_vocab()
+    assert all(torch.equal(after[new[token]], before[row]) for token, row in old.items())
+    (anchor,) = (after[row] for token, row in new.items() if token not in old)
+    assert not (anchor == before).all(dim=1).any()
+    assert ((anchor - before.mean(dim=0)).abs() < 6 * before.std(dim=0)).all()
 
 
 @pytest.mark.parametrize(
@@ -213,6 +237,8 @@ def test_a_run_starts_from_the_weights_of_a_folder(saved):
         (set_nan, "is no model to start from"),
         (ask_for_code, "Python code of its own"),
         (lambda folder: (folder / "config.json").unlink(), "is no model to start from"),
+        (lambda folder: write_vocabulary(folder, "[3]"), "tokenizer.json holds no vocabulary"),
+        (lambda folder: write_vocabulary(folder, '{"a": 999}'), "vocabulary is larger than the embedding"),
         (shutil.rmtree, "is no folder"),
     ],
 )
@@ -222,7 +248,7 @@ def test_unsafe_and_incomplete_weights_are_not_read(saved, damage, message, tmp_
     model, _ = small_model(arch)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     with pytest.raises(DataError, match=message):
-        load_weights(model, tmp_path / "copy")
+        load_weights(model, build_tokenizer_of(arch), tmp_path / "copy")
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 
 
@@ -231,4 +257,4 @@ def test_a_hub_id_is_no_folder_to_start_from(saved, tmp_path, monkeypatch):
     arch, folder = saved
     add_to_cache(use_cache(monkeypatch, tmp_path), "somebody/model", folder)
     with pytest.raises(DataError, match="somebody/model is no folder"):
-        load_weights(small_model(arch)[0], Path("somebody/model"))
+        load_weights(small_model(arch)[0], build_tokenizer_of(arch), Path("somebody/model"))

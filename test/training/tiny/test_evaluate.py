@@ -13,6 +13,8 @@ from training.tiny.questions import QuestionMaker
 from training.world.scene import TRAINING, WRITTEN
 from training.world.world import World
 
+pytestmark = pytest.mark.long
+
 PICTURES = Pictures(np.zeros((2, 120, 120, 3), np.uint8), ((KEY_LOW, CUP), (KEY_LOW, KEY_HIGH)))
 
 

@@ -65,8 +65,11 @@ def test_of_two_runs_one_renders_and_the_other_waits(tmp_path):
 
 def test_other_pictures_lie_elsewhere(folder):
     image_pools(folder, TRAINING, 3, (3, 5), progress=lambda done, total: None)
+    painted = image_pools(folder, KEPT, 3, (6, 9), lookalikes=0.8, colours=1.0)
+    assert all(len({o.colour for o in objects}) > 2 for pool in painted for objects in pool.objects)
     names = {f.name for f in folder.iterdir() if f.is_dir()}
-    assert names == {f"world{WORLD_VERSION}-{s}-3-5-objects-{n}" for s, n in ((KEPT, 12), (TRAINING, 3))}
+    kinds = {f"{KEPT}-3-5-objects-12", f"{TRAINING}-3-5-objects-3", f"{KEPT}-6-9-objects-0.8-alike-1-coloured-3"}
+    assert names == {f"world{WORLD_VERSION}-{kind}" for kind in kinds}
 
 
 def test_what_is_damaged_is_named(tmp_path):

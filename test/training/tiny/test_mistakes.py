@@ -36,6 +36,12 @@ def test_the_other_object_is_mostly_a_look_alike_and_its_box_is_exact():
     assert sum(a.box == ALIKE.box for a in answers) / len(answers) == pytest.approx(0.75 + 0.125, abs=0.05)
 
 
+def test_another_colour_of_the_category_is_a_look_alike():
+    red, blue = (SceneObject("cup", o.box, 90.0, colour) for o, colour in ((TINY, "red"), (ALIKE, "blue")))
+    mistakes = Mistakes(1.0, 1.0, 1.0, background=0.0, alike=1.0)
+    assert {a.box for a in drawn(mistakes, "red cup", [red, blue, LARGE], 20)} == {blue.box}
+
+
 def test_boxes_on_the_background_are_small_meet_no_object_and_are_not_supervised():
     objects = [TINY, ALIKE, CUP]
     answers = drawn(Mistakes(1.0, 1.0, 1.0, background=1.0), "apple", objects)

@@ -5,12 +5,17 @@ import pytest
 import torch
 from tiny_parts import CUP, KEY_HIGH, KEY_LOW, NAMES, SQUARE, small_arch, small_model, turns_of
 
+from acs_core.geometry import Box
 from training.tiny.questions import IGNORED, MOST_BOXES, QuestionMaker, boxes_text, in_reading_order
+from training.world.scene import SceneObject
 
 
 def answer_text(name, objects, size, frame):
     """The answer about an image of ``size`` that holds ``objects``, in the model's ``frame``."""
     return boxes_text(name, [o.box for o in in_reading_order(name, objects)], size, frame)
+
+
+RED, BLUE = (SceneObject("cup", box, 90, colour) for box, colour in ((Box(60, 60, 70, 70), "red"), (CUP.box, "blue")))
 
 
 @pytest.fixture(scope="module", params=["internvl", "qwen2_5_vl"])
@@ -70,6 +75,16 @@ def test_phrases_are_mostly_of_what_is_there_each_once(parts):
     asked = [phrase for p in picked for phrase in p]
     assert 0.06 < asked.count("teddy bear") / len(asked) < 0.14
     assert asked.count("key") == pytest.approx(asked.count("cup"), rel=0.2)
+
+
+def test_colours_are_asked_for_where_they_tell_objects_apart_and_sometimes_ones_that_are_not_there(parts):
+    maker, rng = parts[2], np.random.default_rng(0)
+    assert set(maker.pick(rng, [RED, BLUE, KEY_LOW], 9, 0.0)) == {"cup", "red cup", "blue cup", "key"}
+    assert set(maker.pick(rng, [RED, KEY_LOW], 9, 0.0)) == {"cup", "key"}
+    assert [a.box for a in maker.true_answer("red cup", [BLUE, RED])] == [RED.box]
+    assert len(maker.true_answer("cup", [BLUE, RED])) == 2
+    absent = {phrase for _ in range(100) for phrase in maker.pick(rng, [RED, BLUE, KEY_LOW], 9, 1.0)}
+    assert "teddy bear" in absent and "green cup" in absent and not absent & {"red cup", "blue cup", "cup", "green key"}
 
 
 def test_no_more_phrases_than_wanted_and_something_absent_about_an_empty_picture(parts):

@@ -24,6 +24,9 @@ def tokenizer():
         ('[{"bbox_2d": [1, 20, 3, 4], "label": "key"}]', 12),
         ("[]", 1),
         ("é", 2),
+        ("red cup", 3),
+        ("Blue Teddy Bears", 3),
+        ("bored", 5),
     ],
 )
 def test_names_and_fixed_texts_are_one_token_digits_are_each_their_own(tokenizer, text, tokens):

@@ -15,6 +15,8 @@ from training.tiny.mistakes import Mistakes
 from training.tiny.recipe import PhaseConfig, TrainConfig, standard_phases
 from training.tiny.train import TinyTrainer
 
+pytestmark = pytest.mark.long
+
 # The warm-up leaves a hundredth of the rate: enough to see that something was learnt.
 A = PhaseConfig("A", 3, 3.0, batch=2, pictures=10, objects=(3, 5), questions=0)
 B = PhaseConfig("B", 3, 3.0, 2, 10, (3, 5), questions=2, absent_share=0.3, dense_weight=0.3, guided_steps=5)

@@ -1,7 +1,9 @@
+import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from training.world.compositing import (
     VISIBLE,
@@ -14,7 +16,7 @@ from training.world.compositing import (
     pose_stamp,
     shape_patch,
 )
-from training.world.sprites import CLUTTER, NOTO, load_sprites
+from training.world.sprites import CLUTTER, NOTO, Sprite, load_sprites
 
 AS_IT_IS = np.eye(3, 4)
 STAMPS = [Stamp.of(s) for s in (*load_sprites(NOTO), *load_sprites(CLUTTER))]
@@ -47,6 +49,18 @@ def test_the_tight_box_has_the_asked_area(stamp, area, tilt, stretch, mirror):
     assert (max(w, h) - 1) * (min(w, h) - 1) <= max(area, 64 * max(w, h) / min(w, h) * 1.6)
     assert (w + lost) * (h + lost) >= area
     assert patch.alpha.shape[0] - h <= margin and patch.alpha.shape[1] - w <= margin
+
+
+@settings(max_examples=40)
+@given(arrays(np.uint8, st.tuples(st.integers(2, 9), st.integers(2, 9)), elements=st.sampled_from([0, VISIBLE])))
+def test_the_hull_is_that_of_all_visible_pixels(alpha):
+    assume(alpha.any())
+    height, width = alpha.shape
+    ys, xs = np.nonzero(alpha)
+    corners = np.concatenate([np.stack([xs + i, ys + j], axis=1) for i in (0, 1) for j in (0, 1)])
+    expected = cv2.convexHull(corners.astype(np.float32))[:, 0] - [width / 2, height / 2]
+    found = Stamp.of(Sprite("", np.dstack([np.zeros((height, width, 3), np.uint8), alpha]))).hull
+    assert sorted((found * max(height, width)).round(3).tolist()) == sorted(expected.tolist())
 
 
 def test_a_mirrored_stamp_is_the_mirror_image():

@@ -3,9 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.world.scene import SHIFTED_CONFIG, SPLIT_SEEDS
+from acs_core.geometry import Box
+from training.world.colours import COLOURS, PAINTED
+from training.world.scene import SHIFTED_CONFIG, SPLIT_SEEDS, WORLD_VERSION, SceneObject
 from training.world.sprites import category_names
-from training.world.world import World, WorldConfig
+from training.world.world import World, WorldConfig, world_config
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,44 @@ def test_an_object_is_where_its_box_says():
         assert changed[y1:y2, x1:x2].mean() > 0.25
         changed[max(0, y1 - 4) : y2 + 4, max(0, x1 - 4) : x2 + 4] = False
         assert not changed.any()
+
+
+@pytest.mark.parametrize(
+    ("split", "number", "light", "count", "last"),
+    [
+        ("train", 0, 163.403, 9, SceneObject("bus", Box(17, 117, 39, 135), 257.0)),
+        ("train", 2, 181.123, 9, SceneObject("pizza", Box(184, 394, 197, 406), 94.0)),
+        ("shifted", 1, 42.653, 7, SceneObject("train", Box(315, 246, 368, 303), 2107.0)),
+    ],
+)
+def test_scenes_are_those_of_world_version_2(worlds, split, number, light, count, last):
+    """The shipped weights, the demo bag and all numbers of the docs rest on these images."""
+    scene = worlds[split].scene([9, number])
+    assert WORLD_VERSION == 2 and scene.image.mean() == pytest.approx(light, abs=0.01)
+    assert len(scene.objects) == count and scene.objects[-1] == last
+
+
+def test_in_crowded_scenes_objects_of_a_category_differ_in_colour():
+    world = World("val", world_config("val", crowds=True))
+    scenes = [world.scene([4, k], (360, 360)) for k in range(60)]
+    assert np.mean([len(s.objects) for s in scenes]) > 11 and max(len(s.objects) for s in scenes) <= 20
+    painted = [(s, o) for s in scenes for o in s.objects if o.colour]
+    assert 0.3 < len({id(s) for s, _ in painted}) / len(scenes) < 0.7 and {o.colour for _, o in painted} == set(COLOURS)
+    for scene, o in painted:
+        assert o.name in PAINTED
+        assert sum((other.name, other.colour) == (o.name, o.colour) for other in scene.objects) == 1
+        assert all(other.colour for other in scene.objects if other.name == o.name)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_paint_looks_like_its_word(colour):
+    """In any light, black is dark, and of the others the nearest to the middle of a painted cup is its own."""
+    world, bright = World("train"), {name: np.array(c) / max(c) for name, c in COLOURS.items() if name != "black"}
+    for k in range(8):
+        patch = world._patch(np.random.default_rng(k), world._stamps["cup"][0], 360 * 360, colour=colour)
+        seen = np.median(patch.rgb[patch.alpha == 255], axis=0)
+        far = {name: np.abs(seen / seen.max() - c).sum() for name, c in bright.items()}
+        assert seen.max() < 60 if colour == "black" else (seen.max() > 60 and min(far, key=far.get) == colour)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (333, 127), (1024, 80)], ids=str)

@@ -1,0 +1,94 @@
+"""What ``acs-ground`` is asked: the images that its arguments name, its phrases, and where the outputs go."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from acs_core.arguments import clean_phrase, split_text
+from acs_core.errors import ImageError, OutputError, PhraseError
+from acs_core.output import check_distinct, check_target
+
+READ = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")  # taken from folders
+WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+def find_images(given: Sequence[Path]) -> list[Path]:
+    """Return the image files that the arguments of a command line name, each once, in their order.
+
+    A folder stands for the image files in it, by their endings, without subfolders and hidden files, sorted by name; a
+    pattern (``shelf/*.jpg``) that is no file itself stands for the files that match it, sorted.
+
+    Raises:
+        ImageError: a folder holds no image file, or a pattern matches no file.
+    """
+    found: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in READ and not p.name.startswith("."))
+            if not inside:
+                raise ImageError(f"the folder {path} holds no image file ({', '.join(READ)})")
+            found += inside
+        elif glob.has_magic(str(path)) and not path.exists():
+            matching = sorted(Path(p) for p in glob.glob(str(path)) if Path(p).is_file())  # noqa: PTH207
+            if not matching:
+                raise ImageError(f"no file matches {path}")
+            found += matching
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def find_phrases(text: str) -> list[str]:
+    """Return the cleaned phrases of a text, each once; they are separated by semicolons.
+
+    Raises:
+        PhraseError: there is none, or one cannot be used.
+    """
+    phrases = [clean_phrase(part) for part in split_text(text)]
+    if not phrases:
+        raise PhraseError("the phrase is empty or has control characters only: name the object to look for, like 'key'")
+    return list(dict.fromkeys(phrases))
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files that the command writes.
+
+    Attributes:
+        json: file of the results; None for none.
+        pictures: the drawn picture of each image; empty for none.
+        folder: folder of the pictures, which may have to be made; None for a single picture.
+    """
+
+    json: Path | None
+    pictures: tuple[Path, ...]
+    folder: Path | None
+
+    @classmethod
+    def of(cls, images: Sequence[Path], out: Path | None, json: Path | None, read: Iterable[Path]) -> Outputs:
+        """Check the outputs before the model is loaded.
+
+        Args:
+            images: the image files.
+            out: picture, or the folder of the pictures where there are several images.
+            json: file of the results.
+            read: files that the command reads.
+
+        Raises:
+            OutputError: an output may not be written, or two outputs are the same file.
+        """
+        folder = out if len(images) > 1 else None
+        pictures: tuple[Path, ...] = () if out is None else (out,)
+        if folder is not None:
+            if folder.exists() and not folder.is_dir():
+                raise OutputError(f"{folder} is a file: for {len(images)} images, --out names a folder")
+            pictures = tuple(folder / f"{image.stem}.png" for image in images)
+        check_distinct(*pictures, json)
+        given = list(read)
+        for path in (*pictures, json):
+            if path is not None and (path == json or folder is None or folder.is_dir()):
+                check_target(path, given)
+        return cls(json, pictures, folder)
