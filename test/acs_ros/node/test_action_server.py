@@ -89,7 +89,7 @@ def test_what_a_goal_asks_for_reaches_the_engine(rig, grounder, image, ask, monk
     ask(phrase="key", image=image()).end()
     first, second = (options for _, _, options in grounder.calls)
     assert (first["multiple"], first["sampling"].num_samples, first["min_score"]) == (True, 3, 0.25)
-    assert first["deadline_ms"] == 3_000_000 and first["keep_image"]
+    assert first["deadline_ms"] == 3_000_000 and first["keep_prefix"]
     assert (second["multiple"], second["sampling"].num_samples, second["min_score"]) == (False, 10, 0.0)
     assert second["deadline_ms"] is None
 
