@@ -128,15 +128,12 @@ def _told(lost: Sequence[int], failed: Mapping[int, str], count: int, config: Ra
     """Return the message about the numbers whose workers died, and about those with an exception, of ``count``."""
     said = []
     if failed:
-        said.append(
-            f"{len(failed)} of {count} parts ({_some(failed)}) failed, the first with {next(iter(failed.values()))}"
-        )
+        first = next(iter(failed.values()))
+        said.append(f"{len(failed)} of {count} parts ({_some(failed)}) failed, the first with {first}")
     if lost:
         limit = "" if config.timeout is None else f" or took longer than {config.timeout:g} s"
-        said.append(
-            f"the workers of {len(lost)} of {count} parts ({_some(lost)}) died{limit}, {config.retries + 1} times each: "
-            "look at their memory"
-        )
+        tries = f"{config.retries + 1} times each: look at their memory"
+        said.append(f"the workers of {len(lost)} of {count} parts ({_some(lost)}) died{limit}, {tries}")
     return "; ".join(said) + ". The other parts are complete; run the command again to try these"
 
 
