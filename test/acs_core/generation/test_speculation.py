@@ -274,3 +274,19 @@ def test_what_is_learned_is_bounded(grounder, monkeypatch):
         drafts.learn([chance.integers(10, 300, 40).tolist()] * 9, [True] * 9, f"phrase {i}")
     assert len(drafts._counts) <= 300
     assert isinstance(drafts.draft([1, 2, 3], "key"), list)
+
+
+def test_a_phrase_that_is_written_in_fewer_ways_than_an_earlier_one_is_not_drafted():
+    class Letters:
+        """A tokenizer that drops the blank before one phrase."""
+
+        def __call__(self, text, add_special_tokens):
+            return {"input_ids": [ord(c) for c in text.replace(" bb", "bb")]}
+
+        def decode(self, ids):
+            return "".join(map(chr, ids))
+
+    drafts, written = AnswerDrafts(Letters(), [1]), [ord(c) for c in "is: a!"]
+    for _ in range(3):
+        drafts.learn([written], [True], "a")
+    assert [drafts.draft(written[:3], phrase) for phrase in ("a", "bb")] == [written[3:], []]
