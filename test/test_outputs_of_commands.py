@@ -105,6 +105,7 @@ WRITES = {
     ("acs-bench check-model", "--out"): (FILE, "tiny-internvl"),
     ("acs-bench check-model", "--json"): (FILE, "tiny-internvl --out {new}.md"),
     ("acs-bench pictures", "--json"): (FILE, "--frames 100x100"),
+    ("acs-bench forwards", "--json"): (FILE, ""),
     ("acs-bench load", "--json"): (FILE, ""),
     ("acs-bench busy", "--json"): (FILE, ""),
     ("acs-bench ros", "--json"): (FILE, ""),

@@ -12,7 +12,9 @@ from grounder_parts import IMAGE, ONE, answer
 from reason_parts import told, unknown, without_row
 
 from acs_core import pipeline
-from acs_core.errors import Cancelled, DeviceMemoryError, NonFiniteError
+from acs_core.artifacts.calibration import Calibration, WorkingPoint
+from acs_core.artifacts.identity import ModelIdentity
+from acs_core.errors import CalibrationError, Cancelled, DeviceMemoryError, NonFiniteError
 from acs_core.generation import schedule
 from acs_core.generation.schedule import StageClock
 from acs_core.geometry import Box
@@ -136,6 +138,22 @@ def with_a_broken_weight(at):
     return at.ask(grounder=grounder, sampling=SamplingConfig(num_samples=2, max_new_tokens=2))
 
 
+def no_precision(at, curve):
+    grounder = at.grounders()
+    at.monkeypatch.setattr(grounder, "calibration", curve(grounder) if curve else None)
+    return raised(CalibrationError, lambda: grounder.required_score(0.9))
+
+
+def curve_with(*points):
+    """Makes the calibration of a grounder that has these working points."""
+    return lambda grounder: Calibration(
+        ModelIdentity.of(grounder.lvlm), "acs-free", "any", (0.0, 1.0), (0.0, 1.0), working_points=points
+    )
+
+
+POINTS = WorkingPoint(0.5, 0.2, 0.6, 0.9, 80), WorkingPoint(0.6, 0.3, 0.7, 0.8, 70)
+LOW = "no score of acs-free keeps a precision of 0.9 with 95 % confidence: {}. Ask for a lower min_precision, or "
+LOW += "calibrate on more answers with `acs-train calibrate`"
 INF = np.array([np.inf])
 SHORT = SamplingConfig(num_samples=10, max_new_tokens=12, seed=3)
 # (what happens, the text that it gives)
@@ -254,6 +272,17 @@ ROWS = (
         lambda at: raised(ValueError, lambda: check_scores("acs-free", np.array([0.5]), np.array([7.0]))),
         "the selector acs-free gave a score of 7 to 7, which must lie in [0, 1]; no score is published",
     ),
+    # --- why no threshold keeps a precision
+    (lambda at: no_precision(at, None), LOW.format("there is no calibration")),
+    (lambda at: no_precision(at, curve_with()), LOW.format("the calibration states no precision")),
+    (
+        lambda at: no_precision(at, curve_with(*POINTS)),
+        LOW.format("the calibration keeps 0.5, 0.6"),
+    ),
+    (
+        lambda at: no_precision(at, curve_with(WorkingPoint(0.95, 0.2, 0.96, 0.9))),
+        LOW.format("the calibration is of an earlier version, whose thresholds have no bound"),
+    ),
     # --- why a call was cancelled
     (
         lambda at: raised(Cancelled, lambda: StageClock(0.0, lambda: True, None).begin("sampling")),
@@ -285,6 +314,8 @@ def test_a_response_that_reached_its_length_was_not_cut_off_by_a_deadline_after_
     over, real = [], schedule.find_candidates
     monkeypatch.setattr(schedule, "find_candidates", lambda *given: over.append(1) or real(*given))
     monkeypatch.setattr(schedule.Deadline, "passed", lambda self: bool(over))
-    result = grounders().ground(IMAGE, "key", sampling=replace(SHORT, max_new_tokens=1), deadline_ms=60000)
+    # As many responses as the first wave has: another would begin after the deadline.
+    config = replace(SHORT, num_samples=schedule.FIRST, max_new_tokens=1)
+    result = grounders().ground(IMAGE, "key", sampling=config, deadline_ms=60000)
     assert over and not any(response.finished for response in result.responses)
     assert not any("cut off" in sentence for sentence in result.skipped)
