@@ -47,6 +47,7 @@ class AttentionNeeds:
         step: "emitting" for the position that emits a coordinate's first token, "consuming" for the next one, which
             reads it.
         token_statistics: whether the model's certainty about the written tokens is needed.
+        whole_responses: whether responses must not end with their first box, since what follows it is read, too.
     """
 
     heads: Heads | None = None
@@ -55,6 +56,7 @@ class AttentionNeeds:
     all_entropies: bool = False
     step: Step = "emitting"
     token_statistics: bool = False
+    whole_responses: bool = False
 
 
 @dataclass(frozen=True)

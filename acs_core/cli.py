@@ -24,6 +24,7 @@ from acs_core.cli_inputs import WRITTEN, Outputs, find_images, find_phrases
 from acs_core.cli_options import DEFAULT_SAMPLES, make_parser
 from acs_core.errors import (
     AcsError,
+    DeviceMemoryError,
     HeadFileError,
     ImageError,
     JointError,
@@ -94,15 +95,15 @@ def _run(options: argparse.Namespace, images: Sequence[Path]) -> int:
         try:
             if pixels is None or number:
                 pixels = read_image(image, options.bits)
-        except ImageError as error:
+            with notes.status(f"looking for {'; '.join(phrases)}") if notes.is_terminal else nullcontext():
+                results = grounder.ground_many(pixels, phrases, **_call_options(options))
+        except (ImageError, DeviceMemoryError) as error:  # others concern every image
             if len(images) == 1:
                 raise
             failed += 1
             print_error("acs-ground", error)
             answers.append({"image": str(image), "error": str(error)})
             continue
-        with notes.status(f"looking for {'; '.join(phrases)}") if notes.is_terminal else nullcontext():
-            results = grounder.ground_many(pixels, phrases, **_call_options(options))
         if options.json != Path("-"):
             for result in results:
                 print_line(image, result, console) if len(images) > 1 else print_result(result, console)

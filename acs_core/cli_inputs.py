@@ -27,7 +27,7 @@ def find_images(given: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in given:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in READ and not p.name.startswith("."))
+            inside = sorted(p for p in path.iterdir() if _is_image(p))
             if not inside:
                 raise ImageError(f"the folder {path} holds no image file ({', '.join(READ)})")
             found += inside
@@ -39,6 +39,10 @@ def find_images(given: Sequence[Path]) -> list[Path]:
         else:
             found.append(path)
     return list(dict.fromkeys(found))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in READ and not path.name.startswith(".") and path.is_file()
 
 
 def find_phrases(text: str) -> list[str]:

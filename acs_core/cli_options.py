@@ -153,7 +153,8 @@ def make_parser() -> argparse.ArgumentParser:
     sampling(
         "--whole-responses",
         action="store_true",
-        help="let the model write on after the first box of a response (default: only with --multiple)",
+        help="let the model write on after the first box of a response (default: only with --multiple, and for "
+        "selectors that read what follows)",
     )
     sampling("--seed", type=whole_option(0, MAX_SEED), metavar="S", help="repeats a run (default: random, printed)")
     output = parser.add_argument_group("output").add_argument

@@ -34,7 +34,7 @@ LOCK_POLL_S = 0.05
 _ANY_PHRASE = "object"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageGrounder:
     """Phrase grounding in one image that stays prefilled; see :meth:`Grounder.set_image`.
 
@@ -304,8 +304,11 @@ class Grounder:
                 ``deadline_ms`` is out of range.
         """
         request = GroundingRequest.of(image, phrases, options)
-        required = self.required_score(request.min_precision, request.second_look is not None)
-        request = replace(request, min_score=max(request.min_score, required))
+        # With a second look both, since it may be left out.
+        first = self.required_score(request.min_precision)
+        second = self.required_score(request.min_precision, second_look=True) if request.second_look else first
+        low = request.min_score
+        request = replace(request, min_score=max(low, first), second_min_score=max(low, second))
         lost = 0
         with self._turn(request.should_stop):
             while True:

@@ -27,6 +27,7 @@ from acs_core.geometry import Box
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.request import GroundingRequest
 from acs_core.selection.decision import Decision, Scorer, mislabelled_as
+from acs_core.selection.labels import names_something_else
 from acs_core.selection.registry import Selector
 from acs_core.selection.second_look import CandidateSet, Window, second_draw
 from acs_core.types import SECOND_LOOK, GroundingResult, SamplingConfig, SecondLook, deadline_text, memory_text
@@ -257,7 +258,7 @@ def _choose(
         seen.record,
         request.image_size,
         multiple=request.multiple,
-        min_score=request.min_score,
+        min_score=request.second_min_score if looked_again else request.min_score,
         min_votes=request.min_votes,
         looked_again=looked_again,
         mislabelled=mislabelled_as(seen.candidates, phrase) if request.check_labels else (),
@@ -275,8 +276,9 @@ def _answer(
     deadline = Deadline(request.deadline_ms, request.start, throughput.after_ms)
     statistics = selector.needs.token_statistics
     # Log-probabilities of responses mean those of whole ones.
-    whole = request.multiple or request.whole_responses or statistics
-    is_complete = None if whole else FirstBoxComplete(lvlm)
+    whole = request.multiple or request.whole_responses or statistics or selector.needs.whole_responses
+    names_other = names_something_else if request.check_labels else None
+    is_complete = None if whole else FirstBoxComplete(lvlm, names_other)
     if selector.greedy_decoding:
         return greedy_on_schedule(lvlm, state, config, deadline, request.should_stop, statistics, is_complete)
     seed = fresh_seed() if config.seed is None else config.seed

@@ -39,7 +39,8 @@ class GroundOptions(TypedDict, total=False):
     - ``check_labels`` (True): boxes that the model labels as something else than the phrase (the label and the phrase
       share no word) rank below all others; their ``reason`` says so. They win only if there are no others.
     - ``whole_responses`` (False): whether every response is written to its end. By default it ends with its first box
-      and the label of that, unless ``multiple`` is set or the selector reads the log-probabilities of responses.
+      and the label of that, unless ``multiple`` is set or the selector reads what follows (log-probabilities of
+      responses, stated confidences). With ``check_labels``, a box that is labelled as something else does not end it.
     - ``keep_prefix`` (False): whether the image stays prefilled for later calls with this option about the same image,
       and is read from there if it is; see :meth:`acs_core.grounder.Grounder.set_image`. Costs memory, and the first
       call a further forward.
@@ -91,6 +92,7 @@ class GroundingRequest:
         config: sampling parameters.
         region: the part of the whole image that ``image`` is, in whole pixels; None if it is all of it.
         whole_size: (width, height) of the whole image in pixels.
+        second_min_score: ``min_score`` of results with a second look, whose scores may have a calibration of their own.
         kept_image: the whole image if results are to keep it, else None.
         start: time of the call by ``time.perf_counter``, in seconds.
         multiple, min_score, min_precision, min_votes, check_labels, whole_responses, keep_prefix, deadline_ms,
@@ -114,6 +116,7 @@ class GroundingRequest:
     on_stage: OnStage | None = None
     region: Box | None = None
     whole_size: tuple[int, int] = (0, 0)
+    second_min_score: float = 0.0
     kept_image: np.ndarray | None = None
     start: float = field(default_factory=time.perf_counter)
 

@@ -13,6 +13,7 @@ from acs_core.arguments import path
 if TYPE_CHECKING:
     import PIL.Image
 
+    from acs_core.image import ImageInput
     from acs_core.types import Candidate, Detection, GroundingResult, Response, ScoreKind
 
 SAVED_AS = (".png", ".jpg", ".jpeg", ".webp", ".json")  # endings of :meth:`ResultViews.save`
@@ -93,20 +94,23 @@ class ResultViews:
             data={"class_name": np.array([self.phrase] * count, dtype=str)},
         )
 
-    def plot(self, image: np.ndarray | None = None) -> PIL.Image.Image:
+    def plot(self, image: ImageInput | None = None) -> PIL.Image.Image:
         """Return the image with all boxes drawn, as :func:`acs_core.overlay.draw_result` does.
 
         Args:
-            image: (H, W, 3) uint8 RGB; by default the image that was asked about.
+            image: a path, a PIL image, or an array (H, W, 3) uint8 RGB (:func:`acs_core.image.as_image`); by default
+                the image that was asked about.
 
         Raises:
+            ImageError: the image cannot be used.
             ValueError: the result has no image and none is given, or it has another size.
         """
         from PIL import Image
 
+        from acs_core.image import as_image
         from acs_core.overlay import draw_result
 
-        pixels = self.image if image is None else image
+        pixels = self.image if image is None else as_image(image)
         if pixels is None:
             raise ValueError("the result has no image (keep_image=False, or read from a file): give it, plot(image)")
         if (pixels.shape[1], pixels.shape[0]) != self.image_size:
@@ -114,7 +118,7 @@ class ResultViews:
             raise ValueError(f"image has {found} pixels, and the result is about one of {asked}")
         return Image.fromarray(draw_result(pixels, self._whole()))
 
-    def save(self, file: str | os.PathLike[str], image: np.ndarray | None = None) -> Path:
+    def save(self, file: str | os.PathLike[str], image: ImageInput | None = None) -> Path:
         """Write :meth:`plot` to a picture (.png, .jpg, .webp) or :meth:`to_dict` to a .json file; return its path.
 
         Args:
@@ -124,6 +128,7 @@ class ResultViews:
         Raises:
             OutputError: the folder does not exist, or there is a file that acs did not write; that one is kept.
             OSError: it cannot be written.
+            ImageError: the image cannot be used.
             ValueError: its ending is another one, or there is no image to draw on.
         """
         from acs_core.output import check_target, write_json, write_picture

@@ -51,6 +51,7 @@ def result_to_dict(result: GroundingResult) -> dict[str, Any]:
                 "reason": c.reason,
                 "look": c.look,
                 "in_window": _box(c.in_window) if c.in_window else None,
+                "stated": c.stated,
             }
             for c in result.candidates
         ],
@@ -131,6 +132,7 @@ def _candidate(data: Mapping[str, Any]) -> Candidate:
         reason=data["reason"],
         look=whole("look", data.get("look", 0)),
         in_window=_optional_box(data.get("in_window")),
+        stated=None if data.get("stated") is None else real("stated", data["stated"], 0, 1),
     )
 
 

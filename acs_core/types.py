@@ -66,7 +66,8 @@ class SamplingConfig:
         top_p: in (0, 1].
         top_k: 0 (all tokens) to 2^31 - 1.
         max_new_tokens: per response, 1 to 8192.
-        seed: 0 to 2^63 - 1; makes a call repeatable on one machine and software version. None for a random seed.
+        seed: 0 to 2^63 - 1; makes a call repeatable on one machine and software version (exactly without
+            ``speculation``). None for a random seed.
         auto: whether to stop before ``num_samples`` responses once they agree (:mod:`acs_core.generation.schedule`).
         speculation: whether to draft the tokens that are nearly certain and check them in one forward
             (:mod:`acs_core.generation.speculation`). The responses are the same without it, up to rounding, which may

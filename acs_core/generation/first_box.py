@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from acs_core.generation.candidates import decode_with_tokens, parse_response
 from acs_core.lvlm.base import LVLM, Prompt
@@ -17,14 +17,16 @@ class FirstBoxComplete:
 
     A box in braces is complete with the closing one, so that its label is read; another with the closing bracket. A box
     that is an example of the prompt does not count, since it takes the second one to know that a response repeats the
-    prompt.
+    prompt. Nor does a box that is labelled as something else than the phrase: one with the right label may follow.
 
     Args:
         lvlm: the model that writes the responses.
+        names_other: called with a label and the phrase; True if the label is of something else. None to take every
+            label.
     """
 
-    def __init__(self, lvlm: LVLM) -> None:
-        self._lvlm = lvlm
+    def __init__(self, lvlm: LVLM, names_other: Callable[[str, str], bool] | None = None) -> None:
+        self._lvlm, self._names_other = lvlm, names_other
         self._known: dict[tuple[int, ...], str] = {}
         self._examples = {box.values for box in parse_response(PROMPT)}
         self._may_end: dict[int, bool] = {}
@@ -39,9 +41,15 @@ class FirstBoxComplete:
         text, _ = decode_with_tokens(self._lvlm.tokenizer, ids, self._known)
         for found in parse_response(text):
             box = self._lvlm.to_pixels(prompt, found.in_frame(prompt.frame_size)).clip(*prompt.image_size)
-            if box is not None:
-                first, last = min(found.starts), max(found.starts)
-                return found.values not in self._examples and _is_closed(text[:first], text[last:])
+            if box is None:
+                continue
+            first, last = min(found.starts), max(found.starts)
+            if found.values in self._examples or not _is_closed(text[:first], text[last:]):
+                return False
+            if self._names_other is None or found.label == prompt.phrase:
+                return True
+            if not self._names_other(found.label, prompt.phrase):
+                return True
         return False
 
 

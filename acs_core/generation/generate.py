@@ -218,8 +218,9 @@ def generate(
         for k, part in enumerate(parts)
     )
     if drafts and not broken:
-        for samples, prompt in zip(written, state.prompts, strict=True):
-            drafts.learn(samples.response_ids, samples.finished, prompt.phrase)
+        with lvlm.lock:
+            for samples, prompt in zip(written, state.prompts, strict=True):
+                drafts.learn(samples.response_ids, samples.finished, prompt.phrase)
     return written
 
 

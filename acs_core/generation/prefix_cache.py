@@ -77,7 +77,7 @@ class PrefixCache:
         Raises:
             ImageError, PhraseError: see :meth:`LVLM.prepare_many`.
         """
-        kept = self._find(image)
+        kept = self._find(_digest(image))
         if kept is None:
             return lvlm.prepare_many(image, phrases)
         return tuple(lvlm.rephrase(kept.prompt, phrase) for phrase in phrases)
@@ -96,8 +96,9 @@ class PrefixCache:
         Raises:
             Cancelled: ``should_stop`` returned True.
         """
+        key = _digest(image)
         with lvlm.lock, torch.inference_mode(), use_shared_prefix_attention(lvlm):
-            kept = self._find(image)
+            kept = self._find(key)
             if kept is None:
                 shared = _length_before_phrase(lvlm, prompts[0])
                 image_token = lvlm.hf_model.config.image_token_id
@@ -106,7 +107,7 @@ class PrefixCache:
                 segment = read_prefix(lvlm, prompts[0], shared, should_stop)
                 ids = tuple(prompts[0].input_ids[0, :shared].tolist())
                 kept = ImagePrefix(lvlm.rephrase(prompts[0], prompts[0].phrase), ids, segment)
-                self._keep(image, kept)
+                self._keep(key, kept)
             shared = min(_common(kept.ids, prompt.input_ids[0].tolist()) for prompt in prompts)
             prefix = CacheSegment(
                 tuple(k[:, :shared] for k in kept.segment.keys), tuple(v[:, :shared] for v in kept.segment.values)
@@ -114,16 +115,15 @@ class PrefixCache:
             ends = [read_end(lvlm, prompt, shared, _cache_of(prefix), should_stop, drafts) for prompt in prompts]
         return joined(prompts, prefix, ends)
 
-    def _find(self, image: np.ndarray) -> ImagePrefix | None:
-        key = _digest(image)
+    def _find(self, key: bytes) -> ImagePrefix | None:
         if key in self._kept:
             self._kept.move_to_end(key)
         return self._kept.get(key)
 
-    def _keep(self, image: np.ndarray, prefix: ImagePrefix) -> None:
+    def _keep(self, key: bytes, prefix: ImagePrefix) -> None:
         if prefix.nbytes > self.max_bytes:
             return
-        self._kept[_digest(image)] = prefix
+        self._kept[key] = prefix
         while self.nbytes > self.max_bytes:
             self._kept.popitem(last=False)
 

@@ -88,14 +88,15 @@ class AnswerDrafts:
         history, run = ([] if len(late) < len(ids) else [_BEGIN]), 0
         for symbol in self._symbols(late, phrase):
             run = self._append(history, run, symbol)
+        ways = self._phrase_ids(phrase)
         drafted: list[int] = []
         certainty = 1.0
         while len(drafted) < most:
             symbol, share = self._likeliest(history, run)
             certainty *= share
-            if symbol == _END or certainty < _LEAST:
-                break
-            drafted += self._phrase_ids(phrase)[_PHRASE - symbol] if symbol <= _PHRASE else [symbol]
+            if symbol == _END or certainty < _LEAST or _PHRASE - symbol >= len(ways):
+                break  # the last where a tokenizer writes this phrase in fewer ways than an earlier one
+            drafted += ways[_PHRASE - symbol] if symbol <= _PHRASE else [symbol]
             run = self._append(history, run, symbol)
         return drafted[:most]
 

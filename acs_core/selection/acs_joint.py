@@ -33,7 +33,12 @@ class AcsJoint:
 
     def __init__(self, model: JointIoUModel) -> None:
         self.model = model
-        self.needs = AttentionNeeds(maps=True, map_size=model.map_size, all_entropies=True)
+        self.needs = AttentionNeeds(
+            maps=True,
+            map_size=model.map_size,
+            all_entropies=True,
+            whole_responses=True,  # the number of boxes of a response is a feature
+        )
 
     def qualities(
         self, candidates: Sequence[Candidate], record: AttentionRecord, image_size: tuple[int, int]

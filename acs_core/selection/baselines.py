@@ -83,7 +83,7 @@ class VerbalConfidence:
 
     name: str = "verbal-confidence"
     greedy_decoding: bool = False
-    needs: AttentionNeeds = field(default_factory=AttentionNeeds)
+    needs: AttentionNeeds = field(default_factory=lambda: AttentionNeeds(whole_responses=True))
     score_kind: ScoreKind = ScoreKind.RANK_RELATIVE
     feature: str = ""
 

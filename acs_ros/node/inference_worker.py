@@ -310,7 +310,7 @@ def inference_options(settings: Settings, phrases: tuple[str, ...], with_attenti
         settings.second_look,
         settings.check_labels,
         min_precision=settings.min_precision,
-        keep_prefix=len(phrases) > 1,  # costs nothing then, since the phrases share the image anyway
+        keep_prefix=len(phrases) > 1,  # no further forward then: the phrases share one over the image
     )
 
 

@@ -90,7 +90,8 @@ def _load(settings: Settings) -> GrounderLike:
         coordinate_frame=settings.coordinate_frame,
     )
     if settings.min_precision:
-        grounder.required_score(settings.min_precision)  # an error here, or else in every frame
+        for second_look in {False, settings.second_look}:  # an error here, or else in every frame
+            grounder.required_score(settings.min_precision, second_look)
     return grounder
 
 

@@ -177,7 +177,7 @@ ASKING = (
         "min_precision",
         0.0,
         "Publish only boxes with scores at which this share has IoU >= 0.5, with 95 % confidence on questions as those "
-        "of the calibration; 0: no such threshold.",
+        "of the calibration; 0: no such threshold. Not for a goal with a min_score of its own.",
         0.0,
         1.0,
     ),

@@ -13,7 +13,7 @@ from rich.console import Console
 import acs_core.grounder
 from acs_core.cli import main, named_as_options, print_result
 from acs_core.cli_options import make_parser
-from acs_core.errors import HeadFileError, ModelError
+from acs_core.errors import DeviceMemoryError, HeadFileError, ModelError
 from acs_core.geometry import Box
 from acs_core.overlay import draw_result
 from acs_core.selection.decision import decide, why_no_candidates
@@ -200,6 +200,23 @@ def test_a_folder_of_images_and_several_phrases(grounder, shelf, tmp_path, capsy
     Image.new("RGB", (9, 9)).save(tmp_path / "drawn/a.png")
     assert main([*good, "key", "--out", str(tmp_path / "drawn")]) == 1  # the user's are not
     assert Image.open(tmp_path / "drawn/a.png").size == (9, 9)
+
+
+def test_an_image_that_is_too_large_for_the_device_does_not_end_the_others(grounder, shelf, capsys, monkeypatch):
+    """Nor does a folder with the name of an image."""
+    (shelf / "c.png").unlink()
+    (shelf / "d.png").mkdir()
+    real = grounder.ground_many
+
+    def full(image, phrases, **options):
+        if image.shape[1] == 64:
+            raise DeviceMemoryError("no room")
+        return real(image, phrases, **options)
+
+    monkeypatch.setattr(grounder, "ground_many", full)
+    assert main([str(shelf), "key", "--json", "-"]) == 1
+    answers = json.loads(capsys.readouterr().out)["results"]
+    assert [(Path(a["image"]).name, a.get("error")) for a in answers] == [("a.jpg", "no room"), ("b.png", None)]
 
 
 @pytest.mark.parametrize(

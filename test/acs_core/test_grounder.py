@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_models
-from grounder_parts import ANSWERS, IMAGE, NEAR, ONE, answer
+from grounder_parts import ANSWERS, FAR, IMAGE, NEAR, ONE, answer
 from PIL import Image
 from rich.console import Console
 
@@ -213,6 +213,33 @@ def test_a_wanted_precision_sets_the_threshold_or_is_refused_in_words(grounders,
         assert asked.min_score_for(precision) is None
         with pytest.raises(CalibrationError, match=why):
             asked.ground(IMAGE, "key", min_precision=precision)
+
+
+def test_a_second_look_has_a_threshold_of_its_own(grounders, folder, answers):
+    """The first look's counts where there is no second one, and each must be known."""
+    answers(answer((100, 100, 900, 900)))  # too large for a second look
+    curve = Calibration.load(folder / "calibration-acs-free.json")
+    first = replace(curve, working_points=(WorkingPoint(0.8, 0.99, 0.9, 0.4, 120),))
+    second = replace(curve, second_look=True, working_points=(WorkingPoint(0.8, 0.1, 0.9, 0.4, 120),))
+    made = grounders()
+    one, other = (Grounder(made.lvlm, made.selector, calibration, second_look=second) for calibration in (first, curve))
+    result = one.ground(IMAGE, "key", min_precision=0.8, second_look=True)
+    assert result.window is None and "is below 0.99 (min_score)" in result.reason
+    with pytest.raises(CalibrationError, match="the calibration states no precision"):
+        other.ground(IMAGE, "key", min_precision=0.8, second_look=True)
+
+
+def test_a_response_goes_on_after_a_box_that_does_not_answer(grounders, answers):
+    """The first box has the label of something else; or what the selector reads comes after it."""
+    wrong = answer(ONE).replace('"key"', '"dog"')
+    answers(f"{wrong[:-1]}, {answer(FAR)[1:]}")
+    result = grounders("first-valid").ground(IMAGE, "key")
+    assert [c.label for c in result.candidates] == ["dog", "key"]
+    assert result.candidates[result.detections[0].candidate].label == "key"
+    assert [c.label for c in grounders("first-valid").ground(IMAGE, "key", check_labels=False).candidates] == ["dog"]
+    answers(f"{list(ONE)} confidence: 0.4", f"{list(FAR)} confidence: 0.9")
+    stated = grounders("verbal-confidence").ground(IMAGE, "key")
+    assert [c.stated for c in stated.candidates] == [0.4, 0.9] and stated.best.score == 0.9
 
 
 def test_what_cannot_be_loaded_is_said(tmp_path, folder):

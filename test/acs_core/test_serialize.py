@@ -12,7 +12,7 @@ from acs_core.types import Candidate, Detection, GroundingResult, Outcome, Respo
 
 def result(**changes) -> GroundingResult:
     chosen = Candidate(Box(1, 2, 4, 5), "a", 0, 0, (1, 3, 5, 7), 0.5, 0.75, 0, Outcome.SELECTED, "")
-    other = Candidate(Box(0, 0, 2.5, 2), "b", 1, 2, (2, 4, 6, 8), 0.25, 0.5, 1, Outcome.OUTRANKED, "worse")
+    other = Candidate(Box(0, 0, 2.5, 2), "b", 1, 2, (2, 4, 6, 8), 0.25, 0.5, 1, Outcome.OUTRANKED, "worse", stated=0.9)
     base = GroundingResult(
         phrase="key",
         image_size=(8, 6),

@@ -98,7 +98,8 @@ def test_a_result_is_drawn_and_saved_and_files_of_the_user_are_kept(tmp_path):
     grey = np.full((40, 60, 3), 128, np.uint8)
     result = found(image=grey)
     assert np.array_equal(np.asarray(result.plot()), draw_result(grey, result))
-    assert np.array_equal(np.asarray(found().plot(grey)), draw_result(grey, result))
+    for image in (grey, Image.fromarray(grey)):
+        assert np.array_equal(np.asarray(found().plot(image)), draw_result(grey, result))
     picture = result.save(tmp_path / "a.png")
     assert np.array_equal(np.asarray(Image.open(picture)), draw_result(grey, result))
     assert json.loads(result.save(str(tmp_path / "a.json")).read_text()) == {

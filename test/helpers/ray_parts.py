@@ -25,7 +25,7 @@ class Squares:
 
 
 class Poisoned(Squares):
-    """Kills every worker that begins number 2, and never ends with number 4."""
+    """Kills every worker that begins number 2, never ends with number 4, and fails at number 5."""
 
     def square(self, number):
         (self.folder / f"begun-{number}-{os.getpid()}").touch()
@@ -33,4 +33,6 @@ class Poisoned(Squares):
             os.kill(os.getpid(), signal.SIGKILL)
         if number == 4:
             time.sleep(3600)
+        if number == 5:
+            raise OSError("no room")
         return number * number

@@ -25,8 +25,10 @@ def test_score_kinds():
 
 
 def test_every_field_of_a_candidate_has_its_own():
-    # Which look a box is from stays in the library: the responses of a second look come after those of the first.
-    fields = {field.name for field in dataclasses.fields(Candidate)} - {"box", "look", "in_window"} | {"bbox"}
+    # Which look a box is from stays in the library: the responses of a second look come after those of the first. So
+    # does the confidence that the model states, which its text has.
+    stay = {"box", "look", "in_window", "stated"}
+    fields = {field.name for field in dataclasses.fields(Candidate)} - stay | {"bbox"}
     assert set(CandidateMsg.get_fields_and_field_types()) == fields
 
 
@@ -35,7 +37,7 @@ def test_the_call_is_described():
     theirs = set(CandidateArray.get_fields_and_field_types())
     # The boxes chosen are in Detection2DArray; texts of responses, attention, the second look's window and the searched
     # region, which the goal named, stay in the library; what the model saw is on /diagnostics.
-    stay = {"attention", "window", "region", "input_size", "image_tokens"}
+    stay = {"attention", "image", "window", "region", "input_size", "image_tokens"}
     assert ours - theirs == {"image_size", "detections", "responses", *stay}
     assert {"image_width", "image_height", "num_responses", "num_without_box", "timing_names", "timing_ms"} <= theirs
 

@@ -11,7 +11,7 @@ import os
 import pickle
 import socket
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -59,7 +59,8 @@ def run_on_ray(
     make: Callable[[], Worker[T]], todo: Sequence[int], take: Callable[[int, T], None], config: RayConfig
 ) -> None:
     """Process the numbers ``todo`` in actors. The work of an actor that dies, or takes longer than ``config.timeout``,
-    is repeated by another, at most ``config.retries`` times; then it is given up, and the other numbers go on.
+    is repeated by another, at most ``config.retries`` times; then it is given up, and the other numbers go on. So they
+    do after an exception, which is not repeated.
 
     Args:
         make: called once in each actor; returns the function from a number to its result. It and the results must be
@@ -69,8 +70,8 @@ def run_on_ray(
         config: address and resources.
 
     Raises:
-        DataError: there is no cluster at the address, it lacks the requested resources, or numbers were given up; all
-            others have been taken then.
+        DataError: there is no cluster at the address, it lacks the requested resources, or numbers failed or were given
+            up; all others have been taken then.
     """
     if not todo:
         return
@@ -105,22 +106,39 @@ def run_on_ray(
                 max_task_retries=config.retries,
             )
         done: set[int] = set()
+        failed: dict[int, str] = {}
         for row in results.iter_rows():
             number = int(row["number"])
             if number not in done:  # repeated work may arrive twice
                 done.add(number)
-                take(number, pickle.loads(row["result"]))  # pickled by our own workers
-        if lost := [number for number in todo if number not in done]:
-            shown = ", ".join(map(str, lost[:10])) + (", ..." if len(lost) > 10 else "")
-            limit = "" if config.timeout is None else f" or took longer than {config.timeout:g} s"
-            raise DataError(
-                f"the workers of {len(lost)} of {len(todo)} parts ({shown}) died{limit}, {config.retries + 1} times "
-                "each; the others are complete. Look at the memory of the workers, and run the command again to try "
-                "these"
-            )
+                result, problem = pickle.loads(row["result"])  # pickled by our own workers
+                if problem:
+                    failed[number] = problem
+                else:
+                    take(number, result)
+        lost = [number for number in todo if number not in done]
+        if lost or failed:
+            raise DataError(_told(lost, failed, len(todo), config))
     finally:
         if started:
             ray.shutdown()
+
+
+def _told(lost: Sequence[int], failed: Mapping[int, str], count: int, config: RayConfig) -> str:
+    """Return the message about the numbers whose workers died, and about those with an exception, of ``count``."""
+    said = []
+    if failed:
+        first = next(iter(failed.values()))
+        said.append(f"{len(failed)} of {count} parts ({_some(failed)}) failed, the first with {first}")
+    if lost:
+        limit = "" if config.timeout is None else f" or took longer than {config.timeout:g} s"
+        tries = f"{config.retries + 1} times each: look at their memory"
+        said.append(f"the workers of {len(lost)} of {count} parts ({_some(lost)}) died{limit}, {tries}")
+    return "; ".join(said) + ". The other parts are complete; run the command again to try these"
+
+
+def _some(numbers: Collection[int]) -> str:
+    return ", ".join(map(str, [*numbers][:10])) + (", ..." if len(numbers) > 10 else "")
 
 
 def _fitting(config: RayConfig, there: dict[str, float]) -> tuple[int, float]:
@@ -181,7 +199,14 @@ class _Actor:
         if self._timeout is not None:  # ends the worker even while a call of a library does not return
             faulthandler.dump_traceback_later(self._timeout, exit=True)
         try:
-            packed[:] = [pickle.dumps(self._work(int(n))) for n in batch["number"]]
+            packed[:] = [pickle.dumps(self._tried(int(n))) for n in batch["number"]]
         finally:
             faulthandler.cancel_dump_traceback_later()
         return {"number": batch["number"], "result": packed}
+
+    def _tried(self, number: int) -> tuple[Any, str]:
+        """Return the result for a number, and what went wrong instead, or "". Ray would hide an exception."""
+        try:
+            return self._work(number), ""
+        except Exception as error:
+            return None, f"{type(error).__name__}: {error}"

@@ -60,8 +60,8 @@ def test_a_result_survives_the_wire(result, reason):
 
 # What the message has no field for.
 STAYS = {
-    GroundingResult: {"attention", "window", "region", "input_size", "image_tokens"},
-    CoreCandidate: {"look", "in_window"},
+    GroundingResult: {"attention", "image", "window", "region", "input_size", "image_tokens"},
+    CoreCandidate: {"look", "in_window", "stated"},
     Detection: {"expected_iou"},
 }
 
