@@ -24,8 +24,8 @@ def test_what_a_killed_worker_had_is_done_again_and_nothing_twice(tmp_path, monk
 def test_a_piece_that_kills_its_workers_is_given_up_and_the_others_are_taken(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "helpers"))
     got = []
-    config = RayConfig(actors=2, cpus=0.1, retries=1, timeout=5)
-    with pytest.raises(DataError, match=r"2 of 6 parts \(2, 4\) died or took longer than 5 s, 2 times each") as told:
+    config = RayConfig(actors=2, cpus=0.1, retries=1, timeout=10)
+    with pytest.raises(DataError, match=r"2 of 6 parts \(2, 4\) died or took longer than 10 s, 2 times each") as told:
         run_on_ray(Poisoned(tmp_path), range(6), lambda n, square: got.append(n), config)
     assert "1 of 6 parts (5) failed, the first with OSError: no room" in str(told.value)
     assert sorted(got) == [0, 1, 3]
