@@ -23,7 +23,7 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from std_msgs.msg import String
 
 from acs_core.arguments import split_text
-from acs_core.errors import AcsError, Cancelled, PhraseError
+from acs_core.errors import AcsError, CalibrationError, Cancelled, PhraseError
 from acs_core.heap import trim_heap
 from acs_ros.dds import OVERRIDABLE, reliable
 from acs_ros.diagnostics.memory import TRIM_PERIOD_S, measure_memory, resident_bytes
@@ -36,7 +36,7 @@ from acs_ros.node.cameras import CameraSet
 from acs_ros.node.given_parameters import GivenParameters
 from acs_ros.node.inference_worker import FrameGrounder
 from acs_ros.node.lifecycle_bond import LifecycleBond
-from acs_ros.node.model_loader import GrounderLoader, ModelLoader, load_grounder
+from acs_ros.node.model_loader import GrounderLoader, ModelLoader, check_precision, load_grounder
 from acs_ros.node.parameters import PERIOD, NodeParameters, Settings, declare_updater_parameter, keeps_value
 from acs_ros.node.publishers import LabelInfoPublisher
 from acs_ros.node.query_manager import QueryManager
@@ -79,7 +79,9 @@ class GroundingNode(RefusingLifecycleMixin, Node):
         # machine refuses the second.
         self._transitions = ReentrantCallbackGroup()
         RefusingLifecycleMixin.__init__(self, callback_group=self._transitions)
-        self.parameters = NodeParameters(self, lambda: self.state_label != "unconfigured", self._parameters_changed)
+        self.parameters = NodeParameters(
+            self, lambda: self.state_label != "unconfigured", self._parameters_changed, self._precision_problem
+        )
         self.loader = ModelLoader(load)
         self.statistics = NodeStatistics()
         self.active_since: float | None = None  # steady seconds
@@ -93,9 +95,7 @@ class GroundingNode(RefusingLifecycleMixin, Node):
         self.cameras = CameraSet(self, self.parameters, self.statistics, self.reporter)
         self.frame_grounder = FrameGrounder(self.parameters, self.statistics, self.cameras, log)
         self.query_manager = QueryManager(self.frame_grounder, self.cameras.demand_changed)
-        self.labels = LabelInfoPublisher(
-            self, lambda: self.query_manager.queries, lambda: self.parameters.current.min_score
-        )
+        self.labels = LabelInfoPublisher(self, lambda: self.query_manager.queries, lambda: self._threshold)
         self.bond = LifecycleBond(self, self.settings.bond_heartbeat_period)
         self.goals = GroundServer(self, self.query_manager, self.frame_grounder, self.cameras.why_no_image, log)
         QueryServices(
@@ -164,6 +164,8 @@ class GroundingNode(RefusingLifecycleMixin, Node):
             self.query_manager.start_with(settings.initial_query)
             self.labels.update()
             grounder = self.loader.get(settings, self._tell_loading)
+            # With the parameters of now: they may have changed while the model was loaded.
+            check_precision(grounder, self.settings.min_precision, self.settings.second_look)
         except Cancelled as error:  # the context may be gone already: log it, and nothing else
             self.get_logger().info(f"not configured: {error}")
             return TransitionCallbackReturn.FAILURE
@@ -179,6 +181,7 @@ class GroundingNode(RefusingLifecycleMixin, Node):
         if not self.query_manager.adopt(grounder):
             self.get_logger().info("not configured: the node was closed before the model was there")
             return TransitionCallbackReturn.FAILURE
+        self.labels.update()  # the threshold of min_precision is known now
         self.cameras.make(self.query_manager.take_frame)
         self._check_remappings()
         revision = f" of revision {grounder.revision}" if grounder.revision else ""
@@ -266,6 +269,24 @@ class GroundingNode(RefusingLifecycleMixin, Node):
         if parameter_list and not changed:
             return SetParametersResult(successful=True)
         return super().set_parameters_atomically(changed)
+
+    def _precision_problem(self, precision: float, second_look: bool) -> str:
+        grounder = self.frame_grounder.grounder
+        if grounder is None:
+            return ""  # checked when the model is there
+        try:
+            check_precision(grounder, precision, second_look)
+        except CalibrationError as error:
+            return str(error)
+        return ""
+
+    @property
+    def _threshold(self) -> float:
+        """The score below which nothing is published: that of min_score or min_precision, whichever is larger."""
+        settings, grounder = self.settings, self.frame_grounder.grounder
+        if not settings.min_precision or grounder is None:
+            return settings.min_score
+        return max(settings.min_score, grounder.required_score(settings.min_precision, settings.second_look))
 
     def _parameters_changed(self) -> None:
         self.cameras.demand_changed()

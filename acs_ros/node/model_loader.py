@@ -45,6 +45,9 @@ class GrounderLike(Protocol):
     def device(self) -> object:
         """The torch device."""
 
+    def required_score(self, precision: float, second_look: bool = False) -> float:
+        """The threshold that keeps ``precision``; raises CalibrationError where there is none."""
+
     def ground_many(
         self, image: np.ndarray, phrases: Sequence[str], **options: Unpack[GroundOptions]
     ) -> tuple[GroundingResult, ...]:
@@ -89,10 +92,18 @@ def _load(settings: Settings) -> GrounderLike:
         max_image_tokens=settings.max_image_tokens or None,
         coordinate_frame=settings.coordinate_frame,
     )
-    if settings.min_precision:
-        for second_look in {False, settings.second_look}:  # an error here, or else in every frame
-            grounder.required_score(settings.min_precision, second_look)
     return grounder
+
+
+def check_precision(grounder: GrounderLike, precision: float, second_look: bool) -> None:
+    """Check that scores of ``grounder`` can keep ``precision`` (0: any), or else every frame would be an error.
+
+    Raises:
+        CalibrationError: no score does; the message says why.
+    """
+    if precision:
+        for look in {False, second_look}:
+            grounder.required_score(precision, look)
 
 
 def free_memory() -> None:

@@ -18,6 +18,7 @@ from acs_core.types import LEAST_IMAGE_TOKENS
 from acs_ros.node.parameter_table import SPECS, ParameterSpec
 
 FILES = ("model", "heads", "regressor", "joint_model", "calibration")  # may begin with ~, the user's home folder
+PRECISION_PARAMETERS = "min_precision", "second_look"
 MAX_CAMERAS = 32  # each has a dozen topics
 # Of the nodes with a diagnostic_updater.
 USE_FQN, PERIOD = "diagnostic_updater.use_fqn", "diagnostic_updater.period"
@@ -122,6 +123,8 @@ class NodeParameters:
         node: The node on which the parameters are declared.
         configured: Returns True while a model is loaded or loading; then only live parameters may change.
         changed: Called after each change.
+        precision_problem: Returns why the loaded model cannot keep a ``min_precision`` (first argument), with or
+            without a second look (second argument), or an empty string.
 
     Attributes:
         current: The present values. A change replaces the whole record, so that a reader who keeps it has values that
@@ -131,9 +134,16 @@ class NodeParameters:
         ValueError: a value given at start has the wrong type or is out of range; names the parameter.
     """
 
-    def __init__(self, node: Node, configured: Callable[[], bool], changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        configured: Callable[[], bool],
+        changed: Callable[[], None],
+        precision_problem: Callable[[float, bool], str] = lambda precision, second_look: "",
+    ) -> None:
         declare_parameters(node)
         self._node, self._configured, self._changed = node, configured, changed
+        self._precision_problem = precision_problem
         self.current = read_settings(node)
         node.add_pre_set_parameters_callback(widen_integers)
         node.add_on_set_parameters_callback(self._check)
@@ -142,6 +152,10 @@ class NodeParameters:
     def _check(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
         changes = {p.name: p.value for p in parameters if not keeps_value(self._node, p)}
         problem = change_problem(changes, self._configured())
+        if not problem and not changes.keys().isdisjoint(PRECISION_PARAMETERS):
+            problem = self._precision_problem(
+                *(changes.get(name, getattr(self.current, name)) for name in PRECISION_PARAMETERS)
+            )
         return SetParametersResult(successful=not problem, reason=problem)
 
     def _replace(self, parameters: list[Parameter[Any]]) -> None:

@@ -83,6 +83,11 @@ class FaultyGrounder:
         self.selector_name: str = grounder.selector_name
         self.device: object = grounder.device
 
+    def required_score(self, precision: float, second_look: bool = False) -> float:
+        """See :meth:`acs_core.grounder.Grounder.required_score`."""
+        score: float = self._grounder.required_score(precision, second_look)
+        return score
+
     def ground_many(
         self, image: np.ndarray, phrases: Sequence[str], **options: Unpack[GroundOptions]
     ) -> tuple[GroundingResult, ...]:

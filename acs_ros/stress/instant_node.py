@@ -31,6 +31,10 @@ class InstantGrounder:
     revision = None
     device = "none"
 
+    def required_score(self, precision: float, second_look: bool = False) -> float:
+        """Return 0: no score of this grounder means anything."""
+        return 0.0
+
     def ground_many(
         self, image: np.ndarray, phrases: Sequence[str], **_: Unpack[GroundOptions]
     ) -> tuple[GroundingResult, ...]:

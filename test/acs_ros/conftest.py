@@ -32,7 +32,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from vision_msgs.msg import Detection2DArray
 
-from acs_core.errors import Cancelled
+from acs_core.errors import CalibrationError, Cancelled
 from acs_core.geometry import Box
 from acs_core.types import Candidate, Detection, GroundingResult, Outcome, Response, ScoreKind
 from acs_ros.bags.bags import BagFrame, BagWriter
@@ -98,6 +98,11 @@ class FakeGrounder:
 
     def __post_init__(self) -> None:
         self.gate.set()
+
+    def required_score(self, precision: float, second_look: bool = False) -> float:
+        if precision == 0.95:  # the one that it cannot keep
+            raise CalibrationError(f"no score keeps {precision:g}")
+        return 0.75 if precision and not second_look else 0.25
 
     def ground_many(self, image: np.ndarray, phrases: Sequence[str], **options: Any) -> tuple[GroundingResult, ...]:
         return tuple(self.ground(image, phrase, **options) for phrase in phrases)

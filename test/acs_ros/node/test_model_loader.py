@@ -7,9 +7,10 @@ import weakref
 
 import pytest
 from hub_parts import add_to_cache
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from transformers.utils import logging
-from vision_msgs.msg import VisionInfo
+from vision_msgs.msg import LabelInfo, VisionInfo
 
 from acs_core.artifacts.registry import ASSETS
 from acs_core.errors import AcsError, Cancelled, ModelError
@@ -146,6 +147,20 @@ def test_a_precision_that_no_score_keeps_is_an_error_when_the_model_is_loaded(ma
     rig = make_rig(load_grounder, model="tiny-internvl", selector="consensus", device="cpu", min_precision=0.5)
     assert rig.node.trigger_configure().name == "FAILURE"
     assert "no score of consensus keeps a precision of 0.5" in rig.node.statistics.snapshot().load_problem
+
+
+def test_a_precision_that_no_score_keeps_is_refused_while_the_node_runs(make_rig, grounder, image, until):
+    rig = make_rig(lambda settings: grounder, initial_query="key")
+    labels = rig.listen(LabelInfo, "/grounding/label_info", LATCHED)
+    rig.activate()
+    refused = rig.node.set_parameters([Parameter("min_precision", value=0.95)])[0]
+    assert (refused.successful, refused.reason) == (False, "no score keeps 0.95")
+    assert rig.node.settings.min_precision == 0
+    assert rig.node.set_parameters([Parameter("min_precision", value=0.9)])[0].successful
+    until(lambda: labels and labels[-1].threshold == 0.75, "the threshold that keeps the precision")
+    rig.images.publish(image())
+    until(lambda: rig.detections, "an answer")
+    assert grounder.calls[-1][2]["min_precision"] == 0.9
 
 
 def test_too_small_a_budget_is_an_error_of_acs():
