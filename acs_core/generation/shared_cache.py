@@ -261,7 +261,8 @@ class SharedPrefixCache:
         query = query.view(rows, groups, heads // groups, dim)
         shared = [_Part(self.prefix.keys[layer], self.prefix.values[layer], 0, rows)] if self.prefix.length else []
         prompt = [*shared, *self._suffix_parts(layer)]
-        width = self.prefix.length + max((t.length for t in self.suffixes if t), default=0)
+        # Of the parts that are attended to, not of all suffixes: a column that no part fills has no value.
+        width = max((part.start + part.keys.shape[1] for part in prompt), default=0)
         weights = self._weights(query, key, prompt, width, scaling)
         out = weights[..., width:] @ value  # (M, G, K/G, T) x (M, G, T, D)
         for part in prompt:

@@ -86,15 +86,28 @@ def plain(query, keys, values):
     ).transpose(1, 2)
 
 
+@pytest.fixture
+def marked_memory():
+    """Fills memory with NaN where a tensor is made without values, so that reading it shows."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.parametrize("drafts", [False, True], ids=["one-token", "drafts"])
 @pytest.mark.parametrize("steps", [3, 70])
-@pytest.mark.parametrize(("tails", "counts"), [((None,), (3,)), ((5, 2, 9), (2, 3, 1))])
-def test_attention_of_rows_that_grow_and_end(steps, tails, counts, drafts):
+@pytest.mark.parametrize(
+    ("shared", "tails", "counts", "left"),
+    [(11, (None,), (3,), (0, 2)), (11, (5, 2, 9), (2, 3, 1), (0, 5)), (0, (5, 2, 9), (2, 3, 1), (2, 4))],
+    ids=["one phrase", "phrases", "pictures"],
+)
+def test_attention_of_rows_that_grow_and_end(steps, shared, tails, counts, left, drafts, marked_memory):
     """Rows are fed different numbers of tokens, of which only some are kept; the first tokens may come with the
-    prompt."""
+    prompt. Without a shared beginning, those of the shortest prompt are left."""
     generator = torch.Generator().manual_seed(0)
     choose = np.random.default_rng(0)
-    trunk = segment(11, generator)
+    trunk = segment(shared, generator)
     ends = [segment(length, generator) if length else None for length in tails]
     prefix_cache = SharedPrefixCache(trunk, ends, counts)
     phrase = [k for k, count in enumerate(counts) for _ in range(count)]
@@ -118,7 +131,7 @@ def test_attention_of_rows_that_grow_and_end(steps, tails, counts, drafts):
     running = list(range(total))
     for step in range(steps):
         if step == 2:
-            running = [0, total - 1]
+            running = list(left)
         fed = {row: int(choose.integers(1, 5)) if drafts else 1 for row in running}
         prefix_cache.begin_step(fed)
         many = sum(fed.values())
@@ -143,7 +156,7 @@ def test_attention_of_rows_that_grow_and_end(steps, tails, counts, drafts):
             asked[row] += [*query[at : at + number, :, 0]]
             at += count
     assert prefix_cache.lengths == [len(queries) for queries in asked] == [keys.shape[1] for keys, _ in own]
-    assert prefix_cache.get_seq_length() == 11 + max(prefix_cache.lengths)
+    assert prefix_cache.get_seq_length() == shared + max(prefix_cache.lengths)
     for row in range(total):
         assert torch.equal(prefix_cache.own_keys(0)[row, :, : len(asked[row])], own[row][0])
         for token, expected in enumerate(asked[row]):
