@@ -16,24 +16,30 @@ if TYPE_CHECKING:
     from acs_core.image import ImageInput
     from acs_core.types import Candidate, Detection, GroundingResult, Response, ScoreKind
 
+    class Fields:
+        """The fields of a result that are read here."""
+
+        phrase: str
+        image_size: tuple[int, int]
+        detections: tuple[Detection, ...]
+        candidates: tuple[Candidate, ...]
+        responses: tuple[Response, ...]
+        selector: str
+        score_kind: ScoreKind
+        model: str
+        seed: int
+        reason: str
+        image: np.ndarray | None
+
+else:
+    Fields = object
+
 SAVED_AS = (".png", ".jpg", ".jpeg", ".webp", ".json")  # endings of :meth:`ResultViews.save`
 NO_SCORE = "none"  # ScoreKind.NONE, whose module imports this one
 
 
-class ResultViews:
+class ResultViews(Fields):
     """Methods of :class:`acs_core.types.GroundingResult`. Those that draw and convert import what they need late."""
-
-    phrase: str
-    image_size: tuple[int, int]
-    detections: tuple[Detection, ...]
-    candidates: tuple[Candidate, ...]
-    responses: tuple[Response, ...]
-    selector: str
-    score_kind: ScoreKind
-    model: str
-    seed: int
-    reason: str
-    image: np.ndarray | None
 
     def _whole(self) -> GroundingResult:
         return cast("GroundingResult", self)

@@ -66,9 +66,13 @@ def strategy_of(hint: Any) -> st.SearchStrategy:
     raise TypeError(f"no values of type {hint} are known here")
 
 
-LEFT_OUT = ("attention",)  # of a result, as the docstrings say
+LEFT_OUT = ("attention", "image")  # of a result, as the docstrings say
 SHARE = st.integers(0, 100).map(lambda n: n / 100)
-SHARES = {"score": SHARE, "expected_iou": st.none() | SHARE}  # lie in [0, 1], and are refused elsewhere
+SHARES = {
+    "score": SHARE,
+    "expected_iou": st.none() | SHARE,
+    "stated": st.none() | SHARE,
+}  # lie in [0, 1], and are refused elsewhere
 
 
 def told(value: Any) -> dict[str, Any]:

@@ -159,10 +159,11 @@ def test_what_is_wrong_is_named(call, error, words):
 
 def test_numpy_scalars_are_kept_as_python_numbers():
     config = SamplingConfig(
-        np.int64(3), np.float32(0.5), np.float64(0.25), np.uint8(7), np.int16(9), np.int64(2**62), np.bool_(True)
+        np.int64(3), np.float32(0.5), np.float64(0.25), np.uint8(7), np.int16(9), np.int64(2**62), np.True_, np.False_
     )
-    assert config == SamplingConfig(3, 0.5, 0.25, 7, 9, 2**62, True)
-    assert [type(getattr(config, f.name)) for f in fields(config)] == [int, float, float, int, int, int, bool]
+    assert config == SamplingConfig(3, 0.5, 0.25, 7, 9, 2**62, True, False)
+    kinds = [int, float, float, int, int, int, bool, bool]
+    assert [type(getattr(config, f.name)) for f in fields(config)] == kinds
     asked = ask(min_score=np.float32(0.5), min_votes=np.int8(3), deadline_ms=np.int64(5), multiple=np.bool_(True))
     assert (asked.min_score, asked.min_votes, asked.deadline_ms, asked.multiple) == (0.5, 3, 5.0, True)
     assert type(Box(np.float32(1), 2, 3, 4).x1) is float

@@ -18,7 +18,7 @@ def forced_answers(lvlm, prompt):
 def test_quality_follows_the_captured_entropies(grounders, answers):
     answers(*ANSWERS)
     grounder = grounders()
-    result = grounder.ground(IMAGE, "key", sampling=SamplingConfig(seed=1))
+    result = grounder.ground(IMAGE, "key", sampling=SamplingConfig(seed=1), whole_responses=True)
     prompt = grounder.lvlm.prepare(IMAGE, "key")
     samples = forced_answers(grounder.lvlm, prompt)
     entropy = capture(grounder.lvlm, prompt, samples, result.candidates, AttentionNeeds(all_entropies=True)).entropy

@@ -16,6 +16,7 @@ ROSDEP |= {"yaml": "python3-yaml", "tf2_ros": "tf2_ros_py", "rich": "python3-ric
 WHEELS = {"cv2": "opencv-python-headless", "PIL": "pillow", "huggingface_hub": "huggingface-hub"}
 WHEELS |= {"tokenizers": "transformers", "lz4": "rosbags"}  # these bring them
 UNSEEN = {"accelerate"}  # transformers uses it to load weights straight onto their device; nobody else imports it
+OPTIONAL = {"pycocotools", "supervision"}  # imported where their output is asked for; without them it is left out
 LONG_S = 120.0
 OWN = {"acs_core", "acs_ros", "training"}
 APART = {"bench", "stress"}  # what measures and loads the node brings extras of its own
@@ -32,7 +33,7 @@ def imports(folder: Path) -> set[str]:
                 found |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.partition(".")[0])
-    return found - set(sys.stdlib_module_names) - OWN
+    return found - set(sys.stdlib_module_names) - OWN - OPTIONAL
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,8 @@ def coco(draw: FuzzedData) -> None:
         ],
     }
     found = read_coco(write("instances.json", changed_json(draw, good)))
-    folder = (scratch() / "images").resolve()
+    folder = scratch() / "images"
+    folder = (folder if folder.is_dir() else scratch()).resolve()
     for image in found.images:
         if not image.file.resolve().is_relative_to(folder):
             raise Broken(f"a picture outside the folder: {image.file}")

@@ -125,7 +125,7 @@ def forward(lvlm, prompt, answer):
 
 def check_against_the_stock_model(lvlm):
     prompt = prompt_of(lvlm)
-    greedy = greedy_response(lvlm, prompt, max_new_tokens=6)
+    greedy = greedy_response(lvlm, prompt, max_new_tokens=6, speculation=False)
     (written,) = greedy.response_ids
     logits, _ = forward(lvlm, prompt, written)
     torch.testing.assert_close(prefill(lvlm, [prompt]).logits[0], logits[prompt.length - 1], atol=1e-4, rtol=1e-4)
