@@ -17,7 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acs_core.artifacts.calibration import Calibration, WorkingPoint
+from acs_core.artifacts.calibration import Calibration, CalibrationImages, WorkingPoint
 from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.artifacts.identity import ModelIdentity
 from acs_core.evaluation.layout import from_dict, to_dict
@@ -105,9 +105,14 @@ BOXES = (Box(1.25, 2.5, 30.0, 40.75), Box(3.0, 4.0, 5.5, 6.25))
 
 def an_evaluation() -> Evaluation:
     question = Question("1:key", "the key", "key", "pictures/1.jpg", (640, 480), BOXES)
-    answer = Prediction(BOXES, (0.75, 0.5), 0.625, 12.345, "sure")
+    answer = Prediction(BOXES, (0.75, 0.5), 0.625, 12.345, "sure", (0.5, 0.25))
     run = Run(
-        "acs-free", 0.5, 10, (answer, replace(answer, boxes=BOXES[:1], scores=(0.25,), reason="less")), "bound", True
+        "acs-free",
+        0.5,
+        10,
+        (answer, replace(answer, boxes=BOXES[:1], scores=(0.25,), confidences=(0.125,), reason="less")),
+        "bound",
+        True,
     )
     group = Group("small", "several", (question, replace(question, key="2:key")), (run, replace(run, samples=3)))
     return Evaluation(
@@ -150,7 +155,8 @@ def test_a_head_file_comes_back_with_every_field(tmp_path, given):
 def test_a_calibration_comes_back_with_every_field(tmp_path):
     points = (WorkingPoint(0.5, 0.25, 0.625, 0.75, 9), WorkingPoint(0.75, 0.5, 0.875, 0.25, 3))
     curves = (0.0, 0.5, 1.0), (0.25, 0.5, 0.75)
-    given = Calibration(IDENTITY, "acs-free", "concentration", *curves, 12, "acs-train", *curves, points, True)
+    seen = CalibrationImages("val/instances.json", (3, 5), ("0123456789abcdef",))
+    given = Calibration(IDENTITY, "acs-free", "concentration", *curves, 12, "acs-train", *curves, points, True, seen)
     assert_full(given)
     given.save(tmp_path / "calibration.json")
     assert Calibration.load(tmp_path / "calibration.json") == given == Calibration.from_dict(given.to_dict())
