@@ -11,8 +11,8 @@ objects, and a new optimiser: the model learns to refuse.
 D: the whole model on the answers, with attention supervised at all coordinates, on crowded images with look-alikes:
 boxes become exact.
 
-E: as C, with the supervision and images of D and a share of wrong answers (:mod:`training.tiny.mistakes`): the model
-learns to err in the object rather than by pixels, and to attend to the object whose box it writes.
+E: as D, with a share of wrong answers (:mod:`training.tiny.mistakes`): the model learns to err in the object rather
+than by pixels, and to attend to the object whose box it writes.
 """
 
 from __future__ import annotations
