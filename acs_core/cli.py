@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from acs_core.cli_inputs import WRITTEN, Outputs, find_images, find_phrases
+from acs_core.cli_inputs import WRITTEN, Outputs, find_images, find_phrases, is_picture
 from acs_core.cli_options import DEFAULT_SAMPLES, make_parser
 from acs_core.errors import (
     AcsError,
@@ -51,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (default: those of the process) and return its exit code."""
     parser = make_parser()
     options = parser.parse_args(arguments)
+    if is_picture(Path(options.phrase)):
+        parser.error(
+            f"the last argument, {options.phrase}, is a picture: where is the phrase? Put it last, like: "
+            f'acs-ground {options.phrase} "key"'
+        )
     try:
         images = find_images(options.image)
         endings = WRITTEN if len(images) == 1 else ("",)

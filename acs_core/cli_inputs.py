@@ -27,7 +27,7 @@ def find_images(given: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in given:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if _is_image(p))
+            inside = sorted(p for p in path.iterdir() if is_picture(p) and not p.name.startswith("."))
             if not inside:
                 raise ImageError(f"the folder {path} holds no image file ({', '.join(READ)})")
             found += inside
@@ -41,8 +41,12 @@ def find_images(given: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in READ and not path.name.startswith(".") and path.is_file()
+def is_picture(path: Path) -> bool:
+    """Return whether ``path`` is a file with the ending of a picture that acs reads. Its content is not read."""
+    try:
+        return path.suffix.lower() in READ and path.is_file()
+    except (OSError, ValueError):  # a phrase may be too long for a file name, or have a null character
+        return False
 
 
 def find_phrases(text: str) -> list[str]:

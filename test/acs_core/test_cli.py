@@ -228,6 +228,7 @@ def test_an_image_that_is_too_large_for_the_device_does_not_end_the_others(groun
         (["{folder}/a.jpg", "{folder}/b.png", "key", "--out", "x.png"], 2, "--out must name a folder for 2 images"),
         (["{folder}/a.jpg", "{folder}/b.png", "key", "--out", "{folder}/x"], 1, "is a file: for 2 images, --out names"),
         (["{folder}/a.jpg", "{folder}/empty/../a.jpg", "key", "--out", "y"], 1, "named for two outputs"),
+        (["{folder}/b.png", "{folder}/a.jpg"], 2, "a.jpg, is a picture: where is the phrase?"),
         (["a.png", "key", "--sample", "3"], 2, "unrecognized arguments: '--sample 3'; did you mean --samples?"),
         (["a.png", "key", "--heads", "none.json"], 1, "--heads none.json: no heads"),
     ],
