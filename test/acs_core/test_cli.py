@@ -12,6 +12,7 @@ from rich.console import Console
 
 import acs_core.grounder
 from acs_core.cli import main, named_as_options, print_result
+from acs_core.cli_inputs import picture_names
 from acs_core.cli_options import make_parser
 from acs_core.errors import DeviceMemoryError, HeadFileError, ModelError
 from acs_core.geometry import Box
@@ -202,6 +203,24 @@ def test_a_folder_of_images_and_several_phrases(grounder, shelf, tmp_path, capsy
     assert Image.open(tmp_path / "drawn/a.png").size == (9, 9)
 
 
+@pytest.mark.parametrize(
+    ("images", "names"),
+    [
+        ("a.jpg b.png", "a b"),
+        ("left/1.png right/1.png left/2.png", "left-1 right-1 2"),
+        ("a.jpg a.png b.png", "a.jpg a.png b"),
+        ("left/a.jpg left/a.png right/a.png", "left-a.jpg left-a.png right-a.png"),
+        ("x/cam/1.png y/cam/1.png", "x-cam-1 y-cam-1"),
+        ("left/1.png right/1.png left-1.png", "left-1.png right-1.png left-1"),  # the third has that name already
+        ("a.png b/../a.png a-2.png", "a a-3 a-2"),  # one file in two ways
+        ("/1.png /r/1.png", "1 r-1"),
+        (f"{'l' * 240}/1.png {'r' * 240}/1.png", "1 1-2"),
+    ],
+)
+def test_pictures_have_distinct_names(images, names):
+    assert picture_names([Path(image) for image in images.split()]) == [f"{name}.png" for name in names.split()]
+
+
 def test_an_image_that_is_too_large_for_the_device_does_not_end_the_others(grounder, shelf, capsys, monkeypatch):
     """Nor does a folder with the name of an image."""
     (shelf / "c.png").unlink()
@@ -227,7 +246,6 @@ def test_an_image_that_is_too_large_for_the_device_does_not_end_the_others(groun
         (["{folder}/a.jpg", " ; "], 1, "the phrase is empty"),
         (["{folder}/a.jpg", "{folder}/b.png", "key", "--out", "x.png"], 2, "--out must name a folder for 2 images"),
         (["{folder}/a.jpg", "{folder}/b.png", "key", "--out", "{folder}/x"], 1, "is a file: for 2 images, --out names"),
-        (["{folder}/a.jpg", "{folder}/empty/../a.jpg", "key", "--out", "y"], 1, "named for two outputs"),
         (["{folder}/b.png", "{folder}/a.jpg"], 2, "a.jpg, is a picture: where is the phrase?"),
         (["a.png", "key", "--sample", "3"], 2, "unrecognized arguments: '--sample 3'; did you mean --samples?"),
         (["a.png", "key", "--heads", "none.json"], 1, "--heads none.json: no heads"),
