@@ -25,7 +25,7 @@ EXAMPLE = """example:
   acs-ground shelf/ "key; red mug" --json -         every image of the folder, two phrases, JSON alone
 
 exit codes: 0 answered (also when nothing was detected), 1 failed, for one image or all, 2 wrong usage, 130 stopped
-with Ctrl-C"""
+with Ctrl-C. A command that is stopped, or fails, writes the answers so far to the file of --json"""
 
 
 def make_parser() -> argparse.ArgumentParser:

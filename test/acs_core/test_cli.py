@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 import acs_core.grounder
+from acs_core import cli
 from acs_core.cli import main, named_as_options, print_result
 from acs_core.cli_inputs import picture_names
 from acs_core.cli_options import make_parser
@@ -236,6 +237,49 @@ def test_an_image_that_is_too_large_for_the_device_does_not_end_the_others(groun
     assert main([str(shelf), "key", "--json", "-"]) == 1
     answers = json.loads(capsys.readouterr().out)["results"]
     assert [(Path(a["image"]).name, a.get("error")) for a in answers] == [("a.jpg", "no room"), ("b.png", None)]
+
+
+@pytest.mark.parametrize(
+    ("stop", "at"),
+    [(KeyboardInterrupt(), "ground"), (OSError(28, "No space left"), "write"), (None, "ground")],
+)
+def test_answers_are_kept_when_the_command_is_stopped(grounder, shelf, tmp_path, capsys, monkeypatch, stop, at):
+    """The disk may have room for the JSON, and none for the pictures."""
+    stop = stop or ModelError("the device is lost")
+    file, mine = tmp_path / "o.json", tmp_path / "mine.json"
+    arguments = [str(shelf), "key", "--out", str(tmp_path / "drawn"), "--json"]
+
+    def raising(call, name):
+        def wrapped(*given, **options):
+            if name(given):
+                raise stop
+            return call(*given, **options)
+
+        return wrapped
+
+    if at == "write":
+        monkeypatch.setattr(cli, "write_picture", raising(cli.write_picture, lambda given: given[0].name == "b.png"))
+    else:
+        real = grounder.ground_many
+        monkeypatch.setattr(grounder, "ground_many", raising(real, lambda given: given[0].shape[1] == 60))
+
+    def end(json_file):
+        if not isinstance(stop, KeyboardInterrupt):
+            assert main([*arguments, str(json_file)]) == 1
+        else:
+            with pytest.raises(KeyboardInterrupt):  # acs_core.entry makes exit code 130 of it
+                main([*arguments, str(json_file)])
+        return capsys.readouterr()
+
+    done = ["a.jpg", "b.png"] if at == "write" else ["a.jpg"]
+    assert f"acs-ground: {len(done)} of 3 images are done: their answers are in {file}\n" in end(file).err
+    assert [Path(answer["image"]).name for answer in json.loads(file.read_text())["results"]] == done
+    said = end("-")
+    assert len(json.loads(said.out)["results"]) == len(done) and "3 images are done: their answers were pr" in said.err
+    real_print = cli.print_line
+    monkeypatch.setattr(cli, "print_line", lambda *a: (mine.write_text("mine"), real_print(*a)))  # created meanwhile
+    assert "images are done, but their answers cannot be written: " in end(mine).err
+    assert mine.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
