@@ -133,7 +133,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     sampling(
         "--temperature",
-        type=real_option(MIN_TEMPERATURE, MAX_TEMPERATURE),
+        type=_temperature,
         default=0.5,
         metavar="T",
         help="0.0001 to 10000 (default: %(default)s)",
@@ -173,3 +173,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="write the result as JSON to FILE; without FILE (or with -) to standard output, instead of the table",
     )
     return parser
+
+
+def _temperature(text: str) -> float:
+    """Return the value of --temperature; the message for 0 names the option for what is meant by it."""
+    try:
+        return float(real_option(MIN_TEMPERATURE, MAX_TEMPERATURE)(text))
+    except argparse.ArgumentTypeError as error:
+        hint = "" if text.strip("0.") else "; for the most likely response, use --selector greedy"
+        raise argparse.ArgumentTypeError(f"{error}{hint}") from None

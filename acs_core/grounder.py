@@ -46,6 +46,10 @@ class ImageGrounder:
     grounder: Grounder
     image: np.ndarray
 
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        return f"ImageGrounder({self.grounder!r}, image of {width} x {height} pixels)"
+
     def ground(self, phrase: str, **options: Unpack[GroundOptions]) -> GroundingResult:
         """Find ``phrase`` in the image; see :meth:`Grounder.ground_many`."""
         return self.ground_many([phrase], **options)[0]
