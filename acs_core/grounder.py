@@ -48,7 +48,7 @@ class ImageGrounder:
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
-        return f"ImageGrounder({self.grounder!r}, image of {width} x {height} pixels)"
+        return f"ImageGrounder({self.grounder!r}, image_size=({width}, {height}))"
 
     def ground(self, phrase: str, **options: Unpack[GroundOptions]) -> GroundingResult:
         """Find ``phrase`` in the image; see :meth:`Grounder.ground_many`."""
