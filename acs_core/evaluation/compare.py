@@ -136,8 +136,8 @@ def changed_table(comparison: Comparison, limit: int | None = None) -> Table | N
         Column("question"),
         Column("phrase"),
         Column("picture"),
-        Column("A: IoU", "ratio"),
-        Column("B: IoU", "ratio"),
+        Column("A: IoU", "iou"),
+        Column("B: IoU", "iou"),
     )
     left = len(comparison.won) + len(comparison.lost) - len(rows)
     notes = (f"{left} more are not shown.",) if left else ()
