@@ -22,7 +22,7 @@ from acs_core.types import (
 DEFAULT_SAMPLES = 10
 EXAMPLE = """example:
   acs-ground table.jpg "key" --samples 10 --seed 1 --out answer.png --json answer.json
-  acs-ground shelf/ "key; red mug" --json -         every image of the folder, two phrases, JSON alone
+  acs-ground shelf/ "key; cup" --json -             every image of the folder, two phrases, JSON alone
 
 exit codes: 0 answered (also when nothing was detected), 1 failed, for one image or all, 2 wrong usage, 130 stopped
 with Ctrl-C. A command that is stopped, or fails, writes the answers so far to the file of --json"""
@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="B",
         help="number of bits that the values of a 16-bit image use, like 12 (default: %(default)s)",
     )
-    add("phrase", metavar="PHRASE", help='name of the object, like "key"; several: "key; red mug"')
+    add("phrase", metavar="PHRASE", help='name of the object, like "key"; several: "key; cup"')
     model = parser.add_argument_group("model").add_argument
     model(
         "--model",

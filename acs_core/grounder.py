@@ -257,7 +257,7 @@ class Grounder:
         """Prefill ``image`` for any number of phrases, which then cost no vision tower and a short prefill each.
 
             scene = grounder.set_image(image)
-            key, mug = scene.ground("key"), scene.ground("mug")
+            elephant, orange = scene.ground("elephant"), scene.ground("orange")
 
         The results equal those of :meth:`ground`, up to rounding. Images that were used last stay prefilled, as many as
         fit into ``prefix_bytes``; one that was dropped is read again when it is needed.

@@ -54,7 +54,7 @@ class GroundingClient:
 
         with GroundingClient() as client:
             client.wait_until_active()
-            reply = client.ground("red mug")
+            reply = client.ground("cup")
             print(reply.best or reply.reason)
 
     With ``node`` it uses that node: its executor runs the callbacks, on its threads. Calls then wait for that executor;
