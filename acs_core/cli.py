@@ -9,18 +9,18 @@ if __name__ == "__main__":  # first: a signal may come while the modules below a
 
 import argparse
 import re
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from acs_core.cli_inputs import WRITTEN, Outputs, find_images, find_phrases
+from acs_core.cli_answers import Answers
+from acs_core.cli_inputs import WRITTEN, Outputs, find_images, find_phrases, is_picture
 from acs_core.cli_options import DEFAULT_SAMPLES, make_parser
 from acs_core.errors import (
     AcsError,
@@ -34,7 +34,7 @@ from acs_core.errors import (
     os_problem,
 )
 from acs_core.light_imports import load_lightly
-from acs_core.output import json_text, write_picture, write_text
+from acs_core.output import write_picture
 from acs_core.terminal import make_console, print_error
 from acs_core.types import GroundingResult, Outcome, SamplingConfig, ScoreKind
 
@@ -51,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (default: those of the process) and return its exit code."""
     parser = make_parser()
     options = parser.parse_args(arguments)
+    if is_picture(Path(options.phrase)):
+        parser.error(
+            f"the last argument, {options.phrase}, is a picture: where is the phrase? Put it last, like: "
+            f'acs-ground {options.phrase} "key"'
+        )
     try:
         images = find_images(options.image)
         endings = WRITTEN if len(images) == 1 else ("",)
@@ -89,36 +94,38 @@ def _run(options: argparse.Namespace, images: Sequence[Path]) -> int:
         grounder = _lightly(options, _load)
     if outputs.folder is not None:
         outputs.folder.mkdir(exist_ok=True)
-    answers: list[dict[str, Any]] = []
-    failed = 0
-    for number, image in enumerate(images):
-        try:
-            if pixels is None or number:
-                pixels = read_image(image, options.bits)
-            with notes.status(f"looking for {'; '.join(phrases)}") if notes.is_terminal else nullcontext():
-                results = grounder.ground_many(pixels, phrases, **_call_options(options))
-        except (ImageError, DeviceMemoryError) as error:  # others concern every image
-            if len(images) == 1:
-                raise
-            failed += 1
-            print_error("acs-ground", error)
-            answers.append({"image": str(image), "error": str(error)})
-            continue
-        if options.json != Path("-"):
-            for result in results:
-                print_line(image, result, console) if len(images) > 1 else print_result(result, console)
-        if outputs.pictures:
-            from acs_core.overlay import draw_result
+    answers = Answers(len(images))
+    try:
+        for number, image in enumerate(images):
+            try:
+                if pixels is None or number:
+                    pixels = read_image(image, options.bits)
+                with notes.status(f"looking for {'; '.join(phrases)}") if notes.is_terminal else nullcontext():
+                    results = grounder.ground_many(pixels, phrases, **_call_options(options))
+            except (ImageError, DeviceMemoryError) as error:  # others concern every image
+                if len(images) == 1:
+                    raise
+                print_error("acs-ground", error)
+                answers.add_error(image, error)
+                continue
+            answers.add(image, results)
+            if options.json != Path("-"):
+                for result in results:
+                    print_line(image, result, console) if len(images) > 1 else print_result(result, console)
+            if outputs.pictures:
+                from acs_core.overlay import draw_result
 
-            drawn = np.concatenate([draw_result(pixels, result) for result in results])
-            write_picture(outputs.pictures[number], drawn, "acs-ground")
-        answers += [{"image": str(image), **result.to_dict()} for result in results]
+                drawn = np.concatenate([draw_result(pixels, result) for result in results])
+                write_picture(outputs.pictures[number], drawn, "acs-ground")
+    except BaseException:  # Ctrl-C, a full disk, a lost device: minutes of answers are not lost with it
+        answers.save_unfinished(options.json)
+        raise
     if options.out is not None:
-        written = f"{len(images) - failed} pictures in" if outputs.folder is not None else "picture:"
+        written = f"{len(images) - answers.failed} pictures in" if outputs.folder is not None else "picture:"
         notes.print(f"{written} {options.out}", soft_wrap=True)
     if options.json is not None:
-        _write_json(answers, options.json)
-    return 1 if failed else 0
+        answers.write(options.json)
+    return 1 if answers.failed else 0
 
 
 def _call_options(options: argparse.Namespace) -> GroundOptions:
@@ -141,16 +148,6 @@ def _call_options(options: argparse.Namespace) -> GroundOptions:
         "deadline_ms": options.deadline,
         "second_look": options.second_look,
     }
-
-
-def _write_json(answers: list[dict[str, Any]], file: Path) -> None:
-    """Write the result of one image and phrase as an object, several as the list ``results`` of one."""
-    data = {k: v for k, v in answers[0].items() if k != "image"} if len(answers) == 1 else {"results": answers}
-    text = json_text(data, "acs-ground")
-    if file == Path("-"):
-        sys.stdout.write(text)
-    else:
-        write_text(file, text, guarded=True)
 
 
 def _option_of(error: AcsError, options: argparse.Namespace) -> str:

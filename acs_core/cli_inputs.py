@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
 from acs_core.arguments import clean_phrase, split_text
@@ -13,6 +15,8 @@ from acs_core.output import check_distinct, check_target
 
 READ = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")  # taken from folders
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+NAME_FORMS = ((1, False), (0, True), (1, True), (2, False), (2, True), (3, False), (3, True))  # folders, with ending
+MOST_BYTES = 200  # of a name with folders in it; file systems allow 255, and files beside it have longer names
 
 
 def find_images(given: Sequence[Path]) -> list[Path]:
@@ -27,7 +31,7 @@ def find_images(given: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in given:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if _is_image(p))
+            inside = sorted(p for p in path.iterdir() if is_picture(p) and not p.name.startswith("."))
             if not inside:
                 raise ImageError(f"the folder {path} holds no image file ({', '.join(READ)})")
             found += inside
@@ -41,8 +45,12 @@ def find_images(given: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in READ and not path.name.startswith(".") and path.is_file()
+def is_picture(path: Path) -> bool:
+    """Return whether ``path`` is a file with the ending of a picture that acs reads. Its content is not read."""
+    try:
+        return path.suffix.lower() in READ and path.is_file()
+    except (OSError, ValueError):  # a phrase may be too long for a file name, or have a null character
+        return False
 
 
 def find_phrases(text: str) -> list[str]:
@@ -55,6 +63,34 @@ def find_phrases(text: str) -> list[str]:
     if not phrases:
         raise PhraseError("the phrase is empty or has control characters only: name the object to look for, like 'key'")
     return list(dict.fromkeys(phrases))
+
+
+def picture_names(images: Sequence[Path]) -> list[str]:
+    """Return the name of the drawn picture of each image: distinct names that end in ``.png``, in the same order.
+
+    An image whose name no other one has gives its own, ``a.png`` for ``a.jpg``. Images with the same name in different
+    folders get the folder in front (``left-a.png``), those that differ in their ending alone keep it (``a.jpg.png``).
+    Where that does not tell them apart, as for one file that is named in two ways, they are numbered (``a-2.png``).
+    """
+    groups: dict[str, list[Path]] = {}
+    for image in dict.fromkeys(images):
+        groups.setdefault(image.stem, []).append(image)
+    names = {group[0]: stem for stem, group in groups.items() if len(group) == 1}
+    for stem, group in groups.items():
+        if len(group) > 1:
+            names.update(zip(group, _distinct_names(stem, group, set(names.values())), strict=True))
+    return [f"{names[image]}.png" for image in images]
+
+
+def _distinct_names(stem: str, group: Sequence[Path], taken: set[str]) -> list[str]:
+    paths = [Path(os.path.abspath(image)) for image in group]  # noqa: PTH100  (resolve() would follow links)
+    for folders, ending in NAME_FORMS:
+        parts = [path.parts[max(1, len(path.parts) - 1 - folders) : -1] for path in paths]
+        found = ["-".join((*above, p.name if ending else stem)) for above, p in zip(parts, paths, strict=True)]
+        if len({*found} - taken) == len(group) and max(len(os.fsencode(name)) for name in found) <= MOST_BYTES:
+            return found
+    free = (name for n in count(1) if (name := stem if n == 1 else f"{stem}-{n}") not in taken)
+    return list(islice(free, len(group)))
 
 
 @dataclass(frozen=True)
@@ -89,7 +125,7 @@ class Outputs:
         if folder is not None:
             if folder.exists() and not folder.is_dir():
                 raise OutputError(f"{folder} is a file: for {len(images)} images, --out names a folder")
-            pictures = tuple(folder / f"{image.stem}.png" for image in images)
+            pictures = tuple(folder / name for name in picture_names(images))
         check_distinct(*pictures, json)
         given = list(read)
         for path in (*pictures, json):

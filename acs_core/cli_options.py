@@ -22,10 +22,10 @@ from acs_core.types import (
 DEFAULT_SAMPLES = 10
 EXAMPLE = """example:
   acs-ground table.jpg "key" --samples 10 --seed 1 --out answer.png --json answer.json
-  acs-ground shelf/ "key; red mug" --json -         every image of the folder, two phrases, JSON alone
+  acs-ground shelf/ "key; cup" --json -             every image of the folder, two phrases, JSON alone
 
 exit codes: 0 answered (also when nothing was detected), 1 failed, for one image or all, 2 wrong usage, 130 stopped
-with Ctrl-C"""
+with Ctrl-C. A command that is stopped, or fails, writes the answers so far to the file of --json"""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="B",
         help="number of bits that the values of a 16-bit image use, like 12 (default: %(default)s)",
     )
-    add("phrase", metavar="PHRASE", help='name of the object, like "key"; several: "key; red mug"')
+    add("phrase", metavar="PHRASE", help='name of the object, like "key"; several: "key; cup"')
     model = parser.add_argument_group("model").add_argument
     model(
         "--model",
@@ -133,7 +133,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     sampling(
         "--temperature",
-        type=real_option(MIN_TEMPERATURE, MAX_TEMPERATURE),
+        type=_temperature,
         default=0.5,
         metavar="T",
         help="0.0001 to 10000 (default: %(default)s)",
@@ -173,3 +173,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="write the result as JSON to FILE; without FILE (or with -) to standard output, instead of the table",
     )
     return parser
+
+
+def _temperature(text: str) -> float:
+    """Return the value of --temperature; the message for 0 names the option for what is meant by it."""
+    try:
+        return float(real_option(MIN_TEMPERATURE, MAX_TEMPERATURE)(text))
+    except argparse.ArgumentTypeError as error:
+        hint = "" if text.strip("0.") else "; for the most likely response, use --selector greedy"
+        raise argparse.ArgumentTypeError(f"{error}{hint}") from None

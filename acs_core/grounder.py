@@ -46,6 +46,10 @@ class ImageGrounder:
     grounder: Grounder
     image: np.ndarray
 
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        return f"ImageGrounder({self.grounder!r}, image_size=({width}, {height}))"
+
     def ground(self, phrase: str, **options: Unpack[GroundOptions]) -> GroundingResult:
         """Find ``phrase`` in the image; see :meth:`Grounder.ground_many`."""
         return self.ground_many([phrase], **options)[0]
@@ -253,7 +257,7 @@ class Grounder:
         """Prefill ``image`` for any number of phrases, which then cost no vision tower and a short prefill each.
 
             scene = grounder.set_image(image)
-            key, mug = scene.ground("key"), scene.ground("mug")
+            elephant, orange = scene.ground("elephant"), scene.ground("orange")
 
         The results equal those of :meth:`ground`, up to rounding. Images that were used last stay prefilled, as many as
         fit into ``prefix_bytes``; one that was dropped is read again when it is needed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 
@@ -31,11 +32,12 @@ def make_console(stderr: bool = False, piped_width: int | None = None, soft_wrap
 
     Args:
         stderr: whether it writes to the standard error instead of the standard output.
-        piped_width: number of columns if it is not a terminal.
+        piped_width: number of columns if it is not a terminal and the environment variable COLUMNS names none.
         soft_wrap: whether to leave the wrapping of long lines to the terminal.
     """
     console = PlainConsole(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=soft_wrap)
-    if piped_width is not None and not console.is_terminal:
+    named = os.environ.get("COLUMNS", "")
+    if piped_width is not None and not console.is_terminal and not (named.isdecimal() and int(named) > 0):
         console.width = piped_width
     return console
 

@@ -12,7 +12,7 @@ from acs_core.evaluation.metrics import GroupMetrics, measure
 from acs_core.evaluation.records import Evaluation, Group, Run
 from acs_core.evaluation.rows import counted, label, percent
 from acs_core.evaluation.statistics import DRAWS
-from acs_core.evaluation.table import Cell, Column, Table, TableRow
+from acs_core.evaluation.table import IN_BRACKETS, Cell, Column, Table, TableRow
 
 MEASURES = {"accuracy": "Acc@0.5", "miou": "mIoU", "precision": "precision", "recall": "recall", "f1": "F1"}
 
@@ -135,9 +135,9 @@ def changed_table(comparison: Comparison, limit: int | None = None) -> Table | N
         Column(""),
         Column("question"),
         Column("phrase"),
-        Column("picture"),
-        Column("A: IoU", "ratio"),
-        Column("B: IoU", "ratio"),
+        Column("picture", spare=1),
+        Column("A: IoU", "iou"),
+        Column("B: IoU", "iou"),
     )
     left = len(comparison.won) + len(comparison.lost) - len(rows)
     notes = (f"{left} more are not shown.",) if left else ()
@@ -161,12 +161,31 @@ def _notes(comparison: Comparison) -> tuple[str, ...]:
     text = f"{counted(len(measured.group.questions), 'question')} in both"
     text += f"; {first} only in A, {second} only in B" if first or second else ""
     text += f"; {comparison.moved} left out, since their true boxes differ" if comparison.moved else ""
-    notes.append(f"{text}. In brackets: 95 % intervals of a paired bootstrap over pictures, which also gives p.")
+    notes.append(f"{text}.")
+    notes.append(f"{IN_BRACKETS}: 95 % intervals of a paired bootstrap over pictures.")
+    notes.append("p in the table: a paired bootstrap over pictures tests whether B - A of that measure is 0.")
     if measured.outcomes.single and measured.outcomes.shown.any():
         found = measured.against(1, 0)
         test = "too few questions to test" if measured.few else f"McNemar's exact test: p = {found.mcnemar:.3g}"
         notes.append(f"B won {counted(found.won, 'question')} and lost {found.lost} ({test}).")
+        notes.append(_which_p(measured))
     return tuple(notes)
+
+
+def _which_p(measured: GroupMetrics) -> str:
+    """Return the sentence that says which p-value to go by for which measure."""
+    if measured.few:
+        return "With so few questions the table's p is not reliable either: go by neither, and ask about more pictures."
+    text = "McNemar's test asks whether questions won and lost (the change of Acc@0.5) differ by more than chance."
+    pictures = measured.outcomes.image[measured.outcomes.shown]
+    if len(np.unique(pictures)) == len(pictures):
+        return (
+            f"{text} For Acc@0.5 go by it: it is exact for few questions too; for other measures go by the table's p."
+        )
+    return (
+        f"{text} It takes questions as independent, and here several are about one picture: for Acc@0.5 go by the "
+        "larger p of both, for other measures by the table's."
+    )
 
 
 def _plain(name: str, values: Sequence[float]) -> TableRow:

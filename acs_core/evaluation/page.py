@@ -24,7 +24,7 @@ from acs_core.evaluation.charts import charts_of, colours_of, entropy_charts
 from acs_core.evaluation.metrics import GroupMetrics
 from acs_core.evaluation.overview import LAYERS, overview_tables
 from acs_core.evaluation.rows import counted, label
-from acs_core.evaluation.table import Table, interval, written
+from acs_core.evaluation.table import Table, cut, interval, written
 from acs_core.evaluation.tables import Assessed, further_tables, main_tables
 from acs_core.geometry import Box
 from acs_core.image import read_image
@@ -184,6 +184,7 @@ def _environment() -> Environment:
         finalize=lambda value: printable(value, "\t\r\n") if type(value) is str else value,
     )
     env.globals |= {"written": written, "interval": interval}
+    env.filters["cut"] = cut
     env.filters["points"] = _coordinates
     return env
 

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
 from itertools import groupby
 from typing import Any, Literal
 
@@ -20,7 +21,8 @@ from rich.text import Text
 
 from acs_core.plain_text import printable
 
-DIGITS = {"percent": 1, "points": 1, "ratio": 3, "ms": 1, "p": 3, "count": 0, "tau": 1}
+DIGITS = {"percent": 1, "points": 1, "ratio": 3, "iou": 3, "ms": 1, "p": 3, "count": 0, "tau": 1}
+IN_BRACKETS = "In brackets"  # beginning of a note about intervals
 MOST_TEXT = 24  # minimum column width of a longer text, in characters
 SIGNED = ("points",)
 # Characters that begin a formula in spreadsheets, with the full-width forms of East Asian keyboards.
@@ -35,13 +37,16 @@ class Column:
 
     Attributes:
         title: heading.
-        kind: number format: "percent", "points" (signed), "ratio", "ms", "p", "count", "tau", or "text".
+        kind: number format: "percent", "points" (signed), "ratio", "iou" (cut, not rounded), "ms", "p", "count",
+            "tau", or "text".
         group: heading shared with the neighbouring columns of the same group.
+        spare: place in the order in which columns are left out where a table is too wide, from 1; 0 is always shown.
     """
 
     title: str
     kind: str = "text"
     group: str = ""
+    spare: int = 0
 
     @property
     def name(self) -> str:
@@ -84,7 +89,7 @@ class Table:
         title: heading.
         columns: the columns.
         rows: the rows.
-        notes: sentences below the table.
+        notes: sentences below the table; one that begins with ``IN_BRACKETS`` is printed only with the intervals.
     """
 
     name: str
@@ -101,6 +106,11 @@ class Table:
         return [(name, len(list(columns))) for name, columns in groupby(self.columns, key=lambda column: column.group)]
 
 
+def cut(iou: float, digits: int = 2) -> str:
+    """Return an IoU with ``digits`` decimals, cut and not rounded: 0.4996 is a miss, and must not read 0.50."""
+    return str(Decimal(repr(float(iou))).quantize(Decimal(1).scaleb(-digits), ROUND_DOWN))
+
+
 def written(cell: Cell, column: Column) -> str:
     """Return the formatted value of a cell without its interval; a dash if it is empty."""
     value = cell.value
@@ -109,6 +119,8 @@ def written(cell: Cell, column: Column) -> str:
     if isinstance(value, str):
         return value
     digits = DIGITS.get(column.kind, 3)
+    if column.kind == "iou":
+        return cut(value, digits)
     if column.kind == "p" and value < 0.001:
         return "<0.001"
     return f"{value:+.{digits}f}" if column.kind in SIGNED else f"{value:,.{digits}f}"
@@ -125,8 +137,8 @@ def print_tables(tables: Iterable[Table], console: Console) -> None:
     """Print tables to ``console``.
 
     The best value of a column is marked with *, the best training-free one with +. No number is cut: a table that is
-    too wide is printed without its intervals, and, if it is still too wide, in parts one below the other, each with the
-    first column. A note says so.
+    too wide is printed without its intervals; if it is still too wide, without its spare columns; and if that is not
+    enough, with all columns in parts one below the other, each with the first column. A note says so.
     """
     for table in tables:
         room, notes = console.width, list(table.notes)
@@ -135,8 +147,12 @@ def print_tables(tables: Iterable[Table], console: Console) -> None:
         if every.least_width > room:
             cells = [cell for row in table.rows for cell in zip(row.cells, table.columns, strict=True)]
             if any(interval(*cell) for cell in cells):
+                notes = [note for note in notes if not note.startswith(IN_BRACKETS)]
                 notes.append(f"The intervals do not fit into {room} characters, and are left out.")
-            parts = _split(table, room)
+            fitting, left_out = _without_spare(table, room)
+            parts = [fitting] if fitting else _split(table, room)
+            if left_out:
+                notes.append(f"Columns that do not fit into {room} characters, and are left out: {left_out}.")
             if len(parts) > 1:
                 notes.append(f"The table does not fit into {room} characters, and is printed in {len(parts)} parts.")
         console.print(Text(table.title, style="bold"))
@@ -145,6 +161,18 @@ def print_tables(tables: Iterable[Table], console: Console) -> None:
         for note in notes:
             console.print(Text(note, style="dim"))
         console.print()
+
+
+def _without_spare(table: Table, room: int) -> tuple[_Columns | None, str]:
+    """Return the columns without intervals and with as many spare columns as fit into ``room`` characters, and the
+    names of those left out; None and "" if they do not fit without any."""
+    order = sorted((c.spare, i) for i, c in enumerate(table.columns) if c.spare)
+    for count in range(len(order) + 1):
+        left_out = sorted(i for _, i in order[:count])
+        fitting = _Columns(table, [i for i in range(len(table.columns)) if i not in left_out], False)
+        if fitting.least_width <= room:
+            return fitting, ", ".join(table.columns[i].name for i in left_out)
+    return None, ""
 
 
 def _split(table: Table, room: int) -> list[_Columns]:

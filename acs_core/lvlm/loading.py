@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from transformers import (
     BitsAndBytesConfig,
     GenerationConfig,
 )
+from transformers.utils import logging as transformers_logging
 
 from acs_core.arguments import instance, path, text
 from acs_core.artifacts.built import BUILT_FILE, built_for, built_in
@@ -61,7 +63,7 @@ def load(
     picture = PictureOptions(max_image_tokens, coordinate_frame)
     if not isinstance(model, ModelSource):
         model = open_model(model, families, revision=revision, device=device)
-    with _named(model.name):
+    with _named(model.name), _bars_on_terminals_only():
         return _load(model, torch_dtype, quantized, picture)
 
 
@@ -77,7 +79,7 @@ def open_model(
     name = os.fspath(model)
     revision = None if revision is None else text("revision", revision)
     target = pick_device(device)
-    with _named(name):
+    with _named(name), _bars_on_terminals_only():
         return _open(name, families, revision, target)
 
 
@@ -96,6 +98,20 @@ def _named(name: str) -> Iterator[None]:
             "*.safetensors, processor_config.json or preprocessor_config.json, tokenizer.json and the chat template "
             "are complete and belong together"
         ) from error
+
+
+@contextmanager
+def _bars_on_terminals_only() -> Iterator[None]:
+    """Show no progress bars of transformers and the hub in the block, unless stderr is a terminal: in a file, each step
+    of one is a line. What the program has set itself holds again afterwards."""
+    silent = transformers_logging.is_progress_bar_enabled() and not (sys.stderr and sys.stderr.isatty())
+    if silent:
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if silent:
+            transformers_logging.enable_progress_bar()
 
 
 def _open(given: str, families: Mapping[str, Family], revision: str | None, device: torch.device) -> ModelSource:

@@ -9,6 +9,7 @@ from acs_core.arguments import described
 from acs_core.artifacts.identity import ModelInfo
 from acs_core.artifacts.registry import asset_for
 from acs_core.errors import SelectorError
+from acs_core.plain_text import nearest
 from acs_core.selection import (
     acs_free,
     acs_fusion,
@@ -120,14 +121,16 @@ def check_name(name: str, auto: bool = False) -> None:
     """Check that there is a selector of this name; with ``auto``, the name may also be :data:`AUTO`.
 
     Raises:
-        SelectorError: there is none; the message lists the known names.
+        SelectorError: there is none; the message has the nearest name, if one is near, and lists the known names.
         TypeError: the name is not a string.
     """
     known = ", ".join((*SELECTORS, AUTO) if auto else SELECTORS)
     if not isinstance(name, str):
         raise TypeError(f"selector must be one of {known}, got {described(name)}")
     if name not in SELECTORS and not (auto and name == AUTO):
-        raise SelectorError(f"unknown selector {described(name)}: choose one of {known}")
+        near = nearest(name.lower(), SELECTORS)
+        hint = f" (did you mean {near}?)" if near else ""
+        raise SelectorError(f"unknown selector {described(name)}{hint}: choose one of {known}")
 
 
 def default_selector(lvlm: ModelInfo, files: Mapping[str, Any]) -> str:

@@ -54,7 +54,7 @@ class GroundingClient:
 
         with GroundingClient() as client:
             client.wait_until_active()
-            reply = client.ground("red mug")
+            reply = client.ground("cup")
             print(reply.best or reply.reason)
 
     With ``node`` it uses that node: its executor runs the callbacks, on its threads. Calls then wait for that executor;
@@ -176,24 +176,30 @@ class GroundingClient:
         return self._call("get_state", GetState.Request(), lambda r: str(r.current_state.label), timeout)
 
     def wait_until_active(self, timeout: float | None = None) -> None:
-        """Wait until the node is active and its action can be called. Loading a model may take minutes.
+        """Wait until the node is active and its action can be called. Loading a model may take minutes. A node that is
+        not there for NOTICE_S of :mod:`acs_ros.client.pending_calls` is named in the log, once.
 
         Raises:
             TimeoutError: it is not within ``timeout`` seconds; says the last state.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         state = ""
-        while state != "active" or not self._goals.server_is_ready():
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if left == 0:
-                said = f"it is {state}" if state else "no such node was found"
-                raise TimeoutError(f"{self._target} was not active within {timeout or 0:g} s: {said}")
-            if state:
-                self._waiter.wait(lambda: False, POLL_S if left is None else min(POLL_S, left))
-            try:
-                state = self.state(left)
-            except TimeoutError:
-                continue
+        try:
+            missing = f"no node {self._target} seen yet: is it running, with this ROS_DOMAIN_ID?"
+            self._waiter.wait(self._client("get_state").service_is_ready, timeout, notice=missing)
+            while state != "active" or not self._goals.server_is_ready():
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                if left == 0:
+                    said = f"it is {state}" if state else "no such node was found"
+                    raise TimeoutError(f"{self._target} was not active within {timeout or 0:g} s: {said}")
+                if state:
+                    self._waiter.wait(lambda: False, POLL_S if left is None else min(POLL_S, left))
+                try:
+                    state = self.state(left)
+                except TimeoutError:
+                    continue
+        except KeyboardInterrupt as stopped:
+            raise stopped.with_traceback(None) from None  # without the steps of the wait
 
     # --- one phrase, once --------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ T = TypeVar("T")
 STEP_S = 0.05  # longest time between two looks at a condition
 RETRY_S = 2.0  # of a service that is called again
 ABSENT_S = 10.0  # seconds after which a call of a node that is not discovered, or no longer, ends
+NOTICE_S = 5.0  # seconds of waiting for a node after which the log says so
 IDLE_S = 1.0  # seconds after which an executor that has run nothing is taken for one that nobody spins
 OnStage = Callable[[str, float], None]
 
@@ -48,8 +49,10 @@ class CallbackWaiter:
         self._spinning = threading.Lock()
         self._executor: SingleThreadedExecutor | None = None
 
-    def wait(self, done: Callable[[], Any], timeout: float | None) -> bool:
+    def wait(self, done: Callable[[], Any], timeout: float | None, notice: str = "") -> bool:
         """Wait until ``done()`` is true. Returns False when ``timeout`` seconds pass before; None: wait for ever.
+
+        A ``notice`` is logged once, as a warning of the node, if the wait takes longer than NOTICE_S.
 
         Raises:
             RuntimeError: this is the thread that would have to execute the callbacks.
@@ -57,8 +60,12 @@ class CallbackWaiter:
         """
         if not self._closed:
             self.check_thread()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        began = time.monotonic()
+        deadline = None if timeout is None else began + timeout
         while not self._is_true(done):
+            if notice and time.monotonic() - began >= NOTICE_S:
+                self._node.get_logger().warning(notice)
+                notice = ""
             left = STEP_S if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return False

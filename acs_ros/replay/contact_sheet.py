@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from acs_core.evaluation.table import cut
 from acs_core.geometry import Box
 from acs_core.overlay import font_of_size
 from acs_core.plain_text import one_line
@@ -285,7 +286,7 @@ def _facts(row: FrameRow, y: int, reasons: int) -> list[PlacedText]:
     x = x1 + 10
     if row.best is not None:
         facts = [f"score {row.score:.2f}"] if row.score is not None else []
-        facts += [f"IoU {row.iou:.2f}"] if row.iou is not None else []
+        facts += [f"IoU {cut(row.iou)}"] if row.iou is not None else []
         said = [shorten_to("   ".join(facts), small, at - 10 - x)]
     else:
         reason = one_line(row.result.reason if row.result else row.problem)

@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from acs_core.evaluation.outcomes import MIN_IOU
-from acs_core.evaluation.table import Cell, Column, Table, TableRow
+from acs_core.evaluation.table import Cell, Column, Table, TableRow, cut
 from acs_core.geometry import Box
 from acs_core.plain_text import one_line, printable
 from acs_core.types import Detection, GroundingResult, ScoreKind
@@ -170,7 +170,7 @@ def _cells(row: FrameRow) -> list[Text]:
         Text(printable(row.phrase) or DASH),  # a Text: phrases come from outside, and a plain string would be markup
         Text(row.verdict, row.tone),
         number(row.score, 2),
-        number(row.iou, 2),
+        Text(DASH if row.iou is None else cut(row.iou)),
         number(row.latency_ms, 0),
         Text(box),
     ]
@@ -203,7 +203,8 @@ def per_frame_table(rows: Sequence[FrameRow]) -> Table:
     columns = (
         Column("frame", "count"),
         *(Column(name) for name in ("stamp", "phrase", "verdict")),
-        *(Column(name, "ratio") for name in ("score", "quality", "IoU")),
+        *(Column(name, "ratio") for name in ("score", "quality")),
+        Column("IoU", "iou"),
         *(Column(name, "ms") for name in ("latency ms", "x1", "y1", "x2", "y2")),
         Column("reason"),
     )

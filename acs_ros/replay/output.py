@@ -128,7 +128,8 @@ class Output:
 
 @contextmanager
 def steps(what: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """Show a progress bar on stderr inside the block; yields a function to call for every one of ``total`` steps."""
+    """Show a progress bar on stderr inside the block, if that is a terminal; yields a function to call for every one of
+    ``total`` steps."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -136,7 +137,8 @@ def steps(what: str, total: int | None) -> Iterator[Callable[[], None]]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=make_console(stderr=True), transient=True) as progress:
+    console = make_console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=total)
         yield lambda: progress.advance(task)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from acs_core.evaluation.outcomes import MIN_IOU
 from acs_core.evaluation.rows import percent
-from acs_core.evaluation.table import Cell, Column, Table, TableRow
+from acs_core.evaluation.table import IN_BRACKETS, Cell, Column, Table, TableRow, cut
 from acs_core.evaluation.tables import Assessed
 from acs_ros.replay.evaluation import Item
 from acs_ros.replay.frame_table import best_iou
@@ -66,7 +66,8 @@ def scores_table(assessed: Assessed) -> Table | None:
     )
     notes = (
         "A box is right from an IoU of 0.5 on. Precision, recall and F1 count boxes; ECE is the calibration error of "
-        "the score. In brackets: 95 % bootstrap interval over frames.",
+        "the score.",
+        f"{IN_BRACKETS}: 95 % bootstrap interval over frames.",
     )
     return Table("scores", "How good the answers are", columns, tuple(rows), notes) if rows else None
 
@@ -82,14 +83,15 @@ def phrases_table(items: Sequence[Item]) -> Table:
     rows = [_phrase([i for i in items if i.phrase == phrase], phrase) for phrase in phrases]
     if len(phrases) > 1:
         rows.append(_phrase(items, "all"))
+    none_failed = all(i.kept.result is not None for i in items)
     columns = (
         Column("phrase"),
         Column("asked", "count"),
         Column("boxes", "count"),
         Column("abstained", "count"),
-        Column("failed", "count"),
+        Column("failed", "count", spare=1 if none_failed else 2),
         Column("mean score", "ratio"),
-        Column("labelled", "count"),
+        Column("labelled", "count", spare=2 if none_failed else 1),
         Column("Acc@0.5 %", "percent"),
         Column("mIoU %", "percent"),
     )
@@ -159,7 +161,7 @@ def _record(item: Item) -> dict[str, Any]:
         "reason": item.kept.problem if result is None else result.reason,
         "latency_ms": item.kept.latency_ms,
         "truth": None if item.truth is None else [list(b.as_tuple()) for b in item.truth],
-        "iou": None if iou is None else round(iou, 4),
+        "iou": None if iou is None else float(cut(iou, 4)),
     }
 
 

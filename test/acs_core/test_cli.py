@@ -11,7 +11,9 @@ from PIL import Image
 from rich.console import Console
 
 import acs_core.grounder
+from acs_core import cli
 from acs_core.cli import main, named_as_options, print_result
+from acs_core.cli_inputs import picture_names
 from acs_core.cli_options import make_parser
 from acs_core.errors import DeviceMemoryError, HeadFileError, ModelError
 from acs_core.geometry import Box
@@ -202,6 +204,24 @@ def test_a_folder_of_images_and_several_phrases(grounder, shelf, tmp_path, capsy
     assert Image.open(tmp_path / "drawn/a.png").size == (9, 9)
 
 
+@pytest.mark.parametrize(
+    ("images", "names"),
+    [
+        ("a.jpg b.png", "a b"),
+        ("left/1.png right/1.png left/2.png", "left-1 right-1 2"),
+        ("a.jpg a.png b.png", "a.jpg a.png b"),
+        ("left/a.jpg left/a.png right/a.png", "left-a.jpg left-a.png right-a.png"),
+        ("x/cam/1.png y/cam/1.png", "x-cam-1 y-cam-1"),
+        ("left/1.png right/1.png left-1.png", "left-1.png right-1.png left-1"),  # the third has that name already
+        ("a.png b/../a.png a-2.png", "a a-3 a-2"),  # one file in two ways
+        ("/1.png /r/1.png", "1 r-1"),
+        (f"{'l' * 240}/1.png {'r' * 240}/1.png", "1 1-2"),
+    ],
+)
+def test_pictures_have_distinct_names(images, names):
+    assert picture_names([Path(image) for image in images.split()]) == [f"{name}.png" for name in names.split()]
+
+
 def test_an_image_that_is_too_large_for_the_device_does_not_end_the_others(grounder, shelf, capsys, monkeypatch):
     """Nor does a folder with the name of an image."""
     (shelf / "c.png").unlink()
@@ -220,6 +240,49 @@ def test_an_image_that_is_too_large_for_the_device_does_not_end_the_others(groun
 
 
 @pytest.mark.parametrize(
+    ("stop", "at"),
+    [(KeyboardInterrupt(), "ground"), (OSError(28, "No space left"), "write"), (None, "ground")],
+)
+def test_answers_are_kept_when_the_command_is_stopped(grounder, shelf, tmp_path, capsys, monkeypatch, stop, at):
+    """The disk may have room for the JSON, and none for the pictures."""
+    stop = stop or ModelError("the device is lost")
+    file, mine = tmp_path / "o.json", tmp_path / "mine.json"
+    arguments = [str(shelf), "key", "--out", str(tmp_path / "drawn"), "--json"]
+
+    def raising(call, name):
+        def wrapped(*given, **options):
+            if name(given):
+                raise stop
+            return call(*given, **options)
+
+        return wrapped
+
+    if at == "write":
+        monkeypatch.setattr(cli, "write_picture", raising(cli.write_picture, lambda given: given[0].name == "b.png"))
+    else:
+        real = grounder.ground_many
+        monkeypatch.setattr(grounder, "ground_many", raising(real, lambda given: given[0].shape[1] == 60))
+
+    def end(json_file):
+        if not isinstance(stop, KeyboardInterrupt):
+            assert main([*arguments, str(json_file)]) == 1
+        else:
+            with pytest.raises(KeyboardInterrupt):  # acs_core.entry makes exit code 130 of it
+                main([*arguments, str(json_file)])
+        return capsys.readouterr()
+
+    done = ["a.jpg", "b.png"] if at == "write" else ["a.jpg"]
+    assert f"acs-ground: {len(done)} of 3 images are done: their answers are in {file}\n" in end(file).err
+    assert [Path(answer["image"]).name for answer in json.loads(file.read_text())["results"]] == done
+    said = end("-")
+    assert len(json.loads(said.out)["results"]) == len(done) and "3 images are done: their answers were pr" in said.err
+    real_print = cli.print_line
+    monkeypatch.setattr(cli, "print_line", lambda *a: (mine.write_text("mine"), real_print(*a)))  # created meanwhile
+    assert "images are done, but their answers cannot be written: " in end(mine).err
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
         (["{folder}/none*.png", "key"], 1, "no file matches"),
@@ -227,7 +290,7 @@ def test_an_image_that_is_too_large_for_the_device_does_not_end_the_others(groun
         (["{folder}/a.jpg", " ; "], 1, "the phrase is empty"),
         (["{folder}/a.jpg", "{folder}/b.png", "key", "--out", "x.png"], 2, "--out must name a folder for 2 images"),
         (["{folder}/a.jpg", "{folder}/b.png", "key", "--out", "{folder}/x"], 1, "is a file: for 2 images, --out names"),
-        (["{folder}/a.jpg", "{folder}/empty/../a.jpg", "key", "--out", "y"], 1, "named for two outputs"),
+        (["{folder}/b.png", "{folder}/a.jpg"], 2, "a.jpg, is a picture: where is the phrase?"),
         (["a.png", "key", "--sample", "3"], 2, "unrecognized arguments: '--sample 3'; did you mean --samples?"),
         (["a.png", "key", "--heads", "none.json"], 1, "--heads none.json: no heads"),
     ],
@@ -270,13 +333,15 @@ def test_reasons_name_options_and_not_parameters(text, shown):
         (["a.png", "key", "--samples", "few"], "argument --samples: must be a whole number"),
         (
             ["a.png", "key", "--temperature", "0"],
-            "argument --temperature: must be a number from 0.0001 to 10000, got 0",
+            "must be a number from 0.0001 to 10000, got 0.0; for the most likely response, use --selector greedy",
         ),
+        (["a.png", "key", "--temperature", "2e4"], "must be a number from 0.0001 to 10000, got 20000.0 (all options"),
         (["a.png", "key", "--min-score", "2"], "argument --min-score: must be a number from 0 to 1, got 2"),
         (["a.png", "key", "--min-score", "nan"], "argument --min-score: must be a number from 0 to 1, got nan"),
         (["a.png", "key", "--min-votes", "0"], "argument --min-votes: must be a whole number from 1"),
         (["a.png", "key", "--seed", "-1"], "argument --seed: must be a whole number from 0 to 2^63 - 1, got -1"),
         (["a.png", "key", "--selector", "best"], "choose one of acs-free"),
+        (["a.png", "key", "--selector", "ACSfree"], "'ACSfree' (did you mean acs-free?): choose one of acs-free"),
         (["a.png", "key", "--out", "o.txt"], "--out must end in one of .png"),
         (["a.png", "key", "--nonsense"], "unrecognized arguments"),
     ],

@@ -51,7 +51,10 @@ def test_progress_is_clean_too():
     assert "\x1b]0" not in text and "\x07" not in text and "\x9b" not in text and SHOWN in text
 
 
-def test_consoles_of_commands_are_plain(capsys):
+def test_consoles_of_commands_are_plain(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert make_console(piped_width=160).width == 80
+    monkeypatch.delenv("COLUMNS")
     console = make_console(piped_width=30)
     console.print(BAD)
     make_console(stderr=True).print(BAD)

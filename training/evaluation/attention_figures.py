@@ -122,7 +122,7 @@ def layers_figure(seen: SeenPicture, coordinate: int, layers: Sequence[int], tit
         axes.set(xticks=[], yticks=[])
         axes.set_title(f"layer {layer}", fontsize=8, fontweight="bold" if layer in layers else "normal")
     bar = figure.colorbar(ScalarMappable(scale, HEAT), ax=grid, shrink=0.9, pad=0.01, extend="both")
-    bar.set_label("attention, 1 = spread evenly", fontsize=8)
+    bar.set_label("attention,\n1 = spread evenly", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bold = "; critical layers in bold" if layers else ""
     figure.suptitle(f"{title}: {COORDINATES[coordinate]}, mean over heads{bold}", fontsize=9)

@@ -15,6 +15,7 @@ from acs_core.errors import ImageError
 from acs_core.evaluation.cases import Case, Panel
 from acs_core.evaluation.metrics import GroupMetrics
 from acs_core.evaluation.records import EntropyProfile, Evaluation
+from acs_core.evaluation.table import cut
 from acs_core.evaluation.tables import Assessed
 from acs_core.geometry import Box
 from training.plotting import PREDICTED, SHADE, TRUE, new_figure, outline, save, shade, whole_ticks
@@ -178,7 +179,7 @@ def _panel(axes: Any, case: Case, panel: Panel, read: Reader) -> None:
         for box in several:
             axes.add_patch(outline(box, "#000000", 2.0))
             axes.add_patch(outline(box, colour))
-    text = f"{panel.iou:.2f}" if boxes else "no box"
+    text = cut(panel.iou) if boxes else "no box"
     right, low = _free_corner((*truth, *boxes), width, height)
     place = (0.97 if right else 0.03, 0.03 if low else 0.97)
     axes.text(

@@ -84,6 +84,22 @@ def test_what_cannot_be_compared_says_why(first, second, told):
         compare(first, second)
 
 
+@pytest.mark.parametrize(
+    ("count", "image", "told"),
+    [
+        (24, None, "For Acc@0.5 go by it: it is exact"),
+        (24, "one.png", "go by the larger p of both"),
+        (8, None, "too few questions to test). With so few questions the table's p is not reliable either"),
+    ],
+)
+def test_which_p_counts_is_said(count, image, told):
+    questions = tuple(question(i, image=image if i < 2 else None) for i in range(count))
+    (found,) = compare(made([HIT] * count, questions=questions), made([MISS] * count, questions=questions), draws=50)
+    text = " ".join(comparison_table(found).notes)
+    assert told in text and text.count("go by") == (2 if image is None and count == 24 else 1)
+    assert "tests whether B - A of that measure is 0" in text
+
+
 def test_long_lists_of_changes_are_cut_and_say_so():
     found = compare(made([HIT] * 3 + [MISS] * 5), made([MISS] * 3 + [HIT] * 5))
     table = comparison_tables(found, 2)[1]

@@ -5,7 +5,18 @@ import math
 import pytest
 from rich.console import Console
 
-from acs_core.evaluation.table import Cell, Column, Table, TableRow, interval, print_tables, to_csv, to_json, written
+from acs_core.evaluation.table import (
+    Cell,
+    Column,
+    Table,
+    TableRow,
+    cut,
+    interval,
+    print_tables,
+    to_csv,
+    to_json,
+    written,
+)
 
 TABLE = Table(
     "t",
@@ -76,6 +87,33 @@ def test_no_number_is_cut_and_what_is_left_out_or_split_is_said(width, parts):
     assert ("is printed in" in " ".join(text.split())) == (parts > 1)
     narrow = " ".join(printed(30).split())
     assert "61.4" in narrow and "59.0" not in narrow and "intervals do not fit into 30 characters, and" in narrow
+
+
+@pytest.mark.parametrize(("width", "left_out"), [(60, ""), (45, ""), (35, "b."), (20, "a, b."), (14, "")])
+def test_spare_columns_are_left_out_before_a_table_is_split(width, left_out):
+    heads = Column("name"), Column("a", "count", spare=2), Column("b", "count", spare=1), Column("c", "percent")
+    numbers = Cell(10**7), Cell(10**7), Cell(61.4, 59.0, 63.0)
+    table = Table("t", "t", heads, (TableRow((Cell("row"), *numbers)),), ("In brackets: an interval.",))
+    text = " ".join(printed(width, table).split())
+    assert ("In brackets" in text) == ("59.0" in text) == (width == 60)
+    assert text.endswith(f"are left out: {left_out}") if left_out else "left out: " not in text
+    assert ("parts." in text) == (width == 14)
+
+
+@pytest.mark.parametrize(
+    ("iou", "digits", "text"),
+    [
+        (0.498, 2, "0.49"),
+        (0.5 - 1e-12, 3, "0.499"),
+        (0.5, 2, "0.50"),
+        (0.58, 2, "0.58"),
+        (1.0, 2, "1.00"),
+        (0.0, 2, "0.00"),
+        (1e-9, 2, "0.00"),
+    ],
+)
+def test_an_iou_is_cut(iou, digits, text):
+    assert cut(iou, digits) == text and written(Cell(iou), Column("IoU", "iou")) == cut(iou, 3)
 
 
 def test_csv_has_the_ends_in_columns_of_their_own():

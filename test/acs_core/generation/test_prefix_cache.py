@@ -92,6 +92,8 @@ def test_phrases_about_a_set_image(grounder, monkeypatch):
     real = type(grounder.lvlm).prepare_many
     monkeypatch.setattr(type(grounder.lvlm), "prepare_many", lambda *a: calls.append(1) or real(*a))
     scene = grounder.set_image(image)
+    height, width = image.shape[:2]
+    assert repr(scene) == f"ImageGrounder({grounder!r}, image_size=({width}, {height}))"
     image[:] = 0  # the image is the one that was set
     assert calls == [1]
     cases = [

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
+from transformers.utils import logging
 
 from acs_core.artifacts.registry import resolve_model
 from acs_core.attention import AttentionNeeds, capture
@@ -190,6 +192,26 @@ def test_what_a_loaded_model_says(lvlm, model_folders):
     assert lvlm.device.type == "cpu"
     assert lvlm.hf_model.dtype == torch.float32
     assert not lvlm.hf_model.training
+
+
+def _set_progress_bars(shown):
+    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "terminal", "shown"), [(True, False, False), (True, True, True), (False, True, False)]
+)
+def test_progress_bars_are_for_terminals(model_folders, capsys, monkeypatch, wanted, terminal, shown):
+    """And what the program has set is not changed."""
+    before = logging.is_progress_bar_enabled()
+    _set_progress_bars(wanted)
+    try:
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+        load_lvlm(model_folders["internvl"], device="cpu")
+        assert logging.is_progress_bar_enabled() == wanted
+    finally:
+        _set_progress_bars(before)
+    assert ("Loading weights" in capsys.readouterr().err) == shown
 
 
 def test_checkpoint_settings_do_not_leak(lvlm):

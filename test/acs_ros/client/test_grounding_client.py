@@ -17,7 +17,7 @@ from sensor_msgs.msg import RegionOfInterest
 import acs_ros.client
 from acs_core.errors import Cancelled, ImageError, PhraseError
 from acs_core.geometry import Box
-from acs_ros.client import GroundingClient
+from acs_ros.client import GroundingClient, pending_calls
 from acs_ros.client.goal_message import make_goal
 from acs_ros.conversions.detections import region_from_message, region_to_message
 from acs_ros.errors import NodeTrouble
@@ -187,6 +187,19 @@ def test_a_node_that_is_not_there_is_named(rig):
             client.wait_until_active(0.1)
         with pytest.raises(NodeTrouble, match="is the node running"):
             client.ground_async("key")
+
+
+def test_a_wait_for_a_node_that_is_not_there_says_so_once(rig, capfd, monkeypatch):
+    monkeypatch.setattr(pending_calls, "NOTICE_S", 0.05)
+    with GroundingClient("nobody", domain_id=rig.domain, name="asker") as client:
+        with pytest.raises(TimeoutError, match=r"/nobody was not active within 0\.5 s: no such node was found"):
+            client.wait_until_active(0.5)
+        said = capfd.readouterr().err
+        assert said.count("no node /nobody seen yet") == 1 and "[asker]" in said
+        monkeypatch.setattr(client._waiter, "_step", lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            client.wait_until_active()
+        assert [step.name for step in stopped.traceback[1:]] == ["wait_until_active"]
 
 
 def test_waiting_for_a_node_that_loads(make_rig, grounder):

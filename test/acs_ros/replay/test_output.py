@@ -15,7 +15,7 @@ from acs_ros.replay.contact_sheet import ContactSheet
 from acs_ros.replay.contents import choose_topics, read_contents
 from acs_ros.replay.frame_table import frame_rows
 from acs_ros.replay.journal import Kept
-from acs_ros.replay.output import Output
+from acs_ros.replay.output import Output, steps
 from acs_ros.replay.replies import Fate, FrameReplies, Replies
 from acs_ros.replay.schedule import GroundTruth
 from acs_ros.replay.session import MADE
@@ -126,3 +126,9 @@ def test_the_tiles_of_the_contact_sheet_are_drawn_of_unanswered_frames_too(make_
         sheet = ContactSheet(frame_rows(replies, truth), "bag")
         Output(tmp_path / "out", "mcap", "/grounding", 10, 10**6).write(bag, topics, replies, truth, sheet=sheet)
     assert sheet.drawn == 4
+
+
+def test_a_progress_bar_writes_nothing_into_a_pipe(capsys):
+    with steps("drawing", 2) as advance:
+        advance()
+    assert capsys.readouterr() == ("", "")
