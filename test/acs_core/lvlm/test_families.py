@@ -134,7 +134,7 @@ def check_against_the_stock_model(lvlm):
     assert len(written) == 6 or best[len(written)] == EOS
 
     forced = [[FIRST_WORD + k for k in (3, 1, 4, 1, 5, 9, 2)], [FIRST_WORD + k for k in (2, 7, 1, 8, 2)]]
-    samples = sample_responses(lvlm, prompt, SamplingConfig(num_samples=2), forced=forced)
+    samples = sample_responses(lvlm, prompt, SamplingConfig(num_samples=2, speculation=False), forced=forced)
     candidates = [Candidate(Box(0, 0, 1, 1), "", r, 0, places) for r, places in enumerate([(0, 2, 5, 6), (0, 1, 3, 4)])]
     record = capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True, all_entropies=True))
     for candidate, maps, found in zip(candidates, record.maps, record.entropy, strict=True):
