@@ -160,8 +160,8 @@ def _version_option() -> Any:
     return option
 
 
-class StrictCommand(TyperCommand):
-    """A typer command that also refuses NaN, infinities, empty strings, and integers above 2^31 - 1."""
+class _Strict:
+    """What :class:`StrictCommand` and :class:`StrictGroup` add to the class of typer beside it."""
 
     @cached_property
     def _version(self) -> Any:
@@ -169,7 +169,8 @@ class StrictCommand(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, with ``--version`` for the command that the user started."""
-        return super().get_params(ctx) + ([self._version] if ctx.parent is None else [])
+        own: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        return own + ([self._version] if ctx.parent is None else [])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments as click does.
@@ -178,32 +179,17 @@ class StrictCommand(TyperCommand):
             typer.BadParameter: an argument is refused.
         """
         _refuse_empty(ctx, args)
-        rest: list[str] = super().parse_args(ctx, args)
+        rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
         _refuse_senseless(self, ctx)
         return rest
 
 
-class StrictGroup(TyperGroup):
+class StrictCommand(_Strict, TyperCommand):
+    """A typer command that also refuses NaN, infinities, empty strings, and integers above 2^31 - 1."""
+
+
+class StrictGroup(_Strict, TyperGroup):
     """A typer group with the checks of :class:`StrictCommand` for its own options, and ``--version``."""
-
-    @cached_property
-    def _version(self) -> Any:
-        return _version_option()
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, with ``--version``."""
-        return super().get_params(ctx) + ([self._version] if ctx.parent is None else [])
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments as click does.
-
-        Raises:
-            typer.BadParameter: an argument is refused.
-        """
-        _refuse_empty(ctx, args)
-        rest: list[str] = super().parse_args(ctx, args)
-        _refuse_senseless(self, ctx)
-        return rest
 
 
 class StrictTyper(typer.Typer):

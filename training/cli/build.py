@@ -53,6 +53,7 @@ from training.cli.options import (
     TopK,
     TopP,
     WeightDecay,
+    model_options,
     models_of,
     say,
     square,
@@ -133,19 +134,7 @@ def build(options: BuildOptions) -> None:
             pairs = pairs_of(train, o.size, o.objects, o.limit, o.seed)
             fresh = pairs_of(calibration, o.size, o.objects, o.calibration_limit, o.seed)
             fresh = without_trained(pairs, fresh, train.name == calibration.name)
-        lvlm, run = models_of(
-            o.model,
-            o.revision,
-            o.device,
-            o.ray,
-            o.actors,
-            o.max_image_tokens,
-            o.coordinate_frame.value,
-            o.dtype,
-            o.quantization,
-            o.ray_retries,
-            o.ray_timeout,
-        )
+        lvlm, run = models_of(**model_options(o))
         names = train.name, (calibration or train).name
         config = BuildConfig(
             CollectConfig(top_p=o.top_p, top_k=o.top_k, seed=o.seed, map_size=square(o.map_side)),

@@ -66,6 +66,7 @@ from training.cli.options import (
     TopK,
     TopP,
     WeightDecay,
+    model_options,
     models_of,
     origin,
     say,
@@ -127,19 +128,7 @@ def collect(options: CollectOptions) -> None:
     with recorded(o, taken):
         source = locate(o.data, o.images, o.split.value, o.phrases)
         pairs = pairs_of(source, o.size, o.objects, o.limit, o.seed)
-        lvlm, run = models_of(
-            o.model,
-            o.revision,
-            o.device,
-            o.ray,
-            o.actors,
-            o.max_image_tokens,
-            o.coordinate_frame.value,
-            o.dtype,
-            o.quantization,
-            o.ray_retries,
-            o.ray_timeout,
-        )
+        lvlm, run = models_of(**model_options(o))
         config = CollectConfig(
             samples=o.samples,
             temperature=o.temperature,

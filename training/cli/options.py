@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -175,6 +175,26 @@ Layers = Annotated[int | None, typer.Option(help="Number of critical layers; def
 AllLayers = Annotated[bool, typer.Option(help="Choose heads in all layers, not only critical ones.")]
 
 
+MODEL_OPTIONS = (
+    "model",
+    "revision",
+    "device",
+    "ray",
+    "actors",
+    "max_image_tokens",
+    "coordinate_frame",
+    "dtype",
+    "quantization",
+    "ray_retries",
+    "ray_timeout",
+)
+
+
+def model_options(options: Any) -> dict[str, Any]:
+    """Return the arguments of :func:`models_of` from the options of a command that collects, by the same names."""
+    return {name: getattr(options, name) for name in MODEL_OPTIONS}
+
+
 def models_of(
     model: str,
     revision: str | None,
@@ -192,7 +212,7 @@ def models_of(
     this process stays on the CPU, since only its identity is read."""
     from acs_core.lvlm import load_lvlm
 
-    dtype, quantization = str(dtype), str(quantization)
+    dtype, quantization, coordinate_frame = str(dtype), str(quantization), str(coordinate_frame)
     load = partial(
         load_lvlm,
         dtype=dtype,
