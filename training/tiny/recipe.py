@@ -131,7 +131,9 @@ def standard_phases(steps: Sequence[int]) -> tuple[PhaseConfig, ...]:
         objects=(crowds.min_objects, crowds.max_objects),
         lookalikes=crowds.lookalike_share,
         colours=crowds.colour_share,
+        questions=12,
         absent_share=0.45,  # with 0.2, refusals are forgotten
+        dense_weight=0.3,
         guided_steps=ALL_STEPS,
         all_coordinates=True,
         end_to_end=True,
