@@ -60,6 +60,7 @@ RUNS = {
         "--work {}/work --out {}/out",
     ),
     "push": ("--files {pushed} --to owner/files --plan", "--json {}/out/found.json"),
+    "reading-speed": ("--pairs 10 --batch 2 --workers 1", "--json {}/out/found.json"),
     "check-store": ("--store {store}", "--json {}/out/found.json"),
     "ablate": (
         "--heads {fitted}/heads.json --emitting {store} {store} --count 1 --count 2",
