@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 from acs_core.attention import Step
-from acs_core.selection.regressor import INPUT_TRANSFORMS
+from acs_core.selection.regressor_files import INPUT_TRANSFORMS
 from acs_core.types import COORDINATE_FRAMES
 from training.cli.build import BuildOptions, build
 from training.cli.config import options_of
