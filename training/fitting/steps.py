@@ -30,7 +30,7 @@ from acs_core.selection.regressor import REGRESSOR as REGRESSOR_KIND
 from acs_core.selection.regressor import AttentionIoURegressor, save_regressor
 from training.collection.offline_selection import Call
 from training.collection.store import Collection
-from training.data.pairs import Pair
+from training.data.pairs import ABSENT, Pair
 from training.errors import DataError
 from training.fitting import figures
 from training.fitting.analyze import Analysis, AnalysisConfig, analyze, head_file
@@ -316,13 +316,19 @@ def calibrate_step(
             "answered": len(held.hit),
             "unanswered": held.unanswered,
             "right": round(float(held.hit.mean()), 4),
+            "absent": curve.absent,
             "expected_calibration_error": round(held.error, 4),
+            "auroc": _rounded(held.auroc),
+            "auroc_of_confidence": _rounded(held.auroc_confidence),
+            "auroc_of_all_questions": _rounded(held.auroc_all),
             "expected_iou_error": round(held.expected_iou_error, 4),
             "working_points": [asdict(p) for p in curve.working_points],
         }
         say(
-            f"calibration of {name} from {curve.num_samples} answers: expected calibration error "
-            f"{held.error:.3f} on images it was not fitted on"
+            f"calibration of {name} from {curve.num_samples} answers to {curve.questions} questions, {curve.absent} "
+            f"about absent objects: expected calibration error {held.error:.3f} on images it was not fitted on; AUROC "
+            f"{in_figures(held.auroc)} (confidence alone {in_figures(held.auroc_confidence)}), over all questions "
+            f"{in_figures(held.auroc_all)}"
         )
         for p in curve.working_points:
             say(
@@ -333,11 +339,21 @@ def calibrate_step(
     return told
 
 
+def in_figures(share: float | None) -> str:
+    """Return a share in [0, 1] with three digits; "-" for None."""
+    return "-" if share is None else f"{share:.3f}"
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
+
+
 def _unseen(name: str, fitted: FitResult, data: Collection, other: Collection) -> np.ndarray:
-    """Return the indices of the candidates of ``other`` whose images were not trained on."""
-    index = np.arange(len(other.iou))
+    """Return the indices of the candidates of ``other`` whose images were not trained on, without those of questions
+    about absent objects."""
+    index = np.flatnonzero(other.kinds != ABSENT)
     if other.manifest.get("data") == data.manifest.get("data"):
-        index = np.flatnonzero(~np.isin(other.image, data.image[fitted.train]))
+        index = index[~np.isin(other.image[index], data.image[fitted.train])]
     if not len(index):
         raise DataError(f"all images of {name} were trained on: evaluate on other ones")
     return index

@@ -40,8 +40,8 @@ def boxes_text(name: str, boxes: Sequence[Box], size: tuple[int, int], frame: tu
 
 
 def made_up(rng: np.random.Generator, names: Sequence[str]) -> str:
-    """Return a random word that is not in ``names``: half of the words consist of syllables, half of any letters; one in
-    ten follows a colour."""
+    """Return a random word that is not in ``names``: of syllables, or, in half of the cases, of any letters. One in ten
+    follows a colour."""
     while True:
         if rng.random() < 0.5:
             letters = [str(rng.choice([*part])) for _ in range(rng.integers(1, 4)) for part in (LETTERS, VOWELS)]
