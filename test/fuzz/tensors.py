@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from acs_core.artifacts.identity import ModelIdentity
+from acs_core.artifacts.trees import Trees
 from acs_core.attention import AttentionRecord
 from acs_core.errors import JointError, RegressorError
 from acs_core.geometry import Box
@@ -17,7 +18,6 @@ from acs_core.selection.box_regressor import BoxRegressor, load_box_regressor, s
 from acs_core.selection.joint_features import feature_names
 from acs_core.selection.joint_model import JointIoUModel, load_joint, save_joint
 from acs_core.selection.regressor import AttentionIoURegressor, load_regressor, save_regressor
-from acs_core.selection.trees import Trees
 from acs_core.types import Candidate
 from fuzz.draw import FuzzedData, change_bytes, change_json
 from fuzz.files import changed_json, scratch, write

@@ -27,6 +27,7 @@ from training.cli.options import (
     DEFAULT_TRANSFORM,
     RAY_RETRIES,
     RAY_TIMEOUT,
+    AbsentShare,
     Actors,
     AllLayers,
     BatchSize,
@@ -99,6 +100,7 @@ class CollectOptions(Configuration):
     top_p: TopP = CollectConfig.top_p
     top_k: TopK = CollectConfig.top_k
     limit: Annotated[int | None, typer.Option(help="Maximum number of pairs, drawn with --seed.", min=1)] = None
+    absent_share: AbsentShare = 0.0
     map_side: MapSide = None
     step: StepOption = DEFAULT_STEP
     seed: Annotated[int, typer.Option(help="Seed of the draw and of the first pair.", min=0)] = CollectConfig.seed
@@ -127,7 +129,7 @@ def collect(options: CollectOptions) -> None:
     taken = OutputFolder(out, o.full_command, replaces=[o.run_file], adopts=holds_store)
     with recorded(o, taken):
         source = locate(o.data, o.images, o.split.value, o.phrases)
-        pairs = pairs_of(source, o.size, o.objects, o.limit, o.seed)
+        pairs = pairs_of(source, o.size, o.objects, o.limit, o.seed, o.absent_share)
         lvlm, run = models_of(**model_options(o))
         config = CollectConfig(
             samples=o.samples,

@@ -27,6 +27,7 @@ from acs_core.selection.regressor import AttentionIoURegressor
 from acs_core.selection.regressor_files import MapRegressor
 from training.checkpoint_file import read_state
 from training.collection.store import Collection
+from training.data.pairs import ABSENT
 from training.errors import DataError
 from training.fitting.artifacts import output_folder
 from training.fitting.batches import Batch, boxes_of, loader
@@ -218,14 +219,14 @@ def split(data: Collection, config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
 
 def unseen(name: str, trained_on: np.ndarray, data: Collection, other: Collection) -> np.ndarray:
     """Return the indices of the candidates of ``other``, a collection of this ``name``, whose images are not those of
-    the candidates ``trained_on`` of ``data``.
+    the candidates ``trained_on`` of ``data``, without those of questions about absent objects.
 
     Raises:
         DataError: there is none.
     """
-    index = np.arange(len(other.iou))
+    index = np.flatnonzero(other.kinds != ABSENT)
     if other.manifest.get("data") == data.manifest.get("data"):
-        index = np.flatnonzero(~np.isin(other.image, data.image[trained_on]))
+        index = index[~np.isin(other.image[index], data.image[trained_on])]
     if not len(index):
         raise DataError(f"all images of {name} were trained on: evaluate on other ones")
     return index

@@ -333,13 +333,19 @@ def calibrate_step(
             "answered": len(held.hit),
             "unanswered": held.unanswered,
             "right": round(float(held.hit.mean()), 4),
+            "absent": curve.absent,
             "expected_calibration_error": round(held.error, 4),
+            "auroc": _rounded(held.auroc),
+            "auroc_of_confidence": _rounded(held.auroc_confidence),
+            "auroc_of_all_questions": _rounded(held.auroc_all),
             "expected_iou_error": round(held.expected_iou_error, 4),
             "working_points": [asdict(p) for p in curve.working_points],
         }
         say(
-            f"calibration of {name} from {curve.num_samples} answers: expected calibration error "
-            f"{held.error:.3f} on images it was not fitted on"
+            f"calibration of {name} from {curve.num_samples} answers to {curve.questions} questions, {curve.absent} "
+            f"about absent objects: expected calibration error {held.error:.3f} on images it was not fitted on; AUROC "
+            f"{in_figures(held.auroc)} (confidence alone {in_figures(held.auroc_confidence)}), over all questions "
+            f"{in_figures(held.auroc_all)}"
         )
         for p in curve.working_points:
             say(
@@ -348,6 +354,15 @@ def calibrate_step(
             )
     (out / CALIBRATION).write_text(json.dumps(content, indent=1) + "\n")
     return told
+
+
+def in_figures(share: float | None) -> str:
+    """Return a share in [0, 1] with three digits; "-" for None."""
+    return "-" if share is None else f"{share:.3f}"
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
 
 
 def _draw_fit(fitted: FitResult[Any], data: Collection, folder: Path, suffix: str = "") -> None:

@@ -9,11 +9,11 @@ import pytest
 from acs_core.artifacts.calibration import Calibration
 from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.artifacts.identity import ModelIdentity
+from acs_core.artifacts.trees import Trees
 from acs_core.selection.box_regressor import BoxRegressor, load_box_regressor, save_box_regressor
 from acs_core.selection.joint_features import feature_names
 from acs_core.selection.joint_model import JointIoUModel, load_joint, save_joint
 from acs_core.selection.regressor import AttentionIoURegressor, load_regressor, save_regressor
-from acs_core.selection.trees import Trees
 
 IDENTITY = ModelIdentity("made-up", "internvl", 2, 3)
 

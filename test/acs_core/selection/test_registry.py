@@ -6,6 +6,7 @@ import pytest
 from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.artifacts.identity import ModelIdentity
 from acs_core.artifacts.registry import ASSETS
+from acs_core.artifacts.trees import Trees
 from acs_core.errors import AcsError, ArtifactError, HeadFileError, JointError, RegressorError, SelectorError
 from acs_core.selection.attention_in_box import BoxLayers
 from acs_core.selection.box_regressor import BoxRegressor, save_box_regressor
@@ -36,7 +37,6 @@ from acs_core.selection.registry import (
     spec_of,
 )
 from acs_core.selection.regressor import AttentionIoURegressor, save_regressor
-from acs_core.selection.trees import Trees
 
 
 @dataclass
