@@ -123,7 +123,7 @@ def _run(options: argparse.Namespace, images: Sequence[Path]) -> int:
     for phrase in phrases:
         if unknown := grounder.unknown_words(phrase):
             notes.print(
-                f'note: {grounder.model_name} does not know the word {" or ".join(unknown)} of "{phrase}"; the embedded '
+                f'note: {grounder.model_name} does not know {" or ".join(unknown)} of "{phrase}"; the embedded '
                 "models know the 52 things that docs/rendered_world.md lists",
                 style="yellow",
                 soft_wrap=True,
