@@ -2,8 +2,8 @@
 
 FOLDER is the ``--out`` of ``acs-train evaluate``. In the page, everything between ``<!-- begin NAME TABLE -->`` and
 ``<!-- end -->`` is replaced by the table TABLE of the evaluation NAME, by its name in ``tables.json``. With
-``<!-- begin NAME TABLE without A, B -->`` columns are left out; ``<!-- begin NAME TABLE only M, N -->`` keeps the rows whose
-first cell is one of these.
+``<!-- begin NAME TABLE without A, B -->`` columns are left out; ``<!-- begin NAME TABLE only M, N -->`` keeps the rows
+whose first cell is one of these.
 """
 
 from __future__ import annotations
