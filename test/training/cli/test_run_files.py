@@ -137,7 +137,7 @@ def results(folder):
         if file.name.startswith(".acs-") or name.endswith((RUN_FILE, "log.jsonl", "last.pt", ".gz")):
             continue
         text = file.read_bytes()
-        found[name] = re.sub(rb'"(answer_ms|created)": [^,}\n]+', b"", text)
+        found[name] = re.sub(rb'"(answer_ms|created|[^"]*(a second|hours|against)[^"]*)": [^,}\n]+', b"", text)
     return found
 
 
