@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 
+from acs_core.device_array import upload
 from acs_core.generation.cuda_graph import StaticDecoder, static_decoder
 from acs_core.generation.prefill import PrefillState, cache_name
 from acs_core.generation.shared_cache import Opening, SharedPrefixCache, no_mask
@@ -66,7 +67,7 @@ class EagerDecoder:
         cache, device = self._cache, self._lvlm.device
         fed = [token for ids in tokens.values() for token in ids]
         places = [self._next[row] + cache.lengths[row] + i for row, ids in tokens.items() for i in range(len(ids))]
-        newest, positions = torch.tensor([fed, places], device=device)[..., None].unbind()  # (M, 1) each
+        newest, positions = upload([fed, places], device)[..., None].unbind()  # (M, 1) each
         cache.begin_step({row: len(ids) for row, ids in tokens.items()})
         hidden = self._lvlm.text_model(
             inputs_embeds=self._embed(newest),
@@ -112,7 +113,7 @@ class CudaGraphDecoder:
         if logits.shape[1] == 1 and len(tokens) == len(logits):
             return logits[:, 0]
         at = [[row, i] for row, ids in tokens.items() for i in range(len(ids))]
-        rows, places = torch.tensor(at, device=logits.device).unbind(dim=-1)
+        rows, places = upload(at, logits.device).unbind(dim=-1)
         return logits[rows, places]
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from acs_core.device_array import upload
 from acs_core.errors import Cancelled
 from acs_core.generation.decoding import Decoder, make_decoder
 from acs_core.generation.prefill import PrefillState
@@ -283,7 +284,7 @@ def _first_step(state: PrefillState, n: int, limit: int) -> _Step:
             drafted[row] = [*tokens, None]
             source += range(first, len(logits))
     together = torch.stack(logits)
-    return _Step(together, torch.tensor(source, device=together.device), drafted, is_first=True)
+    return _Step(together, upload(source, together.device), drafted, is_first=True)
 
 
 def _next_step(
@@ -321,8 +322,12 @@ def _select(
     usable = _usable(step.logits)
     if step.source is not None:
         usable = usable[step.source]
-    # One transfer, for which the host waits.
-    picked, unusable = torch.stack([chosen, ~usable]).tolist()
+    told = [chosen, ~usable]
+    if statistics:
+        told += _statistics(step.logits if step.source is None else step.logits[step.source], chosen)
+    # One transfer, for which the host waits; float64 holds ids and float32 as they are.
+    values = torch.stack([t.to(torch.float64) for t in told]).tolist()
+    picked, unusable = [int(token) for token in values[0]], values[1]
     found: list[tuple[_Row, int, int]] = []  # row, index of its first place, number of places used
     first = 0
     for i, drafted in step.drafted.items():
@@ -337,10 +342,6 @@ def _select(
         row.ended = last
         found.append((row, first, k + 1))
         first += len(drafted)
-    spread: list[float] = []
-    certainty: list[float] = []
-    if statistics:
-        spread, certainty = _statistics(step.logits if step.source is None else step.logits[step.source], chosen)
     for row, first, count in found:
         for m in range(first, first + count):
             row.finished = picked[m] in ends.eos_ids
@@ -348,21 +349,20 @@ def _select(
                 break
             row.tokens.append(picked[m])
             if statistics:
-                row.entropy.append(spread[m])
-                row.logprob.append(certainty[m])
+                row.entropy.append(values[2][m])
+                row.logprob.append(values[3][m])
         else:
             row.finished = row.ended and ends.is_finished(state.prompts[row.prompt], row.tokens)
     return [count for _, _, count in found]
 
 
-def _statistics(logits: torch.Tensor, chosen: torch.Tensor) -> tuple[list[float], list[float]]:
+def _statistics(logits: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the entropy of each row of ``logits`` (b, V), and the log-probability of its token ``chosen`` (b,), in
-    nats."""
+    nats: (b,) each."""
     logprob = logits.float().log_softmax(dim=-1)
     entropy = torch.special.entr(logprob.exp()).sum(dim=-1)
     of_chosen = logprob.gather(1, chosen.to(torch.int64)[:, None])[:, 0]
-    both = torch.stack([entropy, of_chosen]).tolist()  # one transfer
-    return both[0], both[1]
+    return entropy, of_chosen
 
 
 def _usable(logits: torch.Tensor) -> torch.Tensor:

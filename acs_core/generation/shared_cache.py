@@ -24,6 +24,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from acs_core.device_array import upload
 from acs_core.lvlm.base import LVLM
 
 IMPLEMENTATION = "acs_branches"
@@ -168,7 +169,7 @@ class SharedPrefixCache:
         if self._even is not None:
             return
         device = self.prefix.keys[0].device
-        self._index, self._slots = torch.tensor([rows, slots]).to(device).unbind()
+        self._index, self._slots = upload([rows, slots], device).unbind()
         self._hidden = None if same else torch.arange(self._longest, device=device) > self._slots[:, None]
 
     def end_step(self) -> None:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 
+from acs_core.device_array import upload
 from acs_core.types import SamplingConfig
 
 
@@ -60,7 +61,7 @@ class TopPSampler:
         if source is not None:
             ids, probabilities = ids[source], probabilities[source]
         cumulated = probabilities.cumsum(dim=-1)
-        at = self.streams[rows, places].to(logits.device)[:, None] * cumulated[:, -1:]
+        at = upload(self.streams[rows, places], logits.device)[:, None] * cumulated[:, -1:]
         # Rounding may put `at` on the last sum itself, and a token of probability 0 must never be drawn. If the logits
         # are NaN, all are 0: index 0 then, since an index of -1 would break the GPU context.
         last = ((probabilities > 0).sum(dim=-1, keepdim=True) - 1).clamp_min(0)
@@ -97,7 +98,7 @@ class TeacherForcing:
     ) -> torch.Tensor:
         """See :class:`TokenSampler`."""
         # A place after the end of the longest response is only asked for after a draft, which the end token refuses.
-        return self._tokens[rows, places.clamp(max=self._tokens.shape[1] - 1)].to(logits.device)
+        return upload(self._tokens[rows, places.clamp(max=self._tokens.shape[1] - 1)], logits.device)
 
 
 def kept_tokens(logits: torch.Tensor, config: SamplingConfig) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from acs_core.attention import AttentionNeeds, AttentionRecord
+from acs_core.device_array import held
 from acs_core.errors import NonFiniteError, RegressorError
 from acs_core.selection.base import SelectorSpec
 from acs_core.selection.regressor import REGRESSOR, AttentionIoURegressor
@@ -47,15 +48,16 @@ class AcsLearned:
         """
         if not candidates:
             return np.zeros(0)
-        if record.maps is None:
+        maps = held(record, "maps")  # stays on its device
+        if maps is None:
             raise RegressorError("acs-learned needs attention maps, but only entropies were captured")
         device = next(self.regressor.parameters()).device
         predicted = []
         with torch.inference_mode():
             for start in range(0, len(candidates), BATCH):
-                maps = torch.from_numpy(record.maps[start : start + BATCH]).to(device, torch.float32)
-                predicted.append(self.regressor(maps).cpu())  # (b, 4, L, K, h, w) -> (b,)
-        found = torch.cat(predicted).numpy().astype(np.float64)
+                some = torch.as_tensor(maps[start : start + BATCH]).to(device, torch.float32)
+                predicted.append(self.regressor(some))  # (b, 4, L, K, h, w) -> (b,)
+            found = torch.cat(predicted).cpu().numpy().astype(np.float64)  # the only wait for the device
         if not np.isfinite(found).all():
             raise NonFiniteError(
                 "the regressor of acs-learned predicted NaN: its weights, or the attention that it read, are broken; "
