@@ -188,8 +188,9 @@ def capture(
                 "the model gave NaN attention: its weights or the dtype are broken; try float32, or get the weights "
                 "again"
             )
-    values: Any = (kept, all_maps)  # tensors here, read as arrays
-    return AttentionRecord(*values, grid=prompt.grid, tokens=tokens, num_responses=drawn)
+    entropies: Any = kept  # tensors here, read as arrays
+    maps_of_all: Any = all_maps
+    return AttentionRecord(entropies, maps_of_all, prompt.grid, tokens, drawn)
 
 
 def _layers_at_once(device: torch.device) -> int:

@@ -14,19 +14,24 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
+from acs_core.device_array import upload
+from acs_core.generation.device_draw import DeviceDraw
 from acs_core.generation.prefill import PrefillState, cache_name
 from acs_core.generation.shared_cache import Opening, SharedPrefixCache, across, no_mask
+from acs_core.generation.token_sampler import TableSampler
 from acs_core.lvlm.base import LVLM
 
 log = logging.getLogger(__name__)
 
 PREFIX_STEP, OWN_STEP = 256, 64  # capacities are multiples of these, so that one graph serves many images
 WIDTHS = (1, 4, 16)  # tokens per row and step: the newest alone, with a separator drafted, with the end of a response
+KEPT_DRAWS = 2  # per decoder: steps that draw, with other temperatures or cuts
 KEPT_GRAPHS = 4  # per model; the buffers of each take up to 0.8 GB for a 7B model
 
 
@@ -164,9 +169,11 @@ class StaticDecoder:
         self._mask = no_mask(lvlm.device)  # made before the recording, which reads it
         self._graphs: dict[int, Any] = {}
         self._logits: dict[int, torch.Tensor] = {}
+        self._draws: dict[tuple[object, ...], DeviceDraw] = {}
+        self._can_draw = True  # False after a recording has failed
         if lvlm.device.type == "cuda":
             for width in widths:
-                self._record(width)
+                self._graphs[width], self._logits[width] = self._recorded(partial(self._step, width))
 
     def begin(self, state: PrefillState) -> None:
         """Reset the decoder to the only prompt of ``state``."""
@@ -188,7 +195,7 @@ class StaticDecoder:
         width = next(w for w in self._inputs if w >= most)
         filled = [[*tokens.get(row, ())] for row in range(len(lengths))]
         table = [[*ids, *[0] * (width - len(ids)), length] for ids, length in zip(filled, lengths, strict=True)]
-        self._inputs[width].copy_(torch.tensor(table))
+        self._inputs[width].copy_(upload(table, self._device))
         if width not in self._graphs:
             return self._step(width)
         with torch.cuda.device(self._device):
@@ -211,8 +218,52 @@ class StaticDecoder:
         ).last_hidden_state
         return self._head(hidden)
 
-    def _record(self, width: int) -> None:
-        """Record a step as a CUDA graph, after two warm-up steps in which libraries initialise themselves."""
+    def drawing(self, sampler: TableSampler, statistics: bool) -> DeviceDraw | None:
+        """Return the buffers of steps that draw with ``sampler``; on a GPU, such a step is recorded at the first call.
+
+        Returns:
+            The buffers; None if the step cannot be recorded.
+
+        Raises:
+            torch.OutOfMemoryError: the GPU has no memory for that.
+        """
+        if not self._can_draw:
+            return None
+        key = (*sampler.key(), statistics)
+        drawn = self._draws.pop(key, None)
+        if drawn is None:
+            while len(self._draws) >= KEPT_DRAWS:
+                self._draws.pop(next(iter(self._draws)))
+            drawn = DeviceDraw(sampler, self.rows.n, self.rows.capacity[1], statistics, self._device)
+            if self._device.type == "cuda":
+                try:
+                    drawn.recorded, _ = self._recorded(partial(self._draw_step, drawn))
+                except RuntimeError as error:
+                    first = _first(error)
+                    if isinstance(first, torch.OutOfMemoryError):
+                        raise first from None
+                    self._can_draw = False
+                    log.warning("tokens cannot be drawn in a CUDA graph, which will be slower: %s", first)
+                    return None
+        self._draws[key] = drawn  # the most recently used last
+        return drawn
+
+    def draw(self, drawn: DeviceDraw) -> None:
+        """Feed the newest tokens of ``drawn`` and draw the next ones."""
+        if drawn.recorded is None:
+            self._draw_step(drawn)
+            return
+        with torch.cuda.device(self._device):
+            drawn.recorded.replay()
+
+    def _draw_step(self, drawn: DeviceDraw) -> None:
+        self._inputs[1][:, :1].copy_(drawn.newest)
+        self._inputs[1][:, 1].copy_(drawn.fed)
+        drawn.draw(self._step(1)[:, 0])
+
+    def _recorded(self, step: Callable[[], Any]) -> tuple[Any, Any]:
+        """Record ``step`` as a CUDA graph, after two warm-up steps in which libraries initialise themselves; return the
+        graph, and what ``step`` returned while it was recorded."""
         gc.collect()  # destroying an old graph during a recording would break it
         # Streams belong to the current device, which need not be the model's. The outer stream context restores the
         # current stream even if the recording fails, which its own context does not.
@@ -221,13 +272,13 @@ class StaticDecoder:
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(2):
-                    self._step(width)
+                    step()
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
             # "thread_local" lets other threads use the GPU meanwhile.
             with torch.cuda.graph(graph, stream=torch.cuda.Stream(self._device), capture_error_mode="thread_local"):
-                self._logits[width] = self._step(width)
-            self._graphs[width] = graph
+                made = step()
+            return graph, made
 
 
 def static_decoder(lvlm: LVLM, state: PrefillState, n: int, limit: int) -> StaticDecoder | None:

@@ -9,8 +9,10 @@ import torch
 
 from acs_core.device_array import upload
 from acs_core.generation.cuda_graph import StaticDecoder, static_decoder
+from acs_core.generation.device_draw import DeviceDraw, Pending
 from acs_core.generation.prefill import PrefillState, cache_name
 from acs_core.generation.shared_cache import Opening, SharedPrefixCache, no_mask
+from acs_core.generation.token_sampler import TableSampler
 from acs_core.lvlm.base import LVLM
 
 
@@ -89,6 +91,7 @@ class CudaGraphDecoder:
         self._decoder, self._state = decoder, state
         self._lengths = [0] * decoder.rows.n
         self._fed: tuple[int, ...] = ()
+        self._drawn: DeviceDraw | None = None
 
     def begin_with(self, openings: Sequence[Opening | None], kept: Sequence[int]) -> None:
         """See :class:`Decoder`."""
@@ -115,6 +118,33 @@ class CudaGraphDecoder:
         at = [[row, i] for row, ids in tokens.items() for i in range(len(ids))]
         rows, places = upload(at, logits.device).unbind(dim=-1)
         return logits[rows, places]
+
+    def begin_drawing(self, sampler: TableSampler, written: Sequence[Sequence[int]], statistics: bool) -> bool:
+        """Prepare steps that draw with ``sampler`` the tokens after ``written``, those of each row; none for a row that
+        has ended.
+
+        Returns:
+            Whether that is possible; if not, :meth:`advance` still is.
+
+        Raises:
+            torch.OutOfMemoryError: the GPU has no memory for another recorded step.
+        """
+        self._drawn = self._decoder.drawing(sampler, statistics)
+        if self._drawn is not None:
+            self._drawn.begin(sampler, written)
+        return self._drawn is not None
+
+    def draw(self) -> Pending:
+        """Queue a step; what it draws may be read later. Rows that have ended go on, in vain."""
+        if self._drawn is None:
+            raise RuntimeError("begin_drawing comes first")
+        self._decoder.draw(self._drawn)
+        return Pending(self._drawn.told)
+
+    def keep_drawn(self, rows: Sequence[int]) -> None:
+        """Keep the token that the next step which was not kept yet fed to each of ``rows``."""
+        for row in rows:
+            self._lengths[row] += 1
 
 
 def make_decoder(lvlm: LVLM, state: PrefillState, n: int, limit: int) -> Decoder:

@@ -8,7 +8,8 @@ same image are decoded in one batch, too. The queries of every step are kept, so
 compute attention afterwards.
 
 Each step feeds every running row its newest token and, with drafts (:mod:`acs_core.generation.speculation`), the tokens
-that probably follow it; what the row keeps is what it would have written token by token.
+that probably follow it; what the row keeps is what it would have written token by token. Without drafts, recorded steps
+draw their tokens on the device (:mod:`acs_core.generation.device_draw`), and the host reads them later.
 
 Tokens are sampled with temperature, top-k, top-p and one stream of random numbers per response, which depends on the
 seed and the index of the response only. Response 3 is therefore the same for three or thirty responses, in one batch or
@@ -19,23 +20,26 @@ same). No global random state is read or changed.
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 import torch
 
 from acs_core.device_array import upload
 from acs_core.errors import Cancelled
-from acs_core.generation.decoding import Decoder, make_decoder
+from acs_core.generation.decoding import CudaGraphDecoder, Decoder, make_decoder
+from acs_core.generation.device_draw import Pending
 from acs_core.generation.prefill import PrefillState
 from acs_core.generation.shared_cache import SharedPrefixCache, use_shared_prefix_attention
 from acs_core.generation.speculation import MOST, AnswerDrafts
-from acs_core.generation.token_sampler import TokenSampler, TopPSampler
+from acs_core.generation.token_sampler import TableSampler, TokenSampler, TopPSampler, certainty_of, is_usable
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.types import SamplingConfig, ShouldStop
 
 IsComplete = Callable[[Prompt, Sequence[int]], bool]
-MAX_LOGIT = 1e30  # logits of models are below 1000; divided by the lowest temperature, this one is still finite
+AHEAD = 1  # the device always has a step to do; each further one is in vain after the end of the longest response
 
 
 @dataclass(frozen=True)
@@ -153,10 +157,11 @@ def generate(
     token_statistics: bool = False,
     drafts: AnswerDrafts | None = None,
     is_complete: IsComplete | None = None,
+    ahead: int = AHEAD,
 ) -> tuple[Generations, ...]:
     """Generate ``n`` responses to each prompt of ``state`` in one batch.
 
-    If the logits of an unfinished response are NaN, infinite or beyond MAX_LOGIT, generation ends, and all responses
+    If the logits of an unfinished response are NaN, infinite or out of range, generation ends, and all responses
     are marked as ``broken``.
 
     Args:
@@ -172,6 +177,8 @@ def generate(
             token by token. The openings of ``state`` are used either way.
         is_complete: called with a prompt and the tokens of a response after each of them; True ends the response, which
             then counts as finished.
+        ahead: number of steps that are queued beyond the one whose tokens the host reads, where tokens are drawn on the
+            device; 0 to read the tokens of a step before the next one, as it is with drafts. Responses are the same.
 
     Returns:
         The responses to each prompt, with seed 0.
@@ -180,6 +187,7 @@ def generate(
         Cancelled: ``should_stop`` returned True.
     """
     rows = [_Row(k) for k in range(len(state.prompts)) for _ in range(n)]
+    ends = _Ends(lvlm.eos_ids, limit, is_complete)
     broken = False
     with lvlm.lock, torch.inference_mode(), use_shared_prefix_attention(lvlm):
         decoder = make_decoder(lvlm, state, n, limit)
@@ -189,7 +197,7 @@ def generate(
                 raise Cancelled("stopped while the model was answering")
             if cut_when and cut_when():
                 break
-            taken = _select(step, sampler, rows, state, _Ends(lvlm.eos_ids, limit, is_complete), token_statistics)
+            taken = _select(step, sampler, rows, state, ends, token_statistics)
             broken = taken is None
             if taken is None:
                 break
@@ -200,6 +208,9 @@ def generate(
                 decoder.keep(taken)
             running = [i for i, row in enumerate(rows) if not row.ended]
             if not running:
+                break
+            if ahead and drafts is None and _draws(decoder, sampler, rows, token_statistics):
+                broken = _run_ahead(decoder, rows, state, ends, ahead, should_stop, cut_when)
                 break
             step = _next_step(decoder, state, rows, running, limit, drafts)
         prefix_cache = decoder.written()
@@ -306,6 +317,63 @@ def _next_step(
     return _Step(decoder.advance(fed), None, drafted)
 
 
+def _draws(
+    decoder: Decoder, sampler: TokenSampler, rows: Sequence[_Row], statistics: bool
+) -> TypeGuard[CudaGraphDecoder]:
+    """Return whether ``decoder`` can draw the tokens after those of ``rows`` itself, and then prepare it for that."""
+    if not (isinstance(decoder, CudaGraphDecoder) and isinstance(sampler, TableSampler)):
+        return False
+    return decoder.begin_drawing(sampler, [() if row.ended else row.tokens for row in rows], statistics)
+
+
+def _run_ahead(
+    decoder: CudaGraphDecoder,
+    rows: Sequence[_Row],
+    state: PrefillState,
+    ends: _Ends,
+    ahead: int,
+    should_stop: ShouldStop | None,
+    cut_when: Callable[[], bool] | None,
+) -> bool:
+    """Write the responses to their ends, with up to ``ahead`` steps queued beyond the one whose tokens are read.
+
+    Returns:
+        Whether logits that were needed are broken; their step adds no tokens.
+
+    Raises:
+        Cancelled: ``should_stop`` returned True.
+    """
+    queued: deque[Pending] = deque()
+    cut = False
+    while True:
+        if should_stop and should_stop():
+            raise Cancelled("stopped while the model was answering")
+        running = [i for i, row in enumerate(rows) if not row.ended]
+        cut = cut or bool(cut_when and cut_when())
+        if not cut and any(len(rows[i].tokens) + len(queued) < ends.limit for i in running):
+            queued.append(decoder.draw())
+            if len(queued) <= ahead:
+                continue
+        if not (queued and running):
+            return False
+        told = queued.popleft().wait()
+        if any(told[1][i] for i in running):
+            return True
+        decoder.keep_drawn(running)
+        for i in running:
+            row, token = rows[i], int(told[0][i])
+            prompt = state.prompts[row.prompt]
+            row.ended = ends.is_last(prompt, [*row.tokens, token])
+            row.finished = token in ends.eos_ids
+            if row.finished:
+                continue
+            row.tokens.append(token)
+            if len(told) > 2:
+                row.entropy.append(told[2][i])
+                row.logprob.append(told[3][i])
+            row.finished = row.ended and ends.is_finished(prompt, row.tokens)
+
+
 def _select(
     step: _Step, sampler: TokenSampler, rows: Sequence[_Row], state: PrefillState, ends: _Ends, statistics: bool
 ) -> list[int] | None:
@@ -319,12 +387,12 @@ def _select(
     at = [(i, len(rows[i].tokens) + k) for i, drafted in step.drafted.items() for k in range(len(drafted))]
     of_rows, places = torch.tensor(at).unbind(dim=-1)
     chosen = sampler.pick(step.logits, of_rows, places, step.source)
-    usable = _usable(step.logits)
+    usable = is_usable(step.logits)
     if step.source is not None:
         usable = usable[step.source]
     told = [chosen, ~usable]
     if statistics:
-        told += _statistics(step.logits if step.source is None else step.logits[step.source], chosen)
+        told += certainty_of(step.logits if step.source is None else step.logits[step.source], chosen)
     # One transfer, for which the host waits; float64 holds ids and float32 as they are.
     values = torch.stack([t.to(torch.float64) for t in told]).tolist()
     picked, unusable = [int(token) for token in values[0]], values[1]
@@ -354,21 +422,6 @@ def _select(
         else:
             row.finished = row.ended and ends.is_finished(state.prompts[row.prompt], row.tokens)
     return [count for _, _, count in found]
-
-
-def _statistics(logits: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the entropy of each row of ``logits`` (b, V), and the log-probability of its token ``chosen`` (b,), in
-    nats: (b,) each."""
-    logprob = logits.float().log_softmax(dim=-1)
-    entropy = torch.special.entr(logprob.exp()).sum(dim=-1)
-    of_chosen = logprob.gather(1, chosen.to(torch.int64)[:, None])[:, 0]
-    return entropy, of_chosen
-
-
-def _usable(logits: torch.Tensor) -> torch.Tensor:
-    """Return whether the largest of each row of ``logits`` (b, V) is finite and in range: (b,) bool. NaN counts as the
-    largest; single logits may be -inf."""
-    return logits.amax(dim=-1).abs() < MAX_LOGIT
 
 
 def responses_of(samples: Generations) -> Iterator[tuple[SharedPrefixCache, int]]:
