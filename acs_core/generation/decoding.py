@@ -89,16 +89,17 @@ class CudaGraphDecoder:
 
     def __init__(self, decoder: StaticDecoder, state: PrefillState) -> None:
         self._decoder, self._state = decoder, state
-        self._lengths = [0] * decoder.rows.n
+        self._lengths = [0] * decoder.rows.n  # those of prompts to spare stay empty
         self._fed: tuple[int, ...] = ()
         self._drawn: DeviceDraw | None = None
 
     def begin_with(self, openings: Sequence[Opening | None], kept: Sequence[int]) -> None:
         """See :class:`Decoder`."""
-        (opening,) = openings
-        if opening is not None and any(kept):
-            self._decoder.rows.begin_with(opening)
-            self._lengths = list(kept)
+        each = self._decoder.rows.capacity.each
+        for k, opening in enumerate(openings):
+            if opening is not None and any(kept[k * each : (k + 1) * each]):
+                self._decoder.rows.begin_with(k, opening)
+        self._lengths[: len(kept)] = kept
 
     def keep(self, kept: Sequence[int]) -> None:
         """See :class:`Decoder`."""
@@ -107,7 +108,8 @@ class CudaGraphDecoder:
 
     def written(self) -> SharedPrefixCache:
         """See :class:`Decoder`."""
-        return self._decoder.rows.copy_out(self._state, self._lengths)
+        used = len(self._state.prompts) * self._decoder.rows.capacity.each
+        return self._decoder.rows.copy_out(self._state, self._lengths[:used])
 
     def advance(self, tokens: Mapping[int, Sequence[int]]) -> torch.Tensor:
         """See :class:`Decoder`."""

@@ -44,15 +44,17 @@ class DeviceDraw:
         self.recorded: Any = None
 
     def begin(self, sampler: TableSampler, written: Sequence[Sequence[int]]) -> None:
-        """Go on after the tokens ``written`` of each response; an empty one has ended."""
-        table, limit = sampler.table(), self._table.shape[1]
-        device = self._table.device
-        self._table.copy_(upload(table[:, -1:].expand(len(written), limit), device))
-        given = upload(table[:, :limit].expand(len(written), -1), device)
-        self._table[:, : given.shape[1]].copy_(given)
-        self.newest.copy_(upload([[ids[-1] if ids else 0] for ids in written], device))
+        """Go on after the tokens ``written`` of each of the first responses; an empty one has ended, as have others."""
+        (n, limit), rows, device = self._table.shape, len(written), self._table.device
+        table = sampler.table()[:, :limit].expand(rows, -1)
+        self._table[:rows].copy_(upload(table[:, -1:], device))
+        self._table[:rows, : table.shape[1]].copy_(upload(table, device))
         # A row that has ended keeps what it has: it writes to the last slot.
-        self.fed.copy_(upload([len(ids) - 1 if ids else limit - 1 for ids in written], device))
+        newest = [ids[-1] if ids else 0 for ids in written] + [0] * (n - rows)
+        fed = [len(ids) - 1 if ids else limit - 1 for ids in written] + [limit - 1] * (n - rows)
+        both = upload([newest, fed], device)
+        self.newest.copy_(both[0][:, None])
+        self.fed.copy_(both[1])
 
     def draw(self, logits: torch.Tensor) -> None:
         """Select the tokens after :attr:`newest` from ``logits`` (N, V), which they are then."""

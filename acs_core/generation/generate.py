@@ -20,26 +20,22 @@ same). No global random state is read or changed.
 from __future__ import annotations
 
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeGuard
+from dataclasses import dataclass, replace
 
 import torch
 
 from acs_core.device_array import upload
 from acs_core.errors import Cancelled
-from acs_core.generation.decoding import CudaGraphDecoder, Decoder, make_decoder
-from acs_core.generation.device_draw import Pending
+from acs_core.generation.ahead import AHEAD, draws, run_ahead
+from acs_core.generation.decoding import Decoder, make_decoder
 from acs_core.generation.prefill import PrefillState
+from acs_core.generation.rows import Ends, IsComplete, Row
 from acs_core.generation.shared_cache import SharedPrefixCache, use_shared_prefix_attention
 from acs_core.generation.speculation import MOST, AnswerDrafts
-from acs_core.generation.token_sampler import TableSampler, TokenSampler, TopPSampler, certainty_of, is_usable
-from acs_core.lvlm.base import LVLM, Prompt
+from acs_core.generation.token_sampler import TokenSampler, TopPSampler, certainty_of, is_usable
+from acs_core.lvlm.base import LVLM
 from acs_core.types import SamplingConfig, ShouldStop
-
-IsComplete = Callable[[Prompt, Sequence[int]], bool]
-AHEAD = 1  # the device always has a step to do; each further one is in vain after the end of the longest response
 
 
 @dataclass(frozen=True)
@@ -186,8 +182,8 @@ def generate(
     Raises:
         Cancelled: ``should_stop`` returned True.
     """
-    rows = [_Row(k) for k in range(len(state.prompts)) for _ in range(n)]
-    ends = _Ends(lvlm.eos_ids, limit, is_complete)
+    rows = [Row(k) for k in range(len(state.prompts)) for _ in range(n)]
+    ends = Ends(lvlm.eos_ids, limit, is_complete)
     broken = False
     with lvlm.lock, torch.inference_mode(), use_shared_prefix_attention(lvlm):
         decoder = make_decoder(lvlm, state, n, limit)
@@ -209,8 +205,8 @@ def generate(
             running = [i for i, row in enumerate(rows) if not row.ended]
             if not running:
                 break
-            if ahead and drafts is None and _draws(decoder, sampler, rows, token_statistics):
-                broken = _run_ahead(decoder, rows, state, ends, ahead, should_stop, cut_when)
+            if ahead and drafts is None and draws(decoder, sampler, rows, token_statistics):
+                broken = run_ahead(decoder, rows, state, ends, ahead, should_stop, cut_when)
                 break
             step = _next_step(decoder, state, rows, running, limit, drafts)
         prefix_cache = decoder.written()
@@ -234,35 +230,6 @@ def generate(
             for samples, prompt in zip(written, state.prompts, strict=True):
                 drafts.learn(samples.response_ids, samples.finished, prompt.phrase)
     return written
-
-
-@dataclass
-class _Row:
-    """A response that is being written to the prompt with the index ``prompt``."""
-
-    prompt: int
-    tokens: list[int] = field(default_factory=list)
-    entropy: list[float] = field(default_factory=list)
-    logprob: list[float] = field(default_factory=list)
-    finished: bool = False
-    ended: bool = False  # finished, or as long as it may be
-
-
-@dataclass(frozen=True)
-class _Ends:
-    """What ends a response: an end token, its length, or that it is complete."""
-
-    eos_ids: Sequence[int]
-    limit: int
-    is_complete: IsComplete | None
-
-    def is_last(self, prompt: Prompt, tokens: Sequence[int]) -> bool:
-        """Return whether nothing is to follow ``tokens``, the last of which may be an end token."""
-        return tokens[-1] in self.eos_ids or len(tokens) >= self.limit or self.is_finished(prompt, tokens)
-
-    def is_finished(self, prompt: Prompt, tokens: Sequence[int]) -> bool:
-        """Return whether the response is complete without an end token."""
-        return self.is_complete is not None and self.is_complete(prompt, tokens)
 
 
 @dataclass(frozen=True)
@@ -301,7 +268,7 @@ def _first_step(state: PrefillState, n: int, limit: int) -> _Step:
 def _next_step(
     decoder: Decoder,
     state: PrefillState,
-    rows: Sequence[_Row],
+    rows: Sequence[Row],
     running: Sequence[int],
     limit: int,
     drafts: AnswerDrafts | None,
@@ -317,65 +284,8 @@ def _next_step(
     return _Step(decoder.advance(fed), None, drafted)
 
 
-def _draws(
-    decoder: Decoder, sampler: TokenSampler, rows: Sequence[_Row], statistics: bool
-) -> TypeGuard[CudaGraphDecoder]:
-    """Return whether ``decoder`` can draw the tokens after those of ``rows`` itself, and then prepare it for that."""
-    if not (isinstance(decoder, CudaGraphDecoder) and isinstance(sampler, TableSampler)):
-        return False
-    return decoder.begin_drawing(sampler, [() if row.ended else row.tokens for row in rows], statistics)
-
-
-def _run_ahead(
-    decoder: CudaGraphDecoder,
-    rows: Sequence[_Row],
-    state: PrefillState,
-    ends: _Ends,
-    ahead: int,
-    should_stop: ShouldStop | None,
-    cut_when: Callable[[], bool] | None,
-) -> bool:
-    """Write the responses to their ends, with up to ``ahead`` steps queued beyond the one whose tokens are read.
-
-    Returns:
-        Whether logits that were needed are broken; their step adds no tokens.
-
-    Raises:
-        Cancelled: ``should_stop`` returned True.
-    """
-    queued: deque[Pending] = deque()
-    cut = False
-    while True:
-        if should_stop and should_stop():
-            raise Cancelled("stopped while the model was answering")
-        running = [i for i, row in enumerate(rows) if not row.ended]
-        cut = cut or bool(cut_when and cut_when())
-        if not cut and any(len(rows[i].tokens) + len(queued) < ends.limit for i in running):
-            queued.append(decoder.draw())
-            if len(queued) <= ahead:
-                continue
-        if not (queued and running):
-            return False
-        told = queued.popleft().wait()
-        if any(told[1][i] for i in running):
-            return True
-        decoder.keep_drawn(running)
-        for i in running:
-            row, token = rows[i], int(told[0][i])
-            prompt = state.prompts[row.prompt]
-            row.ended = ends.is_last(prompt, [*row.tokens, token])
-            row.finished = token in ends.eos_ids
-            if row.finished:
-                continue
-            row.tokens.append(token)
-            if len(told) > 2:
-                row.entropy.append(told[2][i])
-                row.logprob.append(told[3][i])
-            row.finished = row.ended and ends.is_finished(prompt, row.tokens)
-
-
 def _select(
-    step: _Step, sampler: TokenSampler, rows: Sequence[_Row], state: PrefillState, ends: _Ends, statistics: bool
+    step: _Step, sampler: TokenSampler, rows: Sequence[Row], state: PrefillState, ends: Ends, statistics: bool
 ) -> list[int] | None:
     """Select the tokens at the places of ``step`` and add them to their rows, up to the first of each row that differs
     from its draft or ends the response.
@@ -396,7 +306,7 @@ def _select(
     # One transfer, for which the host waits; float64 holds ids and float32 as they are.
     values = torch.stack([t.to(torch.float64) for t in told]).tolist()
     picked, unusable = [int(token) for token in values[0]], values[1]
-    found: list[tuple[_Row, int, int]] = []  # row, index of its first place, number of places used
+    found: list[tuple[Row, int, int]] = []  # row, index of its first place, number of places used
     first = 0
     for i, drafted in step.drafted.items():
         row, written = rows[i], [*rows[i].tokens]

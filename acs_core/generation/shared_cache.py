@@ -198,14 +198,15 @@ class SharedPrefixCache:
     def of_buffers(
         cls,
         prefix: CacheSegment,
-        suffix: CacheSegment | None,
+        suffixes: Sequence[CacheSegment | None],
+        counts: Sequence[int],
         keys: Sequence[torch.Tensor],
         queries: torch.Tensor,
         lengths: Sequence[int],
     ) -> SharedPrefixCache:
         """Create the cache of finished rows from their own keys, (N, G, T, D) per layer, and queries, (L, N * T, K, D);
         it cannot take further steps."""
-        cache = cls(prefix, [suffix], [len(lengths)])
+        cache = cls(prefix, suffixes, counts)
         cache.keys, cache.lengths, cache.queries = list(keys), list(lengths), [queries]
         width = queries.shape[1] // len(lengths)
         cache._places = [[(0, row * width + i) for i in range(length)] for row, length in enumerate(lengths)]

@@ -175,7 +175,7 @@ class Family(ABC):
 class DecodeGraphs:
     """Cache of the recorded decode steps of one model (:mod:`acs_core.generation.cuda_graph`)."""
 
-    kept: dict[tuple[int, ...], Any] = field(default_factory=dict)  # by their sizes, the most recently used last
+    kept: dict[Any, Any] = field(default_factory=dict)  # by their sizes, the most recently used last
     usable: bool = True  # False after a recording has failed
 
 

@@ -233,8 +233,61 @@ def test_a_drawn_step_reads_nothing_on_the_host(lvlm, picture):
             assert len(queued[0].wait()) == 4 and len(queued[0].wait()[0]) == 5
 
 
-def test_several_phrases_are_left_to_growing_rows(lvlm, picture):
-    assert static_decoder(lvlm, prefill(lvlm, lvlm.prepare_many(picture, ["key", "dog"])), 2, 10) is None
+PHRASES = ["key", "dog", "a very small dog behind the key"]
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_several_phrases_are_those_of_growing_rows(lvlm, picture, static, ahead):
+    prompts = lvlm.prepare_many(picture, PHRASES)
+    state = prefill(lvlm, prompts)
+
+    def ask(state, seeds):
+        sampler = TopPSampler.of(CONFIG, seeds, range(3))
+        return generate(lvlm, state, sampler, 3, 20, token_statistics=True, ahead=ahead)
+
+    states = [(state, [1, 2, 3]), (state.only([0, 2]), [1, 3]), (state.only([1, 2]), [2, 3]), (state, [4, 5, 6])]
+    growing = [ask(*asked) for asked in states]
+    static()
+    fixed = [ask(*asked) for asked in states]
+    assert [c.prompts for c in lvlm.graphs.kept] == [3]  # which serves two phrases, too
+    for some, others in zip(growing, fixed, strict=True):
+        for a, b in zip(some, others, strict=True):
+            assert (a.response_ids, a.finished) == (b.response_ids, b.finished)
+            for x, y in zip(a.token_logprob, b.token_logprob, strict=True):
+                np.testing.assert_allclose(x, y, atol=1e-3)
+            ids = enumerate(a.response_ids)
+            found = [Candidate(Box(0, 0, 1, 1), "", i, 0, (0, 1, 2, len(own) - 1)) for i, own in ids if len(own) > 3]
+            needs = AttentionNeeds(maps=True)
+            maps = [capture(lvlm, a.state.prompts[a.prompt], s, found, needs).maps for s in (a, b)]
+            np.testing.assert_allclose(*maps, atol=1e-6)
+
+
+def test_phrases_that_need_too_much_memory_are_left_to_growing_rows(lvlm, picture, monkeypatch):
+    state = prefill(lvlm, lvlm.prepare_many(picture, PHRASES[:2]))
+    with torch.inference_mode():
+        needed = static_decoder(lvlm, state, 2, 10).nbytes
+        lvlm.graphs.kept.clear()
+        monkeypatch.setattr("acs_core.generation.cuda_graph.KEPT_BYTES", needed - 1)
+        assert static_decoder(lvlm, state, 2, 10) is None
+        alone = [static_decoder(lvlm, prefill(lvlm, [lvlm.prepare(picture, "key")]), n, 10) for n in (2, 9)]
+    assert all(alone) and alone[0].nbytes < needed
+
+
+def test_the_bytes_of_the_buffers_are_known(lvlm, picture):
+    state = prefill(lvlm, lvlm.prepare_many(picture, PHRASES))
+    with torch.inference_mode():
+        decoder = static_decoder(lvlm, state, 2, 10)
+    rows = decoder.rows
+    stores = (
+        rows.keys,
+        rows.values,
+        rows.suffix_keys,
+        rows.suffix_values,
+        rows.own_keys,
+        rows.own_values,
+        rows.queries,
+    )
+    assert decoder.nbytes == sum(t.numel() * t.element_size() for store in stores for t in store)
 
 
 def test_what_cannot_be_recorded_is_said_once_and_avoided(lvlm, picture, monkeypatch, caplog):
