@@ -26,6 +26,7 @@ from acs_core.generation.shared_cache import no_mask
 from acs_core.generation.static_rows import Capacity, StaticRows
 from acs_core.generation.token_sampler import TableSampler
 from acs_core.lvlm.base import LVLM
+from acs_core.lvlm.fused import fuse_projections
 
 log = logging.getLogger(__name__)
 
@@ -199,6 +200,8 @@ def static_decoder(lvlm: LVLM, state: PrefillState, n: int, limit: int) -> Stati
         while kept and (len(kept) >= KEPT_GRAPHS or nbytes + sum(d.nbytes for d in kept.values()) > KEPT_BYTES):
             kept.pop(next(iter(kept)))
         try:
+            if lvlm.graphs.fused or (lvlm.graphs.fused is None and lvlm.device.type == "cuda"):
+                fuse_projections(lvlm.text_model)
             decoder = StaticDecoder(lvlm, state, capacity)
         except RuntimeError as error:  # an operation that cannot be recorded, such as those of quantised layers
             kept.clear()

@@ -177,6 +177,7 @@ class DecodeGraphs:
 
     kept: dict[Any, Any] = field(default_factory=dict)  # by their sizes, the most recently used last
     usable: bool = True  # False after a recording has failed
+    fused: bool | None = None  # whether projections are fused before a recording; None: on a GPU
 
 
 class LVLM(ModelInfo, Protocol):
