@@ -62,8 +62,8 @@ def window_attention(
     cu_seq_lens_q: torch.Tensor,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention function registered with transformers: attend with ``query`` (1, K, S, D) to ``key`` and ``value`` within
-    the windows that ``cu_seq_lens_q`` (windows + 1,) bounds.
+    """Attention function registered with transformers: attend with ``query`` (1, K, S, D) to ``key`` and ``value``
+    within the windows that ``cu_seq_lens_q`` (windows + 1,) bounds.
 
     Returns:
         (1, S, K, D), and None.

@@ -23,6 +23,7 @@ from acs_core.device_array import upload
 from acs_core.errors import ImageError, ModelError
 from acs_core.geometry import Box
 from acs_core.image import check_image
+from acs_core.lvlm.device_pixels import DevicePixels
 from acs_core.lvlm.picture import PictureOptions, frame_sizes
 from acs_core.lvlm.prompt import PromptBuilder, localization_prompt
 from acs_core.lvlm.shapes import ModelShape, RandomPicture
@@ -144,7 +145,7 @@ class Family(ABC):
 
     @abstractmethod
     def layout(self, hf_model: Any, input_ids: torch.Tensor, vision: Mapping[str, Any]) -> Layout:
-        """The layout of a prompt ``input_ids`` (1, S) with its pixel inputs, all on the host."""
+        """The layout of a prompt ``input_ids`` (1, S) with its pixel inputs; ids and grids are on the host."""
 
     def generate_inputs(self, hf_model: Any, input_ids: torch.Tensor) -> dict[str, Any]:
         """Arguments of ``generate`` of transformers beside ``input_ids`` (1, S), their mask and the pixel inputs."""
@@ -159,6 +160,12 @@ class Family(ABC):
         """(width, height) in pixels to which ``processor`` resized a picture of ``image_size`` for the pixel inputs
         ``vision``, thumbnails left out; by default ``image_size``."""
         return image_size
+
+    def device_pixels(self, processor: Any, picture: np.ndarray, device: torch.device) -> DevicePixels | None:
+        """What ``processor`` makes of a picture (H, W, 3) uint8, normalised and cut on the device; by default None, for
+        a family or a processor that :mod:`acs_core.lvlm.device_pixels` does not know. ValueError if the processor
+        refuses the picture."""
+        return None
 
     def image_tokens(self, config: Any, width: int, height: int, max_tokens: int | None = None) -> int:
         """Number of image tokens that the processor of a model with this ``config`` makes of a picture, with its usual
@@ -257,6 +264,7 @@ class LoadedLVLM:
     eos_ids: tuple[int, ...]
     pad_id: int
     picture: PictureOptions = field(default_factory=PictureOptions)
+    pixels_on_device: bool | None = None  # whether pictures are normalised and cut there; None: on a GPU
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
     graphs: DecodeGraphs = field(default_factory=DecodeGraphs, repr=False, compare=False)
     learned: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -315,32 +323,33 @@ class LoadedLVLM:
         picture = check_image(image)
         height, width = picture.shape[:2]
         try:
-            inputs = self.processor(
-                images=[picture],
-                text=self.processor.image_token,
-                images_kwargs={"input_data_format": "channels_last"},
-                text_kwargs={"add_special_tokens": False},
-                return_tensors="pt",
-            )
+            made = self._pixels(picture)
         except ValueError as error:
             raise ImageError(
                 f"the model's image processor refuses a picture of {width} x {height} pixels ({error}): crop or "
                 "resize it"
             ) from error
-        image_ids = inputs["input_ids"][0].tolist()
+        return tuple(self._prompt(phrase, made, (width, height)) for phrase in phrases)
+
+    def _pixels(self, picture: np.ndarray) -> DevicePixels:
+        """Return the pixel inputs for a picture (H, W, 3) uint8; ValueError if the image processor refuses it."""
+        if self.pixels_on_device or (self.pixels_on_device is None and self.device.type == "cuda"):
+            made = self.adapter.device_pixels(self.processor, picture, self.device)
+            if made is not None:
+                return made
+        inputs = self.processor(
+            images=[picture],
+            text=self.processor.image_token,
+            images_kwargs={"input_data_format": "channels_last"},
+            text_kwargs={"add_special_tokens": False},
+            return_tensors="pt",
+        )
         pixels = {name: inputs[name] for name in self.processor.image_processor.model_input_names}
         vision = {name: upload(tensor, self.device) for name, tensor in pixels.items()}
-        return tuple(self._prompt(phrase, image_ids, pixels, vision, (width, height)) for phrase in phrases)
+        return DevicePixels(vision, pixels, inputs["input_ids"][0].tolist())
 
-    def _prompt(
-        self,
-        phrase: str,
-        image_ids: list[int],
-        pixels: Mapping[str, torch.Tensor],
-        vision: Mapping[str, torch.Tensor],
-        image_size: tuple[int, int],
-    ) -> Prompt:
-        """Return a prompt with the pixel inputs ``vision``; ``pixels`` are the same on the host."""
+    def _prompt(self, phrase: str, made: DevicePixels, image_size: tuple[int, int]) -> Prompt:
+        image_ids, vision, pixels = made.image_ids, made.vision, made.shapes
         ids = self.builder.build(localization_prompt(phrase), image_ids)
         expected = image_ids.count(self.builder.image_id)
         if ids.count(self.builder.image_id) != expected:
