@@ -7,7 +7,7 @@ VENV ?= .venv$(if $(filter kilted,$(ROS)),,-$(ROS))
 RUN := $(VENV)/bin
 export PYTHON
 
-# A sourced ROS distribution would mix its own rclpy and libraries into the environment's; see README for colcon.
+# A sourced ROS distribution would mix its own rclpy and libraries into the environment's; see docs/workspace.md for colcon.
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
 unexport RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 # Each of the many processes that the tests start would compile our sources anew.

@@ -20,6 +20,7 @@ LIGHT = (240, 240, 240)
 
 KIND_TEXT = {
     ScoreKind.CALIBRATED: "P(IoU>=0.5)",
+    ScoreKind.CALIBRATED_IF_PRESENT: "P(IoU>=0.5) if present",
     ScoreKind.PREDICTED_IOU: "predicted IoU",
     ScoreKind.RANK_RELATIVE: "rank in this call",
     ScoreKind.NONE: "no score",

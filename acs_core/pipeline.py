@@ -145,9 +145,9 @@ def _first_look(
     clock.begin("reading")
     state = _read(lvlm, request.image, prompts, request, config, prefixes)
     clock.begin("sampling")
-    drawn = _answer(lvlm, selector, state, config, request, throughput)
+    drawn = _answer(lvlm, scorer, state, config, request, throughput)
     clock.begin("attention")
-    seen = _seen(lvlm, prompts, drawn, selector.needs)
+    seen = _seen(lvlm, prompts, drawn, scorer.needs)
     clock.begin("selection")
     choices = [_choose(scorer, request, phrase, s) for phrase, s in zip(request.phrases, seen, strict=True)]
     looks: list[np.ndarray | None] = [None] * len(prompts)
@@ -203,7 +203,7 @@ def _second_looks(
         if window:
             try:
                 again = _second_config(look, config, answer.seed)
-                second = _look_again(lvlm, scorer.selector, throughput, request, again, phrase, window, prefixes)
+                second = _look_again(lvlm, scorer, throughput, request, again, phrase, window, prefixes)
             except torch.OutOfMemoryError:
                 why = f"no second look: {memory_text(lvlm.device)}"
         if window is None or second is None:
@@ -248,7 +248,7 @@ def _second_config(look: SecondLook, config: SamplingConfig, seed: int) -> Sampl
 
 def _look_again(
     lvlm: LVLM,
-    selector: Selector,
+    scorer: Scorer,
     throughput: ThroughputEstimate,
     request: GroundingRequest,
     config: SamplingConfig,
@@ -260,8 +260,8 @@ def _look_again(
     image = window.enlarged(request.image)
     (prompt,) = _prompts(lvlm, image, [phrase], prefixes)
     state = _read(lvlm, image, [prompt], request, config, prefixes)
-    (drawn,) = _answer(lvlm, selector, state, config, request, throughput)
-    record = capture(lvlm, prompt, drawn.samples, drawn.candidates, selector.needs)
+    (drawn,) = _answer(lvlm, scorer, state, config, request, throughput)
+    record = capture(lvlm, prompt, drawn.samples, drawn.candidates, scorer.needs)
     return CandidateSet(drawn.candidates, drawn.responses, record), drawn.skipped
 
 
@@ -283,16 +283,16 @@ def _choose(
 
 def _answer(
     lvlm: LVLM,
-    selector: Selector,
+    scorer: Scorer,
     state: PrefillState,
     config: SamplingConfig,
     request: GroundingRequest,
     throughput: ThroughputEstimate,
 ) -> tuple[ScheduledGenerations, ...]:
     deadline = Deadline(request.deadline_ms, request.start, throughput.after_ms)
-    statistics = selector.needs.token_statistics
-    # Log-probabilities of responses mean those of whole ones.
-    whole = request.multiple or request.whole_responses or statistics or selector.needs.whole_responses
+    selector, statistics = scorer.selector, scorer.needs.token_statistics
+    needs = selector.needs  # log-probabilities of responses, which only selectors read, mean those of whole ones
+    whole = request.multiple or request.whole_responses or needs.token_statistics or needs.whole_responses
     names_other = names_something_else if request.check_labels else None
     is_complete = None if whole else FirstBoxComplete(lvlm, names_other)
     if selector.greedy_decoding:

@@ -36,10 +36,16 @@ _DEADLINE, _MEMORY = "the deadline is", "ran out of memory"
 class ScoreKind(StrEnum):
     """Meaning of :attr:`Detection.score`."""
 
-    CALIBRATED = "calibrated"  # estimated probability that the box has IoU >= 0.5 with the object
+    CALIBRATED = "calibrated"  # estimated probability that the box has IoU >= 0.5 with an object that was asked for
+    CALIBRATED_IF_PRESENT = "calibrated_if_present"  # the same, on condition that there is such an object
     PREDICTED_IOU = "predicted_iou"  # the regressor's IoU estimate, uncalibrated
     RANK_RELATIVE = "rank_relative"  # only ranks the candidates of one call; no absolute meaning
     NONE = "none"  # the selector has no quality (greedy)
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether scores of this kind are estimated probabilities."""
+        return self in (ScoreKind.CALIBRATED, ScoreKind.CALIBRATED_IF_PRESENT)
 
 
 class Outcome(StrEnum):

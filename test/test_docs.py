@@ -150,5 +150,13 @@ def test_links_that_lead_out_of_the_site_become_text(text, shown):
     assert on_page_markdown(text, types.SimpleNamespace(file=file)) == shown
 
 
+def test_the_readme_is_read_in_two_minutes():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.split()) <= 900, "move something to docs/"
+    for program in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        ast.parse(program)
+        assert len([line for line in program.splitlines() if line]) <= 8
+
+
 def test_the_picture_of_the_packages_is_that_of_their_order():
     assert TARGET.read_text() == drawing(), "run tools/draw_rooms.py"

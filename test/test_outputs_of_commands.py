@@ -190,6 +190,7 @@ NAMES = (  # of everything that a command writes into a folder, and of a user's 
         "tiny-internvl/model.safetensors",
         "manifest.json.bak",
         "regressor.safetensors",
+        "regressor-box.safetensors",
         "joint.safetensors",
         "heads.json",
     ),
@@ -204,7 +205,7 @@ NAMES = (  # of everything that a command writes into a folder, and of a user's 
 )
 
 REFUSED = re.compile(r"acs did not (make|write) it|not written by acs|instances.json exists already")
-FIT_FILES = ("regressor.safetensors", "joint.safetensors", "fit.json")
+FIT_FILES = ("regressor.safetensors", "regressor-box.safetensors", "joint.safetensors", "fit.json")
 # What a command reads in its output folder, of the command before it.
 MADE_BEFORE = {"acs-train analyze": FIT_FILES, "acs-train calibrate": (*FIT_FILES, "heads.json")}
 

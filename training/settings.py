@@ -23,9 +23,11 @@ SIZES: dict[str, tuple[str, Objects]] = {  # the groups: size and number of the 
     "several small": ("small", "several"),
     "medium": ("medium", "single"),
     "large": ("large", "single"),
+    "small or absent": ("small", "single"),
 }
+HALF_ABSENT = "small or absent"  # group of which every second question is about an absent object
 MAX_RUNS = 64  # temperatures, or numbers of samples, of one evaluation
-PAPER = {"small": 2225, "several small": 759, "medium": 0, "large": 2225}  # questions, section 5.1 and 5.5
+PAPER = {"small": 2225, "several small": 759, "medium": 0, "large": 2225, HALF_ABSENT: 0}  # section 5.1 and 5.5
 RUN_FILE = ".run.yaml"  # suffix of run files, after the name of the command or of the result
 CURVE = (1, 3, 5, 10, 15, 20, 30)  # numbers of samples in tables 4 and 5
 ABLATION_HEADS = (1, 3, 5, 10)  # heads per coordinate that `acs-train ablate` compares
@@ -227,6 +229,6 @@ def _steps() -> tuple[str, ...]:
 
 
 def _input_transforms() -> tuple[str, ...]:
-    from acs_core.selection.regressor import INPUT_TRANSFORMS  # imports torch
+    from acs_core.selection.regressor_files import INPUT_TRANSFORMS  # imports torch
 
     return tuple(INPUT_TRANSFORMS)

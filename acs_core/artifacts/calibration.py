@@ -1,7 +1,8 @@
 """Calibration: mapping of a selector's confidence to the estimated probability that the box has IoU >= 0.5.
 
 A calibration is a non-decreasing, piecewise linear curve, fitted offline by isotonic regression on images that the
-selector was not fitted on. It belongs to one LVLM, one selector and one kind of confidence.
+selector was not fitted on. It belongs to one LVLM, one selector and one kind of confidence. With a score model
+(:mod:`acs_core.artifacts.score_model`), the curve maps that model's estimate instead of the confidence itself.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import numpy as np
 from acs_core import arguments
 from acs_core.artifacts.identity import ModelIdentity, ModelInfo
 from acs_core.artifacts.json_io import number, read_object
+from acs_core.artifacts.score_model import ScoreModel
 from acs_core.errors import CalibrationError
 from acs_core.output import write_text
 from acs_core.plain_text import shorten
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+FIRST_VERSION = 1  # without score models and absent questions
 MAX_KNOTS = 10_000
+COUNTS = ("num_samples", "questions", "absent")
 SHARES = ("wanted", "min_score", "precision", "kept")  # fields of working points that are in [0, 1]
 ROUNDING = 1e-4  # of measured shares, which files store with four digits
 MAX_ID = 2**53
@@ -84,6 +88,9 @@ class Calibration:
         working_points: thresholds for wanted precisions.
         second_look: whether it is for results with a second look (:mod:`acs_core.selection.second_look`).
         images: the images that it was fitted on; None if they are not known.
+        score_model: model whose estimate the curves map; None if they map the confidence.
+        questions: number of questions that were asked for it, including those without a box; 0 if it is not known.
+        absent: number of these questions about objects that the image does not show.
 
     Raises:
         CalibrationError: the knots are not such a curve, or the working points not such thresholds.
@@ -101,19 +108,38 @@ class Calibration:
     working_points: tuple[WorkingPoint, ...] = ()
     second_look: bool = False
     images: CalibrationImages | None = None
+    score_model: ScoreModel | None = None
+    questions: int = 0
+    absent: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.absent <= self.questions <= arguments.MAX_COUNT:
+            raise CalibrationError(
+                f'fields "questions" and "absent" must be numbers of questions, got {self.questions} and {self.absent}'
+            )
         _check_curve("x", self.x, "y", self.y)
         if self.iou_x or self.iou_y:
             _check_curve("iou_x", self.iou_x, "iou_y", self.iou_y)
         _check_points(self.working_points)
 
+    @property
+    def counts_absent(self) -> bool:
+        """Whether questions about absent objects were among those that it was fitted on. If not, it estimates the
+        probability on condition that the object is there."""
+        return self.absent > 0
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Features that the score model reads; () without one."""
+        return self.score_model.features if self.score_model else ()
+
     def apply(self, confidences: np.ndarray) -> np.ndarray:
-        """Map confidences (C,) to probabilities (C,), float64 in [0, 1]."""
+        """Map confidences (C,), or estimates of the score model, to probabilities (C,), float64 in [0, 1]."""
         return np.interp(np.asarray(confidences, dtype=np.float64), self.x, self.y)
 
     def expected_iou(self, confidences: np.ndarray) -> np.ndarray | None:
-        """Map confidences (C,) to expected IoUs (C,), float64 in [0, 1]; None if the file has no such curve."""
+        """Map confidences (C,), or estimates of the score model, to expected IoUs (C,), float64 in [0, 1]; None if the
+        file has no such curve."""
         if not self.iou_x:
             return None
         return np.interp(np.asarray(confidences, dtype=np.float64), self.iou_x, self.iou_y)
@@ -160,7 +186,7 @@ class Calibration:
         """
         path = arguments.path("path", path)
         try:
-            return cls.from_dict(read_object(path, SCHEMA_VERSION))
+            return cls.from_dict(read_object(path, SCHEMA_VERSION, since=FIRST_VERSION))
         except (CalibrationError, ValueError) as error:
             raise CalibrationError(f"calibration {path}: {error}. {ADVICE}") from error
 
@@ -176,9 +202,10 @@ class Calibration:
         for key, value in texts.items():
             if not isinstance(value, str):
                 raise CalibrationError(f'field "{key}" must be a string, got {shorten(value)}')
-        count = data.get("num_samples", 0)
-        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= arguments.MAX_COUNT:
-            raise CalibrationError(f'field "num_samples" must be a whole number, 0 or more, got {shorten(count)}')
+        counts = {key: data.get(key, 0) for key in COUNTS}
+        for key, count in counts.items():
+            if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= arguments.MAX_COUNT:
+                raise CalibrationError(f'field "{key}" must be a whole number, 0 or more, got {shorten(count)}')
         x, y = _numbers(data, "x"), _numbers(data, "y")
         iou_x, iou_y = (_numbers(data, key) if key in data else () for key in ("iou_x", "iou_y"))
         points = _working_points(data.get("working_points", []))
@@ -186,19 +213,37 @@ class Calibration:
         if not isinstance(second_look, bool):
             raise CalibrationError(f'field "second_look" must be true or false, got {shorten(second_look)}')
         selector, feature, made_by = (str(texts[key]) for key in ("selector", "feature", "made_by"))
-        images = _images(data["images"]) if "images" in data else None
-        return cls(identity, selector, feature, x, y, count, made_by, iou_x, iou_y, points, second_look, images)
+        return cls(
+            identity,
+            selector,
+            feature,
+            x,
+            y,
+            counts["num_samples"],
+            made_by,
+            iou_x,
+            iou_y,
+            points,
+            second_look,
+            images=_images(data["images"]) if "images" in data else None,
+            score_model=_score_model(data["score_model"]) if "score_model" in data else None,
+            questions=counts["questions"],
+            absent=counts["absent"],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the calibration as JSON values."""
         data: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **self.identity.to_dict()}
         data |= {"selector": self.selector, "feature": self.feature, "num_samples": self.num_samples}
+        data |= {"questions": self.questions, "absent": self.absent}
         if self.second_look:
             data |= {"second_look": True}
         data |= {"made_by": self.made_by, "x": list(self.x), "y": list(self.y)}
         if self.iou_x:
             data |= {"iou_x": list(self.iou_x), "iou_y": list(self.iou_y)}
         data |= {"working_points": [asdict(p) for p in self.working_points]}
+        if self.score_model:
+            data |= {"score_model": self.score_model.to_dict()}
         if self.images:
             data |= {"images": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.images).items()}}
         return data
@@ -274,6 +319,15 @@ def _images(value: Any) -> CalibrationImages:
     if not all(isinstance(p, str) and _DIGEST.fullmatch(p) for p in pictures):
         raise CalibrationError('field "images": "pictures" must hold texts of 16 hexadecimal digits')
     return CalibrationImages(data, tuple(ids), tuple(pictures))
+
+
+def _score_model(value: Any) -> ScoreModel:
+    if not isinstance(value, Mapping):
+        raise CalibrationError(f'field "score_model" must be an object, got {shorten(value)}')
+    try:
+        return ScoreModel.from_dict(value)
+    except ValueError as error:
+        raise CalibrationError(f'field "score_model": {error}') from error
 
 
 def _working_points(value: Any) -> tuple[WorkingPoint, ...]:

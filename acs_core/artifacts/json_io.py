@@ -140,17 +140,20 @@ def parse_json(raw: bytes, limits: Limits = SMALL, nan: bool = False) -> Any:
         raise ValueError(f"it is not valid JSON: {error}") from error
 
 
-def read_object(path: Path, schema_version: int, limits: Limits = SMALL) -> dict[str, Any]:
-    """Return the JSON object in ``path`` after checking its ``schema_version``. NaN and Infinity are refused.
+def read_object(path: Path, schema_version: int, limits: Limits = SMALL, *, since: int | None = None) -> dict[str, Any]:
+    """Return the JSON object in ``path`` after checking its ``schema_version``, which may be as low as ``since``. NaN
+    and Infinity are refused.
 
     Raises:
         ValueError: the file is not readable, larger than ``limits``, not a JSON object, or of another schema version;
             the message says which, and what to do.
     """
-    return parse_object(read_bytes(path, limits), schema_version, limits)
+    return parse_object(read_bytes(path, limits), schema_version, limits, since=since)
 
 
-def parse_object(raw: bytes, schema_version: int, limits: Limits = SMALL) -> dict[str, Any]:
+def parse_object(
+    raw: bytes, schema_version: int, limits: Limits = SMALL, *, since: int | None = None
+) -> dict[str, Any]:
     """Return the JSON object of the text ``raw``, checked as by :func:`read_object`.
 
     Raises:
@@ -160,8 +163,10 @@ def parse_object(raw: bytes, schema_version: int, limits: Limits = SMALL) -> dic
     if not isinstance(data, dict):
         raise ValueError(f"it must hold one JSON object, not a {type(data).__name__}")
     found = data.get("schema_version")
-    if found != schema_version or isinstance(found, bool):
-        raise ValueError(f'field "schema_version" is {shorten(found)}, this version of acs reads {schema_version}')
+    first = schema_version if since is None else since
+    if isinstance(found, bool) or not isinstance(found, int) or not first <= found <= schema_version:
+        known = str(schema_version) if first == schema_version else f"{first} to {schema_version}"
+        raise ValueError(f'field "schema_version" is {shorten(found)}, this version of acs reads {known}')
     return data
 
 

@@ -25,6 +25,7 @@ from acs_core.evaluation.statistics import (
     Paired,
     Resampling,
     RiskCoverage,
+    auroc,
     calibration,
     pair,
     risk_coverage,
@@ -221,6 +222,23 @@ class GroupMetrics:
         """Return the calibration of the boxes that ``run`` published with a score; None without scores."""
         boxes = self.outcomes.published[run]
         return calibration(boxes.score, boxes.hit)
+
+    def auroc(self, run: int, answered: bool = False) -> float | None:
+        """Return the area under the ROC curve of right against wrong predictions of ``run``, by their scores.
+
+        Args:
+            run: index of the run.
+            answered: whether only questions with a box count; otherwise those without one are wrong, with score 0.
+
+        Returns:
+            The area in [0, 1]; None without scores, or if all predictions are right or all wrong.
+        """
+        o = self.outcomes
+        told = o.told[run] > 0
+        if not told.any() or not np.isfinite(o.score[run][told]).all():
+            return None
+        score, right = np.where(told, o.score[run], 0.0), o.right[run] & told
+        return auroc(score[told], right[told]) if answered else auroc(score, right)
 
     def risk_coverage(self, run: int) -> RiskCoverage | None:
         """Return the risk-coverage curve of ``run`` over all questions; None without scores.

@@ -118,8 +118,9 @@ def calibration_table(measured: GroupMetrics) -> Table | None:
         if found:
             mean = sum(b.count * b.stated for b in found.bins) / found.count
             right = sum(b.count * b.right for b in found.bins) / found.count
+            areas = (Cell(measured.auroc(r, answered)) for answered in (True, False))
             values = Cell(found.count), Cell(100 * mean), Cell(100 * right), Cell(100 * found.error), Cell(found.brier)
-            rows.append(TableRow((*named(measured.group.runs[r]), *values), measured.group.runs[r].kind))
+            rows.append(TableRow((*named(measured.group.runs[r]), *values, *areas), measured.group.runs[r].kind))
             runs.append(measured.group.runs[r])
     if not rows:
         return None
@@ -131,12 +132,16 @@ def calibration_table(measured: GroupMetrics) -> Table | None:
         Column("right %", "percent"),
         Column("calibration error %", "percent"),
         Column("Brier score", "ratio"),
+        Column("AUROC", "ratio"),
+        Column("AUROC of all", "ratio"),
     )
     notes = (
         "Published score against IoU ≥ 0.5. Calibration error: the expected calibration error (ECE), the mean "
-        "gap over ten bins of equal width, weighted by their boxes; lower is better.",
+        "gap over ten bins of equal width, weighted by their boxes; lower is better. AUROC: probability that a right "
+        "box has a higher score than a wrong one; of all: over all questions, where no box is wrong, with score 0.",
     )
-    return Table("calibration", "Calibration", columns, tuple(mark_best(rows, runs, (5, 6), highest=False)), notes)
+    best = mark_best(mark_best(rows, runs, (5, 6), highest=False), runs, (7, 8))
+    return Table("calibration", "Calibration", columns, tuple(best), notes)
 
 
 def abstention_table(measured: GroupMetrics) -> Table | None:

@@ -246,6 +246,23 @@ def calibration(score: np.ndarray, hit: np.ndarray, bins: int = BINS) -> Calibra
     return CalibrationReport(len(score), error, float(((score - right) ** 2).mean()), tuple(found))
 
 
+def auroc(score: np.ndarray, right: np.ndarray) -> float | None:
+    """Return the area under the ROC curve: the probability that a right answer has a higher score than a wrong one,
+    where equal scores count half. None if all are right or all are wrong.
+
+    Args:
+        score: (M,) finite scores.
+        right: (M,) bool, whether the answer is right.
+    """
+    right = np.asarray(right, bool)
+    good, bad = int(right.sum()), int((~right).sum())
+    if not good or not bad:
+        return None
+    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2  # mean rank, from 1, of each distinct score
+    return float((ranks[place][right].sum() - good * (good + 1) / 2) / (good * bad))
+
+
 def risk_coverage(score: np.ndarray, right: np.ndarray, answered: np.ndarray) -> RiskCoverage | None:
     """Return the risk-coverage curve over Q questions; predictions with equal scores are kept or dropped together.
 

@@ -23,12 +23,15 @@ class TokenStatistics:
         box_logprob: (C,) float64 in nats, at most 0: sum of the log-probabilities from the first token of the earliest
             coordinate to the first token of the last one. It covers all digits of three coordinates; the separators
             between them are nearly certain.
+        opening_logprob: (C,) float64 in nats: log-probability that a response opens with a box as the candidate's does,
+            from its first token to the one before its first coordinate.
         response_logprob: (C,) float64 in nats: sum over all tokens of the candidate's response, without the end token.
         response_tokens: (C,) int64, number of these tokens.
     """
 
     entropy: np.ndarray
     box_logprob: np.ndarray
+    opening_logprob: np.ndarray
     response_logprob: np.ndarray
     response_tokens: np.ndarray
 
@@ -51,11 +54,16 @@ class TokenStatistics:
         """
         entropy = [[entropies[c.response][t] for t in c.coordinate_tokens] for c in candidates]
         box = [_between(logprobs[c.response], c.coordinate_tokens) for c in candidates]
+        first: dict[int, int] = {}
+        for c in candidates:
+            first[c.response] = min(*c.coordinate_tokens, first.get(c.response, c.coordinate_tokens[0]))
+        opening = [sum(logprobs[c.response][: first[c.response]]) for c in candidates]
         whole = [sum(logprobs[c.response]) for c in candidates]
         length = [len(logprobs[c.response]) for c in candidates]
         return cls(
             np.array(entropy, np.float64).reshape(-1, 4),
             np.array(box, np.float64),
+            np.array(opening, np.float64),
             np.array(whole, np.float64),
             np.array(length, np.int64),
         )

@@ -14,12 +14,13 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from acs_core.artifacts.calibration import Calibration
+from acs_core.artifacts.calibration import ADVICE, Calibration
 from acs_core.artifacts.identity import ModelInfo
-from acs_core.attention import AttentionRecord
-from acs_core.errors import NonFiniteError
+from acs_core.attention import AttentionNeeds, AttentionRecord
+from acs_core.errors import CalibrationError, NonFiniteError
 from acs_core.geometry import Box, overlaps, union_find, votes
 from acs_core.plain_text import shorten
+from acs_core.selection.evidence import FEATURES, Evidence, estimate, feature_names
 from acs_core.selection.labels import names_something_else
 from acs_core.selection.registry import (
     BoxFusingSelector,
@@ -222,7 +223,18 @@ class Scorer:
 
     def kind_of(self, looked_again: bool) -> ScoreKind:
         """Meaning of the scores of an answer that came with a second look, or without one."""
-        return ScoreKind.CALIBRATED if self._curve(looked_again) is not None else self.selector.score_kind
+        curve = self._curve(looked_again)
+        if curve is None:
+            return self.selector.score_kind
+        return ScoreKind.CALIBRATED if curve.counts_absent else ScoreKind.CALIBRATED_IF_PRESENT
+
+    @property
+    def needs(self) -> AttentionNeeds:
+        """What has to be captured: the needs of the selector and of the calibrations' score models."""
+        curves = (self.calibration, self.second_look)
+        wanted = any(FEATURES[name].tokens for curve in curves if curve for name in curve.features)
+        needs = self.selector.needs
+        return replace(needs, token_statistics=True) if wanted and not needs.token_statistics else needs
 
     def check(self, lvlm: ModelInfo) -> None:
         """Makes sure that the calibrations were made for ``lvlm``, the selector, and as many looks as they serve.
@@ -233,6 +245,12 @@ class Scorer:
         for curve, second in ((self.calibration, False), (self.second_look, True)):
             if curve is not None:
                 curve.check(lvlm, self.selector.name, self.selector.feature, second)
+                known = feature_names(self.selector.needs.maps)
+                if unknown := [name for name in curve.features if name not in known]:
+                    raise CalibrationError(
+                        f"this calibration does not fit: its score model reads {shorten(unknown[0])}, which this "
+                        f"version of acs does not compute for {self.selector.name}. {ADVICE}"
+                    )
 
     @property
     def fuses_boxes(self) -> bool:
@@ -337,6 +355,9 @@ class Scorer:
             confidences = self.selector.confidences(candidates, record, qualities)
             if confidences is not None:  # always: the calibration's feature was checked against the selector's
                 check_confidences(self.selector.name, qualities, confidences)
+                if curve.score_model is not None:
+                    seen = Evidence(candidates, record, image_size, confidences)
+                    confidences = estimate(curve.score_model, seen)
                 expected = curve.expected_iou(confidences)
                 known = {} if expected is None else dict(enumerate(expected.tolist()))
                 return qualities, curve.apply(confidences), known

@@ -18,13 +18,13 @@ from safetensors.numpy import save
 
 from acs_core.artifacts.identity import ModelIdentity, ModelInfo
 from acs_core.artifacts.tensor_io import Origin, TensorFile
+from acs_core.artifacts.trees import Trees
 from acs_core.attention import AttentionRecord
 from acs_core.errors import JointError, NonFiniteError
 from acs_core.output import write_bytes
 from acs_core.plain_text import shorten
 from acs_core.selection.base import ArtifactKind
 from acs_core.selection.joint_features import feature_names, features
-from acs_core.selection.trees import Trees
 from acs_core.types import Candidate
 
 MAX_VALUE = 10.0  # of base and leaves, whose sum is a predicted IoU in [0, 1]

@@ -19,7 +19,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from sensor_msgs.msg import Image
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 from vision_msgs.msg import Detection2DArray
 
 from acs_core.artifacts.json_io import COCO, read_json
@@ -37,7 +37,7 @@ from acs_ros.errors import BagError
 from acs_ros.files import interface_files
 
 DEMO_BAG = Path(__file__).resolve().parents[1] / "assets" / "demo_bag"  # what `make demo` plays
-IMAGE_TOPIC, TRUTH_TOPIC = "/camera/image", "/ground_truth"
+IMAGE_TOPIC, TRUTH_TOPIC, QUERY_TOPIC = "/camera/image", "/ground_truth", "/grounding/query"
 FRAME_ID = "camera_optical_frame"
 PERIOD_NS = 100_000_000  # stamps of frames made from a COCO folder: ten a second
 OWN_PACKAGES = ("vision_msgs", "acs_msgs")  # packages whose types rosbags does not include
@@ -46,13 +46,15 @@ OWN_PACKAGES = ("vision_msgs", "acs_msgs")  # packages whose types rosbags does 
 @dataclass(frozen=True)
 class BagFrame:
     """One frame. ``image`` is (H, W, 3) uint8 RGB; ``truth`` are pairs of a phrase and the true box of its object.
-    ``due_ns`` says when it is due at the bag's own pace, in nanoseconds after the first frame; None: by its stamp."""
+    ``due_ns`` says when it is due at the bag's own pace, in nanoseconds after the first frame; None: by its stamp.
+    ``query`` is the phrase asked for, for QUERY_TOPIC; None: no message there."""
 
     stamp_ns: int
     image: np.ndarray
     truth: tuple[tuple[str, Box], ...]
     frame_id: str = FRAME_ID
     due_ns: int | None = None
+    query: str | None = None
 
     @property
     def truth_message(self) -> Detection2DArray:
@@ -109,11 +111,13 @@ class BagWriter:
         self._writer.write(self._connections[topic], time_ns, serialize_message(msg))
 
     def write_frame(self, frame: BagFrame) -> None:
-        """Append a frame: its true boxes in one message, and its image.
+        """Append a frame: its query, if it has one, its true boxes in one message, and its image.
 
         Raises:
             ImageError: the image is not (H, W, 3) uint8.
         """
+        if frame.query is not None:
+            self.write(QUERY_TOPIC, String(data=frame.query), frame.stamp_ns)
         self.write(TRUTH_TOPIC, frame.truth_message, frame.stamp_ns)
         self.write(IMAGE_TOPIC, frame.image_message, frame.stamp_ns)
 
@@ -207,9 +211,12 @@ def _truth(msg: Detection2DArray) -> Iterator[tuple[str, Box]]:
             yield detection.results[0].hypothesis.class_id, box_from_message(detection.bbox)
 
 
-def frames_from_coco(instances: Path, count: int) -> Iterator[BagFrame]:
+def frames_from_coco(instances: Path, count: int, absent_every: int = 0) -> Iterator[BagFrame]:
     """Yield the first ``count`` images of a COCO file as frames with one question each: the smallest object whose
     category appears once in the image. Images without such an object are left out.
+
+    With ``absent_every`` above 0, frames have a query, and every so many frames it asks for an object of the frame
+    before that is not in the image, if there is one.
 
     Images are in ``images/`` beside the file, or directly beside it. The field "bits" of an image's entry is the number
     of bits that its 16-bit values use.
@@ -227,7 +234,7 @@ def frames_from_coco(instances: Path, count: int) -> Iterator[BagFrame]:
         pictures = [(p["id"], p["file_name"], p.get("bits", MOST_BITS)) for p in content["images"]]
     except (ValueError, KeyError, TypeError) as error:
         raise BagError(f"{instances} is not a COCO instances file: {type(error).__name__}: {error}") from error
-    made = 0
+    made, before = 0, ""
     for key, name, bits in pictures:
         found = boxes.get(key, [])
         alone = [(n, b) for n, b in found if sum(n == other for other, _ in found) == 1]
@@ -242,4 +249,9 @@ def frames_from_coco(instances: Path, count: int) -> Iterator[BagFrame]:
             raise BagError(f"cannot read the picture {name} of {instances}: {error}") from error
         made += 1
         smallest = min(alone, key=lambda pair: pair[1].area)
-        yield BagFrame(made * PERIOD_NS, picture, (smallest,))
+        query = None
+        if absent_every:
+            absent = made % absent_every == 0 and before and before not in {n for n, _ in found}
+            query = before if absent else smallest[0]
+        before = smallest[0]
+        yield BagFrame(made * PERIOD_NS, picture, (smallest,), query=query)

@@ -23,8 +23,8 @@ from acs_ros.bags.bags import frames_from_coco, write_bag
 from acs_ros.errors import BagError
 
 EXAMPLE = """example:
-  acs-train synth --split test --images 60 --out world
-  python -m acs_ros.bags.make_bag world/instances.json acs_ros/assets/demo_bag --frames 30 --replace"""
+  acs-train synth --split test --near --images 60 --out world
+  python -m acs_ros.bags.make_bag world/instances.json acs_ros/assets/demo_bag --frames 24 --absent-every 6 --replace"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             made = staged / "bag" / options.bag.resolve().name  # rosbags names the file after the folder
             made.parent.mkdir()
-            count = write_bag(made, frames_from_coco(options.instances, options.frames))
+            count = write_bag(made, frames_from_coco(options.instances, options.frames, options.absent_every))
             for file in made.iterdir():
                 file.rename(staged / file.name)
     except AcsError as error:
@@ -59,5 +59,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("instances", type=Path, help="COCO instances file, pictures in images/ beside it")
     parser.add_argument("bag", type=Path, help="bag folder to write")
     parser.add_argument("--frames", type=whole_option(1), default=30, metavar="N", help="how many frames (30)")
+    parser.add_argument(
+        "--absent-every",
+        type=whole_option(0),
+        default=0,
+        metavar="N",
+        help="ask in every N-th frame for an object that it does not show; 0: never (0)",
+    )
     parser.add_argument("--replace", action="store_true", help="replace a bag that this command made")
     return parser

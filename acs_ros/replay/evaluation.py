@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from acs_core.evaluation.records import Evaluation, Group, Prediction, Question, Run
 from acs_core.geometry import Box
-from acs_core.types import GroundingResult, ScoreKind
+from acs_core.types import GroundingResult
 from acs_ros.bags.frames import FrameAt, show_stamp
 from acs_ros.node.parameters import Settings
 from acs_ros.replay.journal import Kept
@@ -112,7 +112,7 @@ def answer_of(kept: Kept) -> Prediction:
     if result is None:
         return Prediction(latency_ms=kept.latency_ms, reason=kept.problem)
     found = sorted(result.detections, key=lambda d: -d.score)
-    calibrated = result.score_kind is ScoreKind.CALIBRATED
+    calibrated = result.score_kind.is_probability
     return Prediction(
         tuple(d.box for d in found),
         tuple(min(1.0, max(0.0, d.score)) for d in found) if calibrated else (),

@@ -8,10 +8,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from acs_core.artifacts.identity import ModelIdentity
+from acs_core.artifacts.trees import Trees
 from acs_core.selection.joint_features import feature_names
 from acs_core.selection.joint_model import JointIoUModel
 from acs_core.selection.regressor import AttentionIoURegressor
-from acs_core.selection.trees import Trees
 
 IDENTITY = ModelIdentity("some/model", "internvl", 2, 3, "abc")
 NAMES = feature_names(2)

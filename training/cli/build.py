@@ -22,6 +22,7 @@ from training.cli.options import (
     DEFAULT_TRANSFORM,
     RAY_RETRIES,
     RAY_TIMEOUT,
+    AbsentShare,
     Actors,
     AllLayers,
     BatchSize,
@@ -89,7 +90,10 @@ class BuildOptions(Configuration):
     size: Sizes = (Size.SMALL,)
     objects: Count = Objects.SINGLE
     limit: Annotated[int, typer.Option(help="Maximum number of training pairs.", min=1)] = 5000
-    calibration_limit: Annotated[int, typer.Option(help="Maximum number of calibration pairs.", min=50)] = 1000
+    calibration_limit: Annotated[
+        int, typer.Option(help="Maximum number of calibration pairs about objects that are there.", min=50)
+    ] = 1000
+    absent_share: AbsentShare = 0.5
     seed: Annotated[
         int, typer.Option(help="Seed of the drawn pairs, of the first pair, of the split and of the weights.", min=0)
     ] = 0
@@ -129,10 +133,10 @@ def build(options: BuildOptions) -> None:
 
     with recorded(o, files_folder(out, o.full_command, [o.run_file])):
         if calibration is None:
-            pairs, fresh = both_sides_of(train, o.size, o.objects, o.limit, o.calibration_limit, o.seed)
+            pairs, fresh = both_sides_of(train, o.size, o.objects, o.limit, o.calibration_limit, o.seed, o.absent_share)
         else:
             pairs = pairs_of(train, o.size, o.objects, o.limit, o.seed)
-            fresh = pairs_of(calibration, o.size, o.objects, o.calibration_limit, o.seed)
+            fresh = pairs_of(calibration, o.size, o.objects, o.calibration_limit, o.seed, o.absent_share)
             fresh = without_trained(pairs, fresh, train.name == calibration.name)
         lvlm, run = models_of(**model_options(o))
         names = train.name, (calibration or train).name
@@ -149,8 +153,11 @@ def build(options: BuildOptions) -> None:
             ),
             AnalysisConfig(o.heads, o.high_iou, o.low_iou, o.layers, not o.all_layers, seed=o.seed),
         )
+        absent = sum(not pair.truth for pair in fresh)
         made_by = job.describe(
-            config, f"{len(pairs)} pairs of {names[0]}", f"{len(fresh)} pairs of other images of {names[1]}"
+            config,
+            f"{len(pairs)} pairs of {names[0]}",
+            f"{len(fresh)} pairs of other images of {names[1]}, {absent} of them about absent objects,",
         )
         command = f"acs-train {shlex.join(sys.argv[1:])}"
         with bar() as move:

@@ -51,36 +51,72 @@ def read_data(source: DataSource) -> Dataset:
     return data
 
 
-def pairs_of(source: DataSource, sizes: Sequence[Size], objects: Objects, limit: int | None, seed: int) -> list[Pair]:
-    """Return the pairs to sample, with boxes in pixels of their pictures. Problems of annotations and pictures are
-    printed."""
+def pairs_of(
+    source: DataSource,
+    sizes: Sequence[Size],
+    objects: Objects,
+    limit: int | None,
+    seed: int,
+    absent_share: float = 0.0,
+) -> list[Pair]:
+    """Return the pairs to sample, with boxes in pixels of their pictures, followed by pairs about absent objects, which
+    are ``absent_share`` of all. Problems of annotations and pictures are printed."""
     from training.data.pairs import choose_pairs
 
     data = read_data(source)
-    return fitted_pairs(source, data, choose_pairs(data, [str(s) for s in sizes], objects.value, limit, seed))
+    chosen = choose_pairs(data, [str(s) for s in sizes], objects.value, limit, seed)
+    return fitted_pairs(source, data, [*chosen, *_absent(data, chosen, absent_share, seed)])
+
+
+def _absent(data: Dataset, chosen: Sequence[Pair], share: float, seed: int) -> list[Pair]:
+    """Return pairs about objects that the images of ``chosen`` do not show, ``share`` of all; none, with a warning, if
+    each image shows every category."""
+    from training.data.pairs import choose_absent
+    from training.errors import DataError
+
+    wanted = round(share / (1 - share) * len(chosen))
+    if not wanted:
+        return []
+    try:
+        return choose_absent(data, wanted, seed, {pair.image_id for pair in chosen})
+    except DataError as error:
+        err.print(f"no questions about absent objects: {error}", style="yellow", markup=False)
+        return []
 
 
 def pairs_of_store(source: DataSource, collection: Collection) -> list[Pair]:
     """Return the pairs of ``source`` that ``collection`` was made of, with boxes in pixels of their pictures."""
-    from training.data.pairs import choose_pairs
+    from training.data.pairs import ABSENT, Pair, choose_pairs
 
     data = read_data(source)
     keys = set(collection.manifest.get("pairs", ()))
-    found = [pair for pair in choose_pairs(data, tuple(Size), "any") if pair.key in keys]
-    return fitted_pairs(source, data, found)
+    found = {pair.key: pair for pair in choose_pairs(data, tuple(Size), "any") if pair.key in keys}
+    images = {image.id: image for image in data.images}
+    for key, kind in zip(collection.manifest.get("pairs", ()), collection.manifest.get("kinds", ()), strict=False):
+        number, _, phrase = key.partition(":")
+        if kind == ABSENT and key not in found and (image := images.get(int(number))):
+            found[key] = Pair(image.id, image.file, phrase, (), ABSENT, bits=image.bits, size=image.size)
+    return fitted_pairs(source, data, list(found.values()))
 
 
 def both_sides_of(
-    source: DataSource, sizes: Sequence[Size], objects: Objects, limit: int, calibration_limit: int, seed: int
+    source: DataSource,
+    sizes: Sequence[Size],
+    objects: Objects,
+    limit: int,
+    calibration_limit: int,
+    seed: int,
+    absent_share: float = 0.0,
 ) -> tuple[list[Pair], list[Pair]]:
-    """Return pairs to train on and pairs of other images to calibrate on, from one side of a data set."""
+    """Return pairs to train on and pairs of other images to calibrate on, from one side of a data set. Of the latter,
+    ``absent_share`` ask for absent objects."""
     from training.data.pairs import choose_pairs, split_pairs
 
     data = read_data(source)
     chosen = choose_pairs(data, [str(s) for s in sizes], objects.value)
     train, fresh = split_pairs(chosen, limit, calibration_limit, seed)
     images = {pair.image_id for pair in train}
-    both = fitted_pairs(source, data, [*train, *fresh])
+    both = fitted_pairs(source, data, [*train, *fresh, *_absent(data, fresh, absent_share, seed)])
     return [p for p in both if p.image_id in images], [p for p in both if p.image_id not in images]
 
 

@@ -40,7 +40,7 @@ from training.cli.options import (
     say,
     square,
 )
-from training.settings import ABLATION_HEADS, CURVE, PAPER, EvaluateConfig
+from training.settings import ABLATION_HEADS, CURVE, HALF_ABSENT, PAPER, EvaluateConfig
 
 if TYPE_CHECKING:
     from acs_core.evaluation.records import Evaluation
@@ -109,6 +109,10 @@ class EvaluateOptions(Configuration):
     large: Annotated[int, typer.Option(help="Questions about one large object (above 5 %), at most.", min=0)] = PAPER[
         "large"
     ]
+    absent: Annotated[
+        int,
+        typer.Option(help="Questions about a small object or, every second one, an absent one, at most.", min=0),
+    ] = 1000
     second_look: Annotated[
         tuple[str, ...],
         typer.Option(
@@ -160,7 +164,7 @@ def evaluate(options: EvaluateOptions) -> None:
     data = locate(o.data, o.images, o.split.value, o.phrases)
     content, source, notes = read_data(data), data.name, Problems()
     config = EvaluateConfig(
-        {"small": o.small, "several small": o.several, "medium": o.medium, "large": o.large},
+        {"small": o.small, "several small": o.several, "medium": o.medium, "large": o.large, HALF_ABSENT: o.absent},
         tuple(sorted(set(o.temperature))),
         o.samples,
         tuple(n for n in CURVE if n <= max(o.most, o.samples)),

@@ -27,6 +27,7 @@ from training.cli.options import (
     DEFAULT_TRANSFORM,
     RAY_RETRIES,
     RAY_TIMEOUT,
+    AbsentShare,
     Actors,
     AllLayers,
     BatchSize,
@@ -99,6 +100,7 @@ class CollectOptions(Configuration):
     top_p: TopP = CollectConfig.top_p
     top_k: TopK = CollectConfig.top_k
     limit: Annotated[int | None, typer.Option(help="Maximum number of pairs, drawn with --seed.", min=1)] = None
+    absent_share: AbsentShare = 0.0
     map_side: MapSide = None
     step: StepOption = DEFAULT_STEP
     seed: Annotated[int, typer.Option(help="Seed of the draw and of the first pair.", min=0)] = CollectConfig.seed
@@ -127,7 +129,7 @@ def collect(options: CollectOptions) -> None:
     taken = OutputFolder(out, o.full_command, replaces=[o.run_file], adopts=holds_store)
     with recorded(o, taken):
         source = locate(o.data, o.images, o.split.value, o.phrases)
-        pairs = pairs_of(source, o.size, o.objects, o.limit, o.seed)
+        pairs = pairs_of(source, o.size, o.objects, o.limit, o.seed, o.absent_share)
         lvlm, run = models_of(**model_options(o))
         config = CollectConfig(
             samples=o.samples,
@@ -177,9 +179,10 @@ class FitOptions(Configuration):
 
 
 def fit(options: FitOptions) -> None:
-    """Fit the attention-IoU regressor (appendix A.2) and the joint model. A stopped run is resumed."""
+    """Fit the attention-IoU regressor (appendix A.2), the box regressor and the joint model. A stopped run is
+    resumed."""
     from training.collection.store import read_store
-    from training.fitting.artifacts import JOINT, REGRESSOR, files_folder
+    from training.fitting.artifacts import BOX, JOINT, REGRESSOR, files_folder
     from training.fitting.loggers import make_loggers
     from training.fitting.steps import FIT_FILES, fit_step
 
@@ -200,12 +203,13 @@ def fit(options: FitOptions) -> None:
     made_by = f"acs-train fit: {len(data.pairs)} pairs of {origin(data, store)}"
     taken = files_folder(out, o.full_command, [*FIT_FILES, o.run_file], [store, *o.evaluate])
     with bar() as move:
-        shown = partial(_epoch, move, o.epochs)
+        shown = partial(_epoch, move, o.epochs, "fit")
+        boxed = partial(_epoch, move, o.epochs, "fit with the box")
         read = partial(move, "read maps")
         with recorded(o, taken), taken as folder, folder.stage(*FIT_FILES, *_described_by(o)) as staged:
             kept = o.work or store.parent / "fit"
-            fit_step(data, staged, config, made_by, others, kept, say, shown, o.device, o.workers, read, loggers)
-    typer.echo(f"wrote {out / REGRESSOR} and {out / JOINT}")
+            fit_step(data, staged, config, made_by, others, kept, say, shown, o.device, o.workers, read, loggers, boxed)
+    typer.echo(f"wrote {out / REGRESSOR}, {out / BOX} and {out / JOINT}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -391,7 +395,9 @@ def _described_by(options: Configuration) -> tuple[str, str]:
     return options.run_file, f"{BuildOptions.command}{RUN_FILE}"
 
 
-def _epoch(move: Callable[[str, int, int], None], epochs: int, epoch: int, loss: float, held: float) -> None:
-    move("fit", epoch, epochs)
+def _epoch(
+    move: Callable[[str, int, int], None], epochs: int, stage: str, epoch: int, loss: float, held: float
+) -> None:
+    move(stage, epoch, epochs)
     if epoch % 10 == 0 or epoch == 1:
-        say(f"epoch {epoch}: mean squared error {loss:.4f}, on held-out images {held:.4f}")
+        say(f"{stage}, epoch {epoch}: mean squared error {loss:.4f}, on held-out images {held:.4f}")

@@ -130,6 +130,14 @@ Phrases = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write into; created if missing.")]
 Store = Annotated[Path, typer.Option(help="Folder that `acs-train collect` wrote.")]
+AbsentShare = Annotated[
+    float,
+    typer.Option(
+        help="Share of the questions that ask for what their image does not show; they are asked in addition.",
+        min=0,
+        max=0.9,
+    ),
+]
 Sizes = Annotated[
     tuple[Size, ...],
     typer.Option(help="Size of the objects: small 0.1-1 %, medium 1-5 %, large above 5 %. May be repeated."),

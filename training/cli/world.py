@@ -29,6 +29,9 @@ class SynthOptions(Configuration):
     crowded: Annotated[
         bool, typer.Option("--crowded", help="10 to 20 objects, more look-alikes, and objects that differ in colour.")
     ] = False
+    near: Annotated[
+        bool, typer.Option("--near", help="4 to 8 objects of 0.5 to 3 % of the image, all different, as in the demo.")
+    ] = False
     preview: Annotated[
         Path | None, typer.Option(help="Also draw the first 20 images with their boxes into this PNG.")
     ] = None
@@ -48,8 +51,10 @@ def synth(options: SynthOptions) -> None:
     if preview:
         preview.parent.mkdir(parents=True, exist_ok=True)
         check_target(preview)
+    if options.crowded and options.near:
+        raise typer.BadParameter("cannot be combined with --crowded", param_hint="--near")
     with recorded(options, OutputFolder(out, options.full_command, replaces=[options.run_file])), bar() as move:
-        config = world_config(options.split, options.backgrounds, options.crowded)
+        config = world_config(options.split, options.backgrounds, options.crowded, options.near)
         file = write_coco(out, options.split, options.images, config, options.workers, partial(move, "render"))
     typer.echo(f"wrote {options.images} pictures and {file}")
     if preview:

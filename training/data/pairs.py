@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,13 +14,15 @@ from acs_core.geometry import Box
 from acs_core.pixels import MOST_BITS
 from acs_core.selection.second_look import Window
 from training.data.coco import read_coco
-from training.data.dataset import SMALL, Dataset
-from training.data.phrases import by_phrase
+from training.data.dataset import SMALL, Dataset, DatasetImage
+from training.data.phrases import by_phrase, coloured
 from training.data.pictures import read_picture
 from training.errors import DataError
 
 # Share of the image's area that an object's box covers; a share on a border belongs to the smaller kind.
 SIZES = {"small": SMALL, "medium": (0.01, 0.05), "large": (0.05, 1.0)}
+ABSENT = "absent"  # kind of the pairs whose image does not show what is asked for
+WRONG_COLOUR = 0.2
 CALIBRATION_SHARE = 0.2  # of the pairs of a data set, at most
 Objects = Literal["single", "several", "any"]
 
@@ -159,18 +161,58 @@ def load_absent(annotations: Path, limit: int, images: Path | None = None, seed:
     Raises:
         DataError: the file is missing, damaged, or every image shows every category.
     """
-    data = read_coco(annotations, images)
+    return choose_absent(read_coco(annotations, images), limit, seed)
+
+
+def choose_absent(data: Dataset, limit: int, seed: int = 0, images: Collection[int] | None = None) -> list[Pair]:
+    """Return up to ``limit`` pairs of an image and something that it does not show; ``truth`` is empty.
+
+    Each image gets a first phrase before any gets a second. It is a category, or, with probability WRONG_COLOUR where
+    the colours of objects are known, the name of an object with the colour of another.
+
+    Args:
+        data: the annotations.
+        limit: maximum number of pairs.
+        seed: seed of the draw.
+        images: ids of the images to use; None for all.
+
+    Raises:
+        DataError: every image shows every category.
+    """
     rng = np.random.default_rng(seed)
-    pairs = []
-    for image in data.images[:limit]:
-        shown = {o.name for o in image.objects} | image.doubtful
-        known = data.names if image.absent is None else [name for name in data.names if name in image.absent]
-        absent = [name for name in known if name not in shown]
-        if absent:
-            pairs.append(Pair(image.id, image.file, str(rng.choice(absent)), (), bits=image.bits, size=image.size))
+    colours = sorted({o.colour for image in data.images for o in image.objects if o.colour})
+    unused = {
+        image.id: _absent_phrases(image, data.names, colours, rng)
+        for image in data.images
+        if images is None or image.id in images
+    }
+    pairs: list[Pair] = []
+    while len(pairs) < limit and any(unused.values()):
+        for image in data.images:
+            if unused.get(image.id) and len(pairs) < limit:
+                phrase = unused[image.id].pop()
+                pairs.append(Pair(image.id, image.file, phrase, (), ABSENT, bits=image.bits, size=image.size))
     if not pairs:
-        raise DataError(f"{annotations} holds no image without some category: nothing absent can be asked for")
+        raise DataError(f"{data.file} holds no image without some category: nothing absent can be asked for")
     return pairs
+
+
+def _absent_phrases(
+    image: DatasetImage, names: Sequence[str], colours: Sequence[str], rng: np.random.Generator
+) -> list[str]:
+    """Return phrases for what ``image`` does not show, in random order."""
+    shown = {o.name for o in image.objects} | image.doubtful
+    known = names if image.absent is None else [name for name in names if name in image.absent]
+    categories = [name for name in known if name not in shown]
+    rng.shuffle(categories)
+    own = {(o.name, o.colour) for o in image.objects}
+    painted = sorted({o.name for o in image.objects if o.colour and (o.name, "") not in own})
+    others = [coloured(c, name) for name in painted for c in colours if (name, c) not in own]
+    rng.shuffle(others)
+    found = []
+    while categories:
+        found.append((others if others and rng.random() < WRONG_COLOUR else categories).pop())
+    return found
 
 
 def _of_kind(data: Dataset, area: tuple[float, float], several: bool, kind: str) -> list[Pair]:

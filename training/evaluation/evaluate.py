@@ -25,14 +25,14 @@ from training.collection.job import Job, describe, with_map_size
 from training.collection.manifest import fingerprint
 from training.collection.store import read_responses, read_skipped, read_store
 from training.data.dataset import Dataset, Problems
-from training.data.pairs import Pair, choose_pairs, drawn_of
+from training.data.pairs import Pair, choose_absent, choose_pairs, drawn_of
 from training.data.pictures import fit_to_pictures
 from training.errors import DataError
 from training.evaluation.cache import CollectionCache, Place, answers_name, keep_runs, kept_runs
 from training.evaluation.runs import Predicted, RunInput, entropy_profiles, greedy_runs, sampled_runs
 from training.evaluation.used_images import UsedImages
 from training.fitting.metrics import agreement
-from training.settings import SIZES, CollectConfig, EvaluateConfig
+from training.settings import HALF_ABSENT, SIZES, CollectConfig, EvaluateConfig
 
 KEEP_THEM = "evaluate on others, or keep them with --calibrated-too; the tables then say so"
 Say = Callable[[str], None]
@@ -96,6 +96,8 @@ def choose_groups(
         size, objects = SIZES[name]
         try:
             found = choose_pairs(data, (size,), objects) if limit else []
+            if name == HALF_ABSENT and found:
+                found = _half_absent(data, drawn_of(found, limit // 2, config.seed), config.seed)
         except DataError as error:
             say(f"{name}: left out, {error}")
             continue
@@ -115,6 +117,11 @@ def choose_groups(
     kept = {pair.key: pair for pair in fresh}
     chosen = {name: [kept[p.key] for p in pairs if p.key in kept] for name, pairs in groups.items()}
     return {name: pairs for name, pairs in chosen.items() if pairs}
+
+
+def _half_absent(data: Dataset, pairs: Sequence[Pair], seed: int) -> list[Pair]:
+    """Return ``pairs`` and as many about what their images do not show."""
+    return [*pairs, *choose_absent(data, len(pairs), seed, {pair.image_id for pair in pairs})]
 
 
 def scorers_for(lvlm: LVLM, built: Path | None = None, say: Say = print) -> list[Scorer]:

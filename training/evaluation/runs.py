@@ -12,7 +12,7 @@ from acs_core.evaluation.records import EntropyProfile, Prediction, Run
 from acs_core.geometry import Box, overlaps
 from acs_core.selection.decision import Decision, Overlapping, Scorer, why_no_candidates
 from acs_core.selection.registry import AcsLearned, TokenUncertainty, VerbalConfidence, is_baseline, is_learned
-from acs_core.types import COORDINATES, Candidate, ScoreKind
+from acs_core.types import COORDINATES, Candidate
 from training.collection.offline_selection import Call, calls
 from training.collection.store import Collection
 from training.data.pairs import Pair
@@ -199,7 +199,7 @@ def kind_of(method: str) -> str:
 
 def _answer(decision: Decision, scorer: Scorer, call: Call) -> Prediction:
     found = decision.detections
-    stated = scorer.kind_of(call.looked_again) is ScoreKind.CALIBRATED
+    stated = scorer.kind_of(call.looked_again).is_probability
     ranks = () if stated or not found else _confidences(decision, scorer, call)
     return Prediction(
         boxes=tuple(d.box for d in found),

@@ -1,4 +1,4 @@
-"""Batches of candidates for the regressor, read from a collection on demand."""
+"""Batches of candidates for the regressors, read from a collection on demand."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.collection.store import Collection
 
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # codes (B, 4, L, K, h, w), units (B, 4, L, K), IoU (B,)
+# Codes (B, 4, L, K, h, w), units (B, 4, L, K), boxes (B, 4) in shares of the image's sides, IoU (B,).
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class CandidateDataset(Dataset[Batch]):
     """Dataset of quantised batches: ``dataset[index]`` holds the candidates ``index``, which the device decodes."""
 
     def __init__(self, data: Collection) -> None:
-        self._maps, self._iou = data.maps, data.iou
+        self._maps, self._iou, self._boxes = data.maps, data.iou, boxes_of(data)
 
     def __getitem__(self, index: Sequence[int]) -> Batch:
         at = np.asarray(index)
         codes, unit = self._maps.coded(at)
-        return torch.from_numpy(codes), torch.from_numpy(unit), torch.from_numpy(self._iou[at])
+        return torch.from_numpy(codes), torch.from_numpy(unit), self._boxes[at], torch.from_numpy(self._iou[at])
+
+
+def boxes_of(data: Collection) -> torch.Tensor:
+    """Return the boxes of all candidates in shares of the sides of their image, (C, 4) float32."""
+    return torch.from_numpy((data.box / np.tile(data.image_size, 2)).astype(np.float32))
 
 
 class BatchIndex(Sampler[np.ndarray]):

@@ -1,5 +1,5 @@
-"""Calibration: curves from a selector's confidence to the probability that its chosen box has IoU >= 0.5, and to the
-expected IoU of that box."""
+"""Calibration: from the evidence for a selector's box to the probability that it has IoU >= 0.5 with an object that was
+asked for, and to its expected IoU."""
 
 from __future__ import annotations
 
@@ -12,31 +12,35 @@ from sklearn.isotonic import IsotonicRegression
 
 from acs_core.artifacts.calibration import Calibration, CalibrationImages
 from acs_core.artifacts.identity import ModelIdentity
-from acs_core.evaluation.statistics import calibration
+from acs_core.evaluation.statistics import auroc, calibration
 from acs_core.selection.registry import Selector
-from training.collection.offline_selection import Call, choices_of, choose_offline
+from training.collection.offline_selection import Call, calls
 from training.collection.store import Collection
 from training.errors import DataError
+from training.fitting.fit_score_model import FOLDS, HIT, fit_score_model, folds, out_of_fold_estimates
+from training.fitting.score_rows import absent_questions, has_tokens, names_for, score_rows
 from training.fitting.thresholds import guaranteed_points
 
 MIN_CHOICES = 50
-HIT = 0.5  # minimum IoU of a right box
-FOLDS = 5
+MODEL_ANSWERS = 200  # minimum number of answers for a score model
 CERTAIN = 0.01, 0.99  # a few hundred pairs never justify certainty
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Reliability of calibrated probabilities on images that their curves were not fitted to.
+    """Reliability of calibrated probabilities on images that neither score model nor curve were fitted to.
 
-    The images are divided into ``FOLDS`` parts; a curve fitted to the other parts rates each part.
+    The images are divided into ``FOLDS`` parts; what is fitted to the other parts rates each part.
 
     Attributes:
-        stated: (C,) probability of each answered pair.
+        stated: (C,) probability of each answered question.
         hit: (C,) whether its box has IoU >= 0.5.
         error: expected calibration error, in [0, 1].
         expected_iou_error: mean absolute error of the expected IoU.
-        unanswered: number of pairs without a box.
+        unanswered: number of questions without a box.
+        auroc: area under the ROC curve of right against wrong answers, in [0, 1]; None if all are right or all wrong.
+        auroc_confidence: the same for the selector's confidence alone.
+        auroc_all: the same for the score over all questions; those without a box count as wrong, with score 0.
     """
 
     stated: np.ndarray
@@ -44,6 +48,9 @@ class Reliability:
     error: float
     expected_iou_error: float
     unanswered: int
+    auroc: float | None = None
+    auroc_confidence: float | None = None
+    auroc_all: float | None = None
 
 
 def calibrate(
@@ -54,63 +61,79 @@ def calibrate(
     seed: int = 0,
     looked_again: Iterable[Call] | None = None,
     answers: Sequence[Mapping[str, Any]] = (),
+    plain: bool = False,
 ) -> tuple[Calibration, Reliability]:
-    """Fit a calibration by isotonic regression on the chosen boxes of ``data``.
+    """Fit a calibration on the published boxes of ``data``: a score model, and curves of its estimates by isotonic
+    regression.
 
-    Only chosen boxes are used, because only they are published and the best of many candidates is rated too high.
+    Only published boxes are used, because the best of many candidates is rated too high.
 
     Args:
         selector: the selector.
-        data: collection of images that were not used to make the selector.
+        data: collection of images that were not used to make the selector, with questions about absent objects for
+            scores that count absence.
         identity: the model.
         made_by: origin of the calibration, for its metadata.
         seed: seed of the folds.
         looked_again: calls of pairs of ``data`` with a second look (:mod:`training.collection.second_look`); then the
             calibration is for answers with a second look.
         answers: the responses of the collection (:func:`training.collection.store.read_responses`), for the labels of
-            the boxes; see :func:`training.collection.offline_selection.choose_offline`.
+            the boxes and the certainty of the tokens.
+        plain: whether the curves map the confidence alone, without a score model, as they do with fewer than
+            ``MODEL_ANSWERS`` answers.
 
     Raises:
-        DataError: the selector states no confidence, or fewer than 50 pairs got a box.
+        DataError: the selector states no confidence, or fewer than 50 questions got a box.
     """
     if not selector.feature:
         raise DataError(f"the selector {selector.name} states no confidence, so there is nothing to calibrate")
     second = looked_again is not None
     if looked_again is None:
-        choices = choose_offline(selector, data, answers=answers)
-    else:
-        choices = choices_of(selector, looked_again, data)
-    known = np.isfinite(choices.confidence)
-    count = int(known.sum())
-    if count < MIN_CHOICES:
+        looked_again = calls(data, selector.needs.maps, answers)
+    rows = score_rows(selector, looked_again, data, names_for(selector, has_tokens(answers)))
+    whole = np.flatnonzero(rows.whole)
+    if len(whole) < MIN_CHOICES:
         answered = "answers with a second look" if second else "answered pairs"
-        raise DataError(f"{count} {answered} are too few to calibrate {selector.name}: at least {MIN_CHOICES}")
-    confidence, iou, images = choices.confidence[known], choices.iou[known], choices.image[known]
+        raise DataError(f"{len(whole)} {answered} are too few to calibrate {selector.name}: at least {MIN_CHOICES}")
+    iou, confidence = rows.iou[whole], rows.confidence[whole]
     hit = (iou >= HIT).astype(float)
-    stated, expected = _out_of_fold(confidence, iou, images, seed)
+    fold = folds(rows.image, seed)
+    model = None
+    estimate = confidence
+    if not plain and len(whole) >= MODEL_ANSWERS and len(np.unique(fold)) > 1:
+        estimate = out_of_fold_estimates(rows, fold, seed)[whole]
+        model = fit_score_model(rows, np.ones(len(rows.iou), bool), seed)
+    stated, expected = _out_of_fold(estimate, iou, fold[whole])
+    x, y = _knots(_curve(estimate, hit, *CERTAIN))
+    iou_x, iou_y = _knots(_curve(estimate, iou, 0.0, 1.0))
+    none = np.zeros(rows.unanswered)
     told = Reliability(
         stated,
         hit,
         calibration_error(stated, hit),
         float(np.abs(expected - iou).mean()),
-        int((~known).sum()),
+        rows.unanswered,
+        auroc(stated, hit),
+        auroc(confidence, hit),
+        auroc(np.concatenate([stated, none]), np.concatenate([hit, none])),
     )
-    x, y = _knots(_curve(confidence, hit, *CERTAIN))
-    iou_x, iou_y = _knots(_curve(confidence, iou, 0.0, 1.0))
     curve = Calibration(
         identity,
         selector.name,
         selector.feature,
         x,
         y,
-        count,
+        len(whole),
         made_by,
         iou_x,
         iou_y,
         second_look=second,
         images=images_of(data),
+        score_model=model,
+        questions=len(whole) + rows.unanswered,
+        absent=absent_questions(data),
     )
-    return replace(curve, working_points=guaranteed_points(curve, confidence, hit)), told
+    return replace(curve, working_points=guaranteed_points(curve, estimate, hit)), told
 
 
 def images_of(data: Collection) -> CalibrationImages | None:
@@ -139,19 +162,15 @@ def reliability_groups(probability: np.ndarray, hit: np.ndarray) -> list[tuple[f
     return [(b.stated, b.right, b.count) for b in found.bins] if found else []
 
 
-def _out_of_fold(
-    confidence: np.ndarray, iou: np.ndarray, images: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _out_of_fold(estimate: np.ndarray, iou: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return probabilities and expected IoU, (C,) each, from curves that were fitted without the candidate's image."""
-    unique, inverse = np.unique(images, return_inverse=True)
-    fold = np.random.default_rng(seed).permutation(len(unique))[inverse] % FOLDS
     stated, expected = np.zeros(len(iou)), np.zeros(len(iou))
     for k in range(FOLDS):
         here, others = fold == k, fold != k
         if here.any() and others.any():
-            x, y = confidence[others], iou[others]
-            stated[here] = _curve(x, (y >= HIT).astype(float), *CERTAIN).predict(confidence[here])
-            expected[here] = _curve(x, y, 0.0, 1.0).predict(confidence[here])
+            x, y = estimate[others], iou[others]
+            stated[here] = _curve(x, (y >= HIT).astype(float), *CERTAIN).predict(estimate[here])
+            expected[here] = _curve(x, y, 0.0, 1.0).predict(estimate[here])
     return stated, expected
 
 

@@ -15,9 +15,9 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from acs_core.arguments import MAX_NUMPY_SEED, real, set_fields, whole
 from acs_core.artifacts.identity import ModelIdentity
+from acs_core.artifacts.trees import Trees
 from acs_core.selection.joint_features import agreement_features, feature_names, own_features, with_agreement
 from acs_core.selection.joint_model import JointIoUModel
-from acs_core.selection.trees import Trees
 from training.collection.offline_selection import calls
 from training.collection.store import Collection
 from training.errors import DataError

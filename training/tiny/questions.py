@@ -22,6 +22,8 @@ from training.world.world import SceneObject
 
 IGNORED = -100
 WRONG_COLOUR = 0.2
+UNKNOWN_WORD = 0.2
+LETTERS, VOWELS = "abcdefghijklmnopqrstuvwxyz", "aeiou"
 MOST_BOXES = 4  # maximum per answer; categories with more objects in an image are not asked for
 
 
@@ -35,6 +37,20 @@ def boxes_text(name: str, boxes: Sequence[Box], size: tuple[int, int], frame: tu
     scale = frame_scale(size, frame)
     items = [{"bbox_2d": np.round(scale * box.as_tuple()).astype(int).tolist(), "label": name} for box in boxes]
     return json.dumps(items)
+
+
+def made_up(rng: np.random.Generator, names: Sequence[str]) -> str:
+    """Return a random word that is not in ``names``: of syllables, or, in half of the cases, of any letters. One in ten
+    follows a colour."""
+    while True:
+        if rng.random() < 0.5:
+            letters = [str(rng.choice([*part])) for _ in range(rng.integers(1, 4)) for part in (LETTERS, VOWELS)]
+            letters += [str(rng.choice([*LETTERS]))] * int(rng.integers(2))
+        else:
+            letters = rng.choice([*LETTERS], int(rng.integers(3, 10))).tolist()
+        word = "".join(letters)
+        if word not in names and word not in COLOURS:
+            return coloured(str(rng.choice([*COLOURS])), word) if rng.random() < 0.1 else word
 
 
 @dataclass(frozen=True)
@@ -128,8 +144,9 @@ class QuestionMaker:
     ) -> list[str]:
         """Draw up to ``most`` phrases for one image: those of its objects, each once, in random order.
 
-        Each is replaced with probability ``absent_share`` by a phrase for something absent: a category, or, with
-        probability WRONG_COLOUR where there are painted objects, another colour of one of them.
+        Each is replaced with probability ``absent_share`` by a phrase for something absent: a made-up word with
+        probability UNKNOWN_WORD, otherwise a category, or, with probability WRONG_COLOUR where there are painted
+        objects, another colour of one of them.
         """
         phrases = by_phrase(objects)
         present = sorted(phrase for phrase, found in phrases.items() if len(found) <= MOST_BOXES)
@@ -140,6 +157,8 @@ class QuestionMaker:
         wrong = [coloured(c, n) for n in painted for c in COLOURS if (n, c) not in shown and (n, "") not in shown]
 
         def draw() -> str:
+            if rng.random() < UNKNOWN_WORD:
+                return made_up(rng, self._names)
             return str(rng.choice(wrong if wrong and rng.random() < WRONG_COLOUR else absent))
 
         rng.shuffle(present)

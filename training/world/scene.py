@@ -76,6 +76,25 @@ def crowded(config: WorldConfig) -> WorldConfig:
     return replace(config, min_objects=10, max_objects=20, lookalike_share=0.8, colour_share=0.5)
 
 
+def near(config: WorldConfig) -> WorldConfig:
+    """Return ``config`` with scenes that a person sees at a glance, for demonstrations: 4 to 8 objects of 0.5 to 3 % of
+    the image, without look-alikes, each category once."""
+    return replace(
+        config,
+        shapes=((480, 360),),
+        min_objects=4,
+        max_objects=8,
+        small_area=(0.005, 0.03),
+        small_share=1.0,
+        medium_share=0.0,
+        repeat_share=0.0,
+        lookalike_share=0.0,
+        occluded_share=0.0,
+        clutter=2,
+        noise=(0.0, 2.0),
+    )
+
+
 @dataclass(frozen=True)
 class SceneObject:
     """A drawn object: its category, the tight box of its visible pixels (whole numbers), their number (COCO's

@@ -26,17 +26,22 @@ from training.world.scene import (
     check_split,
     choose_names,
     crowded,
+    near,
 )
 from training.world.sprites import CLUTTER, FLUENT, NOTO, category_names, load_sprites
 
 __all__ = ["SHIFTED_CONFIG", "SPLIT_SEEDS", "Scene", "SceneObject", "World", "WorldConfig", "world_config"]
 
 
-def world_config(split: str, backgrounds: Path | None = None, crowds: bool = False) -> WorldConfig:
+def world_config(
+    split: str, backgrounds: Path | None = None, crowds: bool = False, closer: bool = False
+) -> WorldConfig:
     """Return the appearance of ``split``, with the photographs in the folder ``backgrounds`` as further backgrounds.
-    ``crowds``: as :func:`training.world.scene.crowded`."""
+    ``crowds``: as :func:`training.world.scene.crowded`; else ``closer``: as :func:`training.world.scene.near`."""
     config = replace(SHIFTED_CONFIG if split == "shifted" else WorldConfig(), backgrounds=backgrounds)
-    return crowded(config) if crowds else config
+    if crowds:
+        return crowded(config)
+    return near(config) if closer else config
 
 
 class World:

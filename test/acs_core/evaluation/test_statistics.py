@@ -8,7 +8,7 @@ from scipy.stats import binomtest, norm
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
-from acs_core.evaluation.statistics import Resampling, calibration, holm, mcnemar, pair, risk_coverage
+from acs_core.evaluation.statistics import Resampling, auroc, calibration, holm, mcnemar, pair, risk_coverage
 
 ONE_EACH = np.arange(400)
 
@@ -181,3 +181,18 @@ def test_the_area_of_a_perfect_order_is_the_least():
 @pytest.mark.parametrize(("score", "answered"), [([np.nan], [True]), ([0.5], [False])])
 def test_no_curve_without_scores_or_answers(score, answered):
     assert risk_coverage(np.array(score), np.array([True]), np.array(answered)) is None
+
+
+@pytest.mark.parametrize(
+    ("score", "right", "area"),
+    [
+        ([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], 1.0),
+        ([0.9, 0.8, 0.2, 0.1], [0, 0, 1, 1], 0.0),
+        ([0.5, 0.5, 0.5], [0, 1, 1], 0.5),
+        ([0.1, 0.5, 0.5, 0.9], [0, 0, 1, 1], 0.875),  # of four pairs three are in order, one is equal
+        ([0.1, 0.2], [1, 1], None),
+        ([], [], None),
+    ],
+)
+def test_auroc(score, right, area):
+    assert auroc(np.array(score), np.array(right)) == (None if area is None else pytest.approx(area))

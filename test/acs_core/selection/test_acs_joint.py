@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acs_core.artifacts.identity import ModelIdentity
+from acs_core.artifacts.trees import Trees
 from acs_core.attention import AttentionRecord
 from acs_core.geometry import Box
 from acs_core.selection.joint_features import feature_names
 from acs_core.selection.joint_model import JointIoUModel
 from acs_core.selection.registry import AcsJoint, BoxFusingSelector
-from acs_core.selection.trees import Trees
 from acs_core.types import Candidate, ScoreKind
 
 NAMES = feature_names(1)

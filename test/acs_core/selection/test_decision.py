@@ -240,21 +240,24 @@ class Model:
     name, family, num_layers, num_heads, revision, device = "m", "internvl", 1, 1, None, "cpu"
 
 
-def curve(score, second_look=False):
+def curve(score, second_look=False, **more):
     feature = SELECTOR.feature
-    return Calibration(IDENTITY, "acs-fusion", feature, (0.5,), (score,), second_look=second_look)
+    return Calibration(IDENTITY, "acs-fusion", feature, (0.5,), (score,), second_look=second_look, **more)
 
 
 ONE, SECOND = curve(0.3), curve(0.9, second_look=True)
+COUNTS_ABSENT = curve(0.3, questions=100, absent=50)
 
 
 @pytest.mark.parametrize(
     ("calibration", "second", "looked_again", "score", "kind"),
     [
-        (ONE, SECOND, False, 0.3, ScoreKind.CALIBRATED),
-        (ONE, SECOND, True, 0.9, ScoreKind.CALIBRATED),
-        (ONE, None, True, 0.3, ScoreKind.CALIBRATED),
-        (None, SECOND, True, 0.9, ScoreKind.CALIBRATED),
+        (ONE, SECOND, False, 0.3, ScoreKind.CALIBRATED_IF_PRESENT),
+        (ONE, SECOND, True, 0.9, ScoreKind.CALIBRATED_IF_PRESENT),
+        (ONE, None, True, 0.3, ScoreKind.CALIBRATED_IF_PRESENT),
+        (None, SECOND, True, 0.9, ScoreKind.CALIBRATED_IF_PRESENT),
+        (COUNTS_ABSENT, SECOND, False, 0.3, ScoreKind.CALIBRATED),
+        (COUNTS_ABSENT, SECOND, True, 0.9, ScoreKind.CALIBRATED_IF_PRESENT),
         (None, SECOND, False, 1.0, ScoreKind.RANK_RELATIVE),  # the quality itself: all agree
         (None, None, True, 1.0, ScoreKind.RANK_RELATIVE),
     ],

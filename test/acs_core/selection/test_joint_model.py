@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from tensor_parts import IDENTITY, NAMES, FakeModel, rewrite, step_quality
 
+from acs_core.artifacts.trees import Trees
 from acs_core.attention import AttentionRecord
 from acs_core.errors import JointError, NonFiniteError
 from acs_core.geometry import Box
 from acs_core.selection.joint_model import JointIoUModel, load_joint, save_joint
-from acs_core.selection.trees import Trees
 from acs_core.types import Candidate
 
 

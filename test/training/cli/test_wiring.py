@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 from acs_core.attention import Step
-from acs_core.selection.regressor import INPUT_TRANSFORMS
+from acs_core.selection.regressor_files import INPUT_TRANSFORMS
 from acs_core.types import COORDINATE_FRAMES
 from training.cli.build import BuildOptions, build
 from training.cli.config import options_of
@@ -146,6 +146,7 @@ ROWS = {
         "dtype": (Dtype.FLOAT16, "models_of.dtype"),
         "quantization": (Quantization.EIGHT, "models_of.quantization"),
         "limit": (9, "pairs_of.limit"),
+        "absent_share": (0.25, "pairs_of.absent_share"),
         "map_side": (11, {"collect.config.map_size": (11, 11)}),
         "step": (AttentionStep.CONSUMING, {"collect.config.step": "consuming"}),
         "seed": (5, "pairs_of.seed collect.config.seed"),
@@ -211,6 +212,7 @@ ROWS = {
         "objects": (Objects.ANY, "pairs_of.objects pairs_of:2.objects"),
         "limit": (9, "pairs_of.limit"),
         "calibration_limit": (60, "pairs_of:2.limit"),
+        "absent_share": (0.25, "pairs_of:2.absent_share"),
         "seed": (
             5,
             "pairs_of.seed pairs_of:2.seed build.config.collect.seed build.config.fit.seed build.config.analysis.seed",
@@ -264,6 +266,7 @@ ROWS = {
         "curve": ((0.4,), "evaluate.config.curve_temperatures"),
         "most": (15, {"evaluate.config.curve": (1, 3, 5, 10, 15)}),
         "small": (11, "choose_groups.config.limits.small"),
+        "absent": (14, {"choose_groups.config.limits.small or absent": 14}),
         "several": (12, {"choose_groups.config.limits.several small": 12}),
         "medium": (13, "choose_groups.config.limits.medium"),
         "large": (14, "choose_groups.config.limits.large"),

@@ -37,6 +37,7 @@ def test_processes_share_the_batches(monkeypatch, shuffle):
 
 
 def test_a_batch_holds_what_the_collection_holds(collection):
-    codes, unit, iou = CandidateDataset(collection)[np.array([3, 299])]
+    codes, unit, boxes, iou = CandidateDataset(collection)[np.array([3, 299])]
     assert codes.shape == (2, *collection.maps.shape[1:]) and unit.shape == (2, 4, 3, 2)
+    np.testing.assert_allclose(boxes.numpy(), collection.box[[3, 299]] / 100, rtol=1e-6)  # images of 100 x 100
     np.testing.assert_array_equal(iou.numpy(), collection.iou[[3, 299]])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acs_core.selection.trees import Trees
+from acs_core.artifacts.trees import Trees
 
 # x0 <= 0.5 ? (x1 <= 2 ? 1 : 2) : 4, and a tree of one leaf, padded with leaves
 TREES = Trees(
