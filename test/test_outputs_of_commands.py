@@ -82,6 +82,7 @@ WRITES = {
     ("acs-train evaluate", "--json"): (FILE, "--model tiny-internvl --data {world} --work {new} --small 1 --large 0"),
     ("acs-train push", "--json"): (FILE, "--files {fitted} --to owner/files --plan"),
     ("acs-train check-store", "--json"): (FILE, "--model tiny-internvl --data {world} --pairs 2"),
+    ("acs-train reading-speed", "--json"): (FILE, "--pairs 10 --batch 2"),
     ("acs-train ablate", "--json"): (FILE, "--heads {heads} --emitting {store} {store}"),
     ("acs-train report", "--out"): (FILE, "{evaluation}"),
     ("acs-train report", "--tables"): (FOLDER, "{evaluation}"),

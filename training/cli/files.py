@@ -67,6 +67,7 @@ from training.cli.options import (
     TopK,
     TopP,
     WeightDecay,
+    Workers,
     model_options,
     models_of,
     origin,
@@ -173,7 +174,7 @@ class FitOptions(Configuration):
     share: Annotated[float, typer.Option(help="Share of the images to hold out.", min=0.01, max=0.9)] = (
         FitConfig.validation_share
     )
-    workers: Annotated[int, typer.Option(help="Processes that read maps ahead.", min=0, max=1024)] = 0
+    workers: Workers = None
     seed: Annotated[int, typer.Option(help="Seed of the split, the weights and the order.", min=0)] = FitConfig.seed
     device: Device = AUTO
 

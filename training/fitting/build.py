@@ -75,6 +75,7 @@ def build(
     sources: tuple[str, str] = ("", ""),
     run: PartRunner | None = None,
     device: str = "auto",
+    workers: int | None = None,
 ) -> BuildResult:
     """Write regressors, joint model, head file, calibrations, figures and a model card into ``out``.
 
@@ -97,6 +98,7 @@ def build(
         sources: names of the two annotation files.
         run: runner that collects parts elsewhere; see :func:`training.collection.collect.collect`.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        workers: number of threads that read maps ahead; None for as many as the CPUs allow.
 
     Raises:
         DataError: the pairs give too few candidates to fit or to calibrate, or ``out`` is a model's own folder and
@@ -143,7 +145,7 @@ def build(
                 f"{answered} of {len(calibration)} calibration questions got a box, at least {MIN_CHOICES} are needed: "
                 "give more data, or raise --calibration-limit"
             )
-        job = FittingJob(data, fresh, train, config, made_by, work, say, progress, device)
+        job = FittingJob(data, fresh, train, config, made_by, work, say, progress, device, workers)
         results: dict[str, Any] = {}
         for step in STEPS:
             if step.name in missing:

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
-from torch.utils.data import DataLoader
 
 from acs_core.artifacts.sealed import read_sealed, seal
 from acs_core.errors import with_file
@@ -33,6 +32,7 @@ from training.fitting.artifacts import output_folder
 from training.fitting.batches import Batch, boxes_of, loader
 from training.fitting.metrics import Agreement, agreement
 from training.fitting.processes import first_process
+from training.fitting.read_ahead import ReadAhead
 from training.fitting.regression import (
     BestInMemory,
     CheckedCheckpoints,
@@ -90,7 +90,7 @@ def fit(
     work: Path | None = None,
     progress: Progress = lambda epoch, loss, held: None,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     loggers: Sequence[Logger] = (),
 ) -> FitResult[AttentionIoURegressor]:
     """Train the attention-IoU regressor; arguments and errors are those of :func:`fit_network`."""
@@ -104,7 +104,7 @@ def fit_network(
     work: Path | None = None,
     progress: Progress = lambda epoch, loss, held: None,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     loggers: Sequence[Logger] = (),
 ) -> FitResult[R]:
     """Train a regressor on ``data.maps`` (C, 4, L, K, h, w) to predict ``data.iou`` (C,); keeps the weights of the best
@@ -117,7 +117,7 @@ def fit_network(
         work: folder of the checkpoints of the last epoch, for resuming, and of the best epoch; None for no checkpoints.
         progress: called with (epoch, training loss, validation loss).
         device: "auto" for all GPUs, or the CPU without any; or a device.
-        workers: number of processes that read maps ahead.
+        workers: number of threads that read maps ahead; None for as many as the CPUs allow. The batches are the same.
         loggers: loggers of Lightning that get the numbers of each epoch (:mod:`training.fitting.loggers`).
 
     Raises:
@@ -144,7 +144,7 @@ def _fit(
     folder: Path | None,
     progress: Progress,
     device: str,
-    workers: int,
+    workers: int | None,
     loggers: Sequence[Logger],
 ) -> FitResult[R]:
     lightning.seed_everything(config.seed, verbose=False)
@@ -253,7 +253,7 @@ def predict(
     return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
 
 
-def _last(folder: Path, batches: DataLoader[Batch]) -> str | None:
+def _last(folder: Path, batches: ReadAhead[Batch]) -> str | None:
     """Return the checkpoint to resume from, None if there is none.
 
     Also sets the sampler's epoch: the trainer does so only after the first order was drawn.
@@ -269,7 +269,7 @@ def _last(folder: Path, batches: DataLoader[Batch]) -> str | None:
             raise ValueError("it has no state of the optimiser")  # the trainer would silently continue without
     except (LookupError, TypeError, ValueError) as error:
         raise DataError(f"{last} cannot be resumed ({error!r:.200}): {_anew(folder)}") from error
-    batches.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    batches.sampler.set_epoch(epoch)
     return str(last)
 
 

@@ -46,7 +46,7 @@ def box_step(
     say: Callable[[str], None] = print,
     progress: Progress = lambda epoch, loss, held: None,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
 ) -> BoxFit:
     """Fit the box regressor, write it into ``out`` and measure it.
 

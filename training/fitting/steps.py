@@ -50,6 +50,7 @@ from training.fitting.fit import FitConfig, FitResult, Progress, fit, predict, u
 from training.fitting.fit_box import box_step
 from training.fitting.fit_joint import JointConfig, Prepared, fit_joint, judged
 from training.fitting.metrics import agreement, agreements, in_words, row
+from training.fitting.read_ahead import prepare_maps
 from training.settings import BuildConfig
 
 Say = Callable[[str], None]
@@ -83,6 +84,7 @@ class FittingJob:
         say: prints a line.
         progress: called with (stage, done, total).
         device: "auto", "cpu", "cuda" or "cuda:N".
+        workers: number of threads that read maps ahead; None for as many as the CPUs allow.
         results: results of earlier steps, by name.
     """
 
@@ -95,6 +97,7 @@ class FittingJob:
     say: Say = print
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None
     device: str = "auto"
+    workers: int | None = None
     results: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -126,7 +129,7 @@ def fit_step(
     say: Say = print,
     progress: Progress = lambda epoch, loss, held: None,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     state: Callable[[int, int], None] = lambda done, total: None,
     loggers: Sequence[Logger] = (),
     progress_of_box: Progress = lambda epoch, loss, held: None,
@@ -145,7 +148,7 @@ def fit_step(
         say: prints a line.
         progress: called with (epoch, training loss, validation loss) of the regressor.
         device: as in :func:`training.fitting.fit.fit_network`.
-        workers: number of processes that read maps ahead.
+        workers: number of threads that read maps ahead; None for as many as the CPUs allow.
         state: called with (done, total) while the maps are read for the joint model.
         loggers: loggers of Lightning that get the numbers of each epoch of the regressor.
         progress_of_box: called as ``progress``, for the box regressor.
@@ -158,6 +161,7 @@ def fit_step(
     """
     for name, other in (evaluate or {}).items():
         check_same_model(other, name, identity_of(data), "the collection to fit")
+    say(prepare_maps(data.maps, workers))
     fitted = fit(data, config, work, progress, device, workers, loggers)
     size = int(data.maps.shape[-2]), int(data.maps.shape[-1])
     out.mkdir(parents=True, exist_ok=True)
@@ -272,6 +276,7 @@ def _run_fit(job: FittingJob, out: Path) -> FitResult[AttentionIoURegressor]:
         job.say,
         lambda epoch, _, __: job.progress("fit", epoch, epochs),
         job.device,
+        job.workers,
         state=lambda done, total: job.progress("read maps", done, total),
         progress_of_box=lambda epoch, _, __: job.progress("fit with the box", epoch, epochs),
     )
