@@ -10,8 +10,9 @@ import argparse
 import json
 from pathlib import Path
 
+from PIL import Image
+
 from acs_core import read_image
-from acs_core.output import write_picture, write_text
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -30,9 +31,9 @@ def main() -> None:
     found = next(
         f for f in (options.world / "images" / image["file_name"], options.world / image["file_name"]) if f.is_file()
     )
-    write_picture(DOCS / "sample.png", read_image(found), "sample_picture")
+    Image.fromarray(read_image(found)).save(DOCS / "sample.png")  # both files are the project's own
     text = {"picture": "sample.png", "size": [image["width"], image["height"]], "boxes": boxes}
-    write_text(DOCS / "sample.json", json.dumps(text, indent=1) + "\n")
+    (DOCS / "sample.json").write_text(json.dumps(text, indent=1) + "\n")
     print(f"{DOCS / 'sample.png'}: {', '.join(sorted(boxes))}")
 
 
