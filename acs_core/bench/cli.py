@@ -34,6 +34,7 @@ from acs_core.bench.console import (
     finish_rows,
     make_subject,
     measuring,
+    numbers_of,
     out,
     say,
     short_name,
@@ -49,6 +50,8 @@ from acs_core.terminal import print_error, print_table
 from acs_core.types import FAMILY_FRAME
 
 OBJECT = "stop sign"  # acs_core.bench.frames draws one; that module imports torch
+
+SWEPT_SAMPLES, SWEPT_TOKENS = "1,2,5,10,20,30", "144,324,576,1024"
 
 app = StrictTyper(
     help="Cost of N responses and their attention, compared with generation by transformers.",
@@ -129,12 +132,14 @@ def phrases(
         finish(subject.lvlm.device, report.to_dict(), json_file)
 
 
-@app.command(epilog="Example: acs-bench sweep --plot docs/performance.png --json docs/performance.json")
+@app.command(epilog="Example: acs-bench sweep --plot cost.png --samples 1,10,64 --image-tokens 576,4096")
 def sweep(
     plot: Annotated[Path, typer.Option(callback=checked_option, help="PNG to write.")],
     shape: Shape = "small",
     new_tokens: NewTokens = 40,
     ways: Annotated[str, typer.Option(help="Which of a, b, c, d, e to run.")] = "bce",
+    samples: Annotated[str, typer.Option(help="Numbers of responses, separated by commas, up to 1024.")] = SWEPT_SAMPLES,
+    image_tokens: Annotated[str, typer.Option(help="Numbers of image tokens likewise, up to 16384.")] = SWEPT_TOKENS,
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Threads = 1,
@@ -146,9 +151,16 @@ def sweep(
     from acs_core.bench.sweep import draw, to_dict
     from acs_core.bench.sweep import sweep as run_sweep
 
+    ns, token_counts = numbers_of(samples, "--samples", 1024), numbers_of(image_tokens, "--image-tokens", 16384)
     with measuring(threads):
         found = run_sweep(
-            lambda tokens, k: make_subject(shape, tokens, k, device, dtype, "640x480"), new_tokens, ways, repeats, say
+            lambda tokens, k: make_subject(shape, tokens, k, device, dtype, "640x480"),
+            new_tokens,
+            ways,
+            repeats,
+            say,
+            ns,
+            token_counts,
         )
         here = device_of(device)
         draw(found, f"shape {shape}, {new_tokens} new tokens; {MachineInfo.here(here).describe()}", plot)
@@ -172,7 +184,8 @@ def limits(
     repeats: Repeats = 3,
     json_file: Json = None,
 ) -> None:
-    """Compare a decode step with reading the weights once, ten samples with one, and memory with the weights."""
+    """Compare a decode step with reading the weights once and with its matrix products, ten samples with one, and memory
+    with the weights."""
     from acs_core.bench.limits import SHORT_TOKENS, measure_limits
 
     if new_tokens <= SHORT_TOKENS:
@@ -185,6 +198,9 @@ def limits(
         out.print(
             f"decode step {report.step_ms:.2f} ms, reading the weights {report.floor_ms:.2f} ms at "
             f"{report.bandwidth_gb_s:.1f} GB/s: {found['step / floor']:.2f} of it"
+        )
+        out.print(
+            f"matrix products of a step alone {report.linear_ms:.2f} ms: {found['step / linear layers']:.2f} of it"
         )
         out.print(
             f"N = {samples} takes {report.many_s:.2f} s, N = 1 {report.one_s:.2f} s: {found['N samples / one']:.2f}"

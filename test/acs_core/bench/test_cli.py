@@ -73,7 +73,8 @@ def test_limits_of_the_hardware(run):
     assert found["N samples / one"] == pytest.approx(found["many_s"] / found["one_s"])
     assert found["step / floor"] == pytest.approx(found["step_ms"] / found["floor_ms"])
     assert 0 < found["looking_share"] < 1 and found["bandwidth_gb_s"] > 0
-    assert "reading the weights" in printed
+    assert "reading the weights" in printed and "matrix products" in printed
+    assert found["step / linear layers"] == pytest.approx(found["step_ms"] / found["linear_ms"])
 
 
 @pytest.mark.parametrize(
@@ -111,11 +112,10 @@ def test_a_sweep_is_drawn(run, tmp_path, monkeypatch):
     import acs_core.bench.sweep as module
 
     monkeypatch.setattr(module, "USUAL_SAMPLES", 2)
-    monkeypatch.setattr(module, "SAMPLES", (1, 2))
-    monkeypatch.setattr(module, "IMAGE_TOKENS", (16,))
     monkeypatch.setattr(module, "PHRASES", (1, 2))
     plot = tmp_path / "plot.png"
-    _, found = run("sweep", "--shape", "tiny-internvl", "--plot", str(plot), "--new-tokens", "8", "--ways", "ce")
+    small = ["--shape", "tiny-internvl", "--new-tokens", "8", "--ways", "ce", "--samples", "1,2", "--image-tokens", "16"]
+    _, found = run("sweep", "--plot", str(plot), *small)
     assert plot.read_bytes().startswith(b"\x89PNG")
     axes = {(p["axis"], p["x"], p["way"]) for p in found["points"]}
     assert {("samples", 2, "e"), ("image tokens", 16, "c"), ("phrases", 2, "together")} <= axes
@@ -168,6 +168,8 @@ def test_recorded_steps_beside_growing_ones(run, monkeypatch, changed, alike):
         (["--ways", "xyz"], 2, "abcde"),
         (["--shape", "small", "--dtype", "int3"], 2, "float32"),
         (["--frame", "wide"], 2, "640x480"),
+        (["sweep", "--plot", "new.png", "--samples", "1,many"], 2, "1,10"),
+        (["sweep", "--plot", "new.png", "--image-tokens", "0"], 2, "16384"),
         (["check-device", "--phrase", "key"], 2, "--image"),
     ],
 )
