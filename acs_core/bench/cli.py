@@ -43,6 +43,7 @@ from acs_core.bench.console import (
     table_of,
 )
 from acs_core.bench.more_commands import forwards, startup
+from acs_core.bench.whole_commands import gpu_check, whole
 from acs_core.errors import AcsError, OptionError, os_problem
 from acs_core.option_types import StrictTyper
 from acs_core.output import check_distinct, checked_option, write_json, write_text
@@ -138,7 +139,9 @@ def sweep(
     shape: Shape = "small",
     new_tokens: NewTokens = 40,
     ways: Annotated[str, typer.Option(help="Which of a, b, c, d, e to run.")] = "bce",
-    samples: Annotated[str, typer.Option(help="Numbers of responses, separated by commas, up to 1024.")] = SWEPT_SAMPLES,
+    samples: Annotated[
+        str, typer.Option(help="Numbers of responses, separated by commas, up to 1024.")
+    ] = SWEPT_SAMPLES,
     image_tokens: Annotated[str, typer.Option(help="Numbers of image tokens likewise, up to 16384.")] = SWEPT_TOKENS,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -184,8 +187,8 @@ def limits(
     repeats: Repeats = 3,
     json_file: Json = None,
 ) -> None:
-    """Compare a decode step with reading the weights once and with its matrix products, ten samples with one, and memory
-    with the weights."""
+    """Compare a decode step with reading the weights once and with its matrix products, ten samples with one, and
+    memory with the weights."""
     from acs_core.bench.limits import SHORT_TOKENS, measure_limits
 
     if new_tokens <= SHORT_TOKENS:
@@ -398,15 +401,19 @@ def load(
     device: Device = "auto",
     json_file: Json = None,
 ) -> None:
-    """Measure the time until a model can answer, loaded from the disk and from the page cache."""
+    """Measure the time until a model can answer: with the Python packages and the model dropped from the page cache,
+    with the model dropped, and with nothing dropped."""
     from acs_core.bench.loading import loading_times
 
+    rows = loading_times(model, device)  # before torch is imported here: files in use stay in the page cache
     with measuring(1):
-        rows = loading_times(model, device)
-        table = table_of("cache", "imports, s", "load, s", "1st answer, s", "next, s", "added MB", "weights, MB")
+        columns = ("imports, s", "load, s", "1st answer, s", "next, s", "added MB", "weights, MB", "still cached, MB")
+        table = table_of("cache", *columns)
         for row in rows:
             seconds = (row.import_s, row.load_s, row.first_answer_s, row.next_answer_s)
-            table.add_row(row.cache, *(f"{s:.2f}" for s in seconds), f"{row.added_mb:.0f}", f"{row.weights_mb:.0f}")
+            left = "unknown" if row.still_cached_mb is None else f"{row.still_cached_mb:.0f}"
+            sizes = (f"{row.added_mb:.0f}", f"{row.weights_mb:.0f}", left)
+            table.add_row(row.cache, *(f"{s:.2f}" for s in seconds), *sizes)
         finish_rows(device_of(device), table, rows, json_file)
 
 
@@ -432,6 +439,8 @@ def busy(
 
 app.command(epilog="Example: acs-bench forwards --model tiny-internvl --image docs/sample.png")(forwards)
 app.command(epilog="Example: acs-bench startup")(startup)
+app.command(epilog="Example: acs-bench whole --shape small --frame 672x672 --threads 1,all")(whole)
+app.command("gpu-check", epilog="Example: acs-bench gpu-check --out gpu_check --seconds 480")(gpu_check)
 
 
 def main() -> None:

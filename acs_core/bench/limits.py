@@ -1,7 +1,7 @@
 """Costs compared with the limits of the hardware.
 
-A decode step is compared with reading the weights once and with its matrix products, ten samples with one, and the selector is measured by itself on
-the attention of a call, for models of several sizes.
+A decode step is compared with reading the weights once and with its matrix products, and ten samples with one. The
+selector is measured by itself on the attention of a call, for models of several sizes.
 """
 
 from __future__ import annotations

@@ -125,9 +125,9 @@ def _endless(work: Work, n: int) -> transformers.GenerationConfig:
 
 
 @contextmanager
-def ctranslate2_generator(lvlm: LVLM, threads: int) -> Iterator[Callable[[Work], Any]]:
+def ctranslate2_generator(lvlm: LVLM, threads: int) -> Iterator[Callable[..., Any]]:
     """Convert the language model for CTranslate2, into a temporary folder, and yield a function that samples the N
-    responses of T tokens of a work with it.
+    responses of T tokens of a work with it, from the ``top_k`` likeliest tokens; it returns their token ids.
 
     Args:
         lvlm: the model; its weights are not changed.
@@ -154,13 +154,13 @@ def ctranslate2_generator(lvlm: LVLM, threads: int) -> Iterator[Callable[[Work],
             intra_threads=threads,
         )
 
-    def sample(work: Work) -> Any:
+    def sample(work: Work, top_k: int = DRAWN.top_k) -> Any:
         n, tokens = len(work.responses), work.new_tokens
         (found,) = generator.generate_batch(
             [[_token(i) for i in work.prompt.input_ids[0].tolist()]],
             num_hypotheses=n,
             sampling_temperature=DRAWN.temperature,
-            sampling_topk=DRAWN.top_k,
+            sampling_topk=top_k,
             sampling_topp=DRAWN.top_p,
             min_length=tokens,
             max_length=tokens,
@@ -184,8 +184,8 @@ def _convert(lvlm: LVLM, loaders: Any, folder: Path) -> None:
         raise BenchError(f"no conversion of the language model {text.model_type} is known here")
     sizes = {name: getattr(text, name) for name in _TEXT_SIZES}
     rope = {"rope_type": "default", "rope_theta": text.rope_parameters["rope_theta"]}
-    config_class = transformers.Qwen3Config if kind == "qwen3" else transformers.Qwen2Config
-    model_class = transformers.Qwen3ForCausalLM if kind == "qwen3" else transformers.Qwen2ForCausalLM
+    config_class: Any = transformers.Qwen3Config if kind == "qwen3" else transformers.Qwen2Config
+    model_class: Any = transformers.Qwen3ForCausalLM if kind == "qwen3" else transformers.Qwen2ForCausalLM
     if kind == "qwen3":
         sizes["head_dim"] = text.head_dim
     # The converter takes the language model's own class, and removes its layers: one without weights gets ours.

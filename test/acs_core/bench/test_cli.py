@@ -1,6 +1,8 @@
 """Small runs of each benchmark: they end, print what they promise, and write it down. Nothing is timed here."""
 
 import json
+import mmap
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 
 from acs_core.bench import cli, console, startup
 from acs_core.bench.forwards import FORMS, PieceTokenizer, forced_text
+from acs_core.bench.page_cache import cached_mb, forget
 from acs_core.bench.subject import map_shape, random_lvlm, random_prompts, shapes, tokens_of_frame
 from acs_core.errors import AcsError, BenchError
 from acs_core.generation.cuda_graph import static_decoder
@@ -94,10 +97,36 @@ def test_the_selector_by_itself(run, monkeypatch):
     assert row["paper_over_ours"] == pytest.approx(150 / row["case_ms"])
 
 
-def test_loading_in_fresh_processes(run):
+def test_loading_in_fresh_processes(run, monkeypatch):
+    dropped = []
+    monkeypatch.setattr("acs_core.bench.loading.forget", lambda files: dropped.append({f.name for f in files}))
     _, found = run("load", "--model", "tiny-internvl", "--device", "cpu")
-    assert [row["cache"] for row in found["rows"]] == ["cold", "warm"]
+    assert [row["cache"] for row in found["rows"]] == ["cold", "model cold", "warm"]
     assert all(row["load_s"] > 0 and row["weights_mb"] > 5 for row in found["rows"])
+    model, none, everything = dropped
+    assert "model.safetensors" in model and not none and everything > model
+    assert {"grounder.py", "modeling_utils.py", "libtorch_cpu.so"} <= everything
+    assert (
+        found["rows"][0]["still_cached_mb"] > found["rows"][1]["still_cached_mb"] > found["rows"][2]["still_cached_mb"]
+    )
+
+
+def test_files_in_the_page_cache(tmp_path):
+    file = tmp_path / "weights.bin"
+    file.write_bytes(b"x" * 2**20)
+    os.sync()
+    assert cached_mb([file, tmp_path / "missing"]) == pytest.approx(1.0)
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert mapped[0] == ord("x")
+        forget([file])
+        assert cached_mb([file]) > 0  # in use
+    forget([file, tmp_path / "missing"])
+    assert cached_mb([file]) == 0.0 or _lives_in_memory(file)
+
+
+def _lives_in_memory(file):
+    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    return max((place, kind) for place, kind in mounts if file.is_relative_to(place))[1] in ("tmpfs", "ramfs")
 
 
 def test_answers_beside_a_busy_neighbour(run, monkeypatch):
@@ -114,7 +143,18 @@ def test_a_sweep_is_drawn(run, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "USUAL_SAMPLES", 2)
     monkeypatch.setattr(module, "PHRASES", (1, 2))
     plot = tmp_path / "plot.png"
-    small = ["--shape", "tiny-internvl", "--new-tokens", "8", "--ways", "ce", "--samples", "1,2", "--image-tokens", "16"]
+    small = [
+        "--shape",
+        "tiny-internvl",
+        "--new-tokens",
+        "8",
+        "--ways",
+        "ce",
+        "--samples",
+        "1,2",
+        "--image-tokens",
+        "16",
+    ]
     _, found = run("sweep", "--plot", str(plot), *small)
     assert plot.read_bytes().startswith(b"\x89PNG")
     axes = {(p["axis"], p["x"], p["way"]) for p in found["points"]}
