@@ -18,10 +18,11 @@ import torch
 
 from acs_core.bench.goals import GPU_GOALS, SAMPLES, SHARE, STEP, TOGETHER, Goal, with_values
 from acs_core.bench.limits import measure_limits
+from acs_core.bench.markdown import MAX_CELL
 from acs_core.bench.phrases import compare_phrases
 from acs_core.bench.subject import Subject, about_frame, load_subject
 from acs_core.bench.whole import compare_whole
-from acs_core.plain_text import shorten
+from acs_core.plain_text import one_line
 
 Frame = tuple[int, int]
 GPU_SHAPES, GPU_FRAMES = ("7b", "8b"), ((640, 480), (1920, 1080))
@@ -175,7 +176,7 @@ def run_parts(
         except torch.OutOfMemoryError:
             results[-1] = PartResult.of(part, clock() - began, "out of memory")
         except Exception as error:  # the other parts are still worth their time
-            said = shorten(f"{type(error).__name__}: {error}")
+            said = one_line(f"{type(error).__name__}: {error}", MAX_CELL)
             results[-1] = PartResult.of(part, clock() - began, f"{FAILED}: {said}")
 
 

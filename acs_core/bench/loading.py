@@ -33,7 +33,8 @@ for _ in range(3):
     grounder.ground(image, "key")
     answers.append(time.perf_counter() - began)
 weights = sum(p.numel() * p.element_size() for p in grounder.lvlm.hf_model.parameters())
-read = {str(getattr(m, k, None) or "") for m in list(sys.modules.values()) for k in ("__file__", "__cached__")}
+modules = [vars(m) for m in list(sys.modules.values()) if hasattr(m, "__dict__")]
+read = {str(m.get(k) or "") for m in modules for k in ("__file__", "__cached__")}
 maps = pathlib.Path("/proc/self/maps")
 if maps.exists():
     read |= {line.split(maxsplit=5)[5] for line in maps.read_text().splitlines() if "/" in line}

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from acs_core.bench.goals import CPU_GOALS, Goal, with_values
+from acs_core.bench.markdown import MAX_CELL
 from acs_core.bench.measure import Measurement, measure, size_mb
 from acs_core.bench.methods import Ours, Work, eager, greedy, ours, plain
 from acs_core.bench.peers import continuous_batching, ctranslate2_generator, ours_on_text, prefilled_once
@@ -20,7 +21,7 @@ from acs_core.bench.subject import Subject
 from acs_core.bench.whole_call import OTHER_PHRASE, WholeCall, text_alone
 from acs_core.errors import BenchError
 from acs_core.generation.speculation import AnswerDrafts
-from acs_core.plain_text import shorten
+from acs_core.plain_text import one_line
 from acs_core.selection.registry import Selector
 
 WAYS = {
@@ -160,7 +161,7 @@ def _measured(
     except Exception as error:
         if way not in _OTHERS:
             raise
-        return f"does not run here: {shorten(f'{type(error).__name__}: {error}')}"
+        return one_line(f"does not run here: {type(error).__name__}: {error}", MAX_CELL)
 
 
 class _Ways:

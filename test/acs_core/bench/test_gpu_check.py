@@ -155,6 +155,7 @@ def test_the_page_says_what_is_met_missed_and_left_out():
     assert f"**{NO_GPU}.**" in gpu_page(results, CPU, 10, 99.0, "acs-bench gpu-check")
 
 
+@pytest.mark.long
 def test_the_smallest_run(tmp_path):
     folder = tmp_path / "found"
     words = ["--shapes", "tiny-internvl", "--frames", "64x64", "--samples", "2", "--repeats", "1", "--threads", "1"]
