@@ -12,7 +12,7 @@ import torch
 from recorded_answers import real_tokenizer
 from typer.testing import CliRunner
 
-from acs_core.bench import cli, console, startup
+from acs_core.bench import cli, console, loading, startup
 from acs_core.bench.forwards import FORMS, PieceTokenizer, forced_text
 from acs_core.bench.page_cache import cached_mb, forget
 from acs_core.bench.subject import map_shape, random_lvlm, random_prompts, shapes, tokens_of_frame
@@ -100,6 +100,8 @@ def test_the_selector_by_itself(run, monkeypatch):
 def test_loading_in_fresh_processes(run, monkeypatch):
     dropped = []
     monkeypatch.setattr("acs_core.bench.loading.forget", lambda files: dropped.append({f.name for f in files}))
+    started = loading._start("tiny-internvl", "cpu")
+    monkeypatch.setattr(loading, "_start", lambda *_: dict(started))  # one process is enough here
     _, found = run("load", "--model", "tiny-internvl", "--device", "cpu")
     assert [row["cache"] for row in found["rows"]] == ["cold", "model cold", "warm"]
     assert all(row["load_s"] > 0 and row["weights_mb"] > 5 for row in found["rows"])
