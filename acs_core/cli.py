@@ -120,6 +120,15 @@ def _run(options: argparse.Namespace, images: Sequence[Path]) -> int:
     except BaseException:  # Ctrl-C, a full disk, a lost device: minutes of answers are not lost with it
         answers.save_unfinished(options.json)
         raise
+    for phrase in phrases:
+        if unknown := grounder.unknown_words(phrase):
+            notes.print(
+                f'note: {grounder.model_name} does not know {" or ".join(unknown)} of "{phrase}"; the embedded '
+                "models know the 52 things that docs/rendered_world.md lists",
+                style="yellow",
+                soft_wrap=True,
+                markup=False,
+            )
     if options.out is not None:
         written = f"{len(images) - answers.failed} pictures in" if outputs.folder is not None else "picture:"
         notes.print(f"{written} {options.out}", soft_wrap=True)

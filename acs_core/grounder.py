@@ -23,6 +23,7 @@ from acs_core.image import ImageInput, as_image
 from acs_core.lvlm import load_lvlm, open_model
 from acs_core.lvlm.base import LVLM
 from acs_core.lvlm.loading import check_options
+from acs_core.lvlm.vocabulary import spelled_out
 from acs_core.pipeline import run_pipeline
 from acs_core.request import GroundingRequest, GroundOptions
 from acs_core.selection.decision import Scorer
@@ -204,6 +205,11 @@ class Grounder:
     def score_kind(self) -> ScoreKind:
         """Meaning of the scores of this Grounder's results (those after a second look may have a calibration alone)."""
         return self._scorer.score_kind
+
+    def unknown_words(self, phrase: str) -> tuple[str, ...]:
+        """Return the words of ``phrase`` that the model has no tokens for, and was not trained on; empty for large
+        models, which have tokens for all words."""
+        return spelled_out(self.lvlm.tokenizer, phrase)
 
     def min_score_for(self, precision: float, second_look: bool = False) -> float | None:
         """Return the ``min_score`` that keeps a wanted precision with 95 % confidence, for questions as those of the

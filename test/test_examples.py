@@ -1,5 +1,5 @@
-"""The examples of README and docs that ask about docs/sample.png, run as they stand there: each must give the answer that
-a person sees. docs/sample.json has the true boxes."""
+"""The examples of README and docs that ask about docs/sample.png, run as they stand there: each must give the answer
+that a person sees. docs/sample.json has the true boxes."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_command_gives_the_answer_that_a_person_sees(page, line, capsys):
     arguments = [w for w in words[1:] if w not in ("--json", "answer.json")]
     code = main([*arguments, "--json", "told.json"])
     told = json.loads(Path("told.json").read_text())
-    results = told["results"] if "results" in told else [told]
+    results = told.get("results", [told])
     for result in results:
         found = [(Box(*d["box"]), d["score"]) for d in result["detections"]]
         check(result["phrase"], [box for box, _ in found], [score for _, score in found])

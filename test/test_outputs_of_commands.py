@@ -82,6 +82,7 @@ WRITES = {
     ("acs-train evaluate", "--json"): (FILE, "--model tiny-internvl --data {world} --work {new} --small 1 --large 0"),
     ("acs-train push", "--json"): (FILE, "--files {fitted} --to owner/files --plan"),
     ("acs-train check-store", "--json"): (FILE, "--model tiny-internvl --data {world} --pairs 2"),
+    ("acs-train reading-speed", "--json"): (FILE, "--pairs 10 --batch 2"),
     ("acs-train ablate", "--json"): (FILE, "--heads {heads} --emitting {store} {store}"),
     ("acs-train report", "--out"): (FILE, "{evaluation}"),
     ("acs-train report", "--tables"): (FOLDER, "{evaluation}"),
@@ -192,6 +193,7 @@ NAMES = (  # of everything that a command writes into a folder, and of a user's 
         "tiny-internvl/model.safetensors",
         "manifest.json.bak",
         "regressor.safetensors",
+        "regressor-box.safetensors",
         "joint.safetensors",
         "heads.json",
     ),
@@ -207,7 +209,7 @@ NAMES = (  # of everything that a command writes into a folder, and of a user's 
 )
 
 REFUSED = re.compile(r"acs did not (make|write) it|not written by acs|instances.json exists already")
-FIT_FILES = ("regressor.safetensors", "joint.safetensors", "fit.json")
+FIT_FILES = ("regressor.safetensors", "regressor-box.safetensors", "joint.safetensors", "fit.json")
 # What a command reads in its output folder, of the command before it.
 MADE_BEFORE = {"acs-train analyze": FIT_FILES, "acs-train calibrate": (*FIT_FILES, "heads.json")}
 

@@ -28,9 +28,11 @@ from acs_core.evaluation.storage import load, save
 from acs_core.geometry import Box
 from acs_core.lvlm.internvl import InternVL
 from acs_core.lvlm.picture import PictureOptions
+from acs_core.selection.box_regressor import BoxRegressor, load_box_regressor, save_box_regressor
 from acs_core.selection.joint_features import feature_names
 from acs_core.selection.joint_model import JointIoUModel, load_joint, save_joint
-from acs_core.selection.regressor import AttentionIoURegressor, RegressorInfo, load_regressor, save_regressor
+from acs_core.selection.regressor import AttentionIoURegressor, load_regressor, save_regressor
+from acs_core.selection.regressor_files import RegressorInfo
 from acs_core.serialize import result_from_dict, result_to_dict
 from acs_core.types import GroundingResult
 from training.collection.job import CollectConfig, Job, config_of, describe
@@ -199,6 +201,17 @@ def test_a_regressor_comes_back_with_every_field(tmp_path):
     found, info = load_regressor(tmp_path / "r.safetensors")
     assert info == wanted
     torch.testing.assert_close(found.state_dict(), regressor.state_dict(), atol=0, rtol=0)
+
+
+def test_a_box_regressor_comes_back_with_every_field(tmp_path):
+    torch.manual_seed(0)
+    regressor = BoxRegressor(3, 2, input_transform="log_cells")
+    wanted = RegressorInfo(IDENTITY, (4, 6), "log_cells", "acs-train")
+    save_box_regressor(tmp_path / "r.safetensors", regressor, IDENTITY, (4, 6), "acs-train")
+    found, info = load_box_regressor(tmp_path / "r.safetensors")
+    assert info == wanted
+    stored = {k: v.half().float() if v.ndim >= 2 else v for k, v in regressor.state_dict().items()}
+    torch.testing.assert_close(found.state_dict(), stored, atol=0, rtol=0)
 
 
 class Lvlm:

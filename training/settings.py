@@ -229,6 +229,6 @@ def _steps() -> tuple[str, ...]:
 
 
 def _input_transforms() -> tuple[str, ...]:
-    from acs_core.selection.regressor import INPUT_TRANSFORMS  # imports torch
+    from acs_core.selection.regressor_files import INPUT_TRANSFORMS  # imports torch
 
     return tuple(INPUT_TRANSFORMS)

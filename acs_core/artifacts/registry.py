@@ -1,7 +1,7 @@
 """Registry of the files shipped with acs, one folder per LVLM under ``acs_core/assets``, and their SHA-256 sums.
 
 A folder holds an embedded model, or only the head file of a model that is downloaded: ``heads.json``,
-``regressor.safetensors``, ``joint.safetensors``, ``calibration-<selector>.json`` and
+``regressor.safetensors``, ``regressor-box.safetensors``, ``joint.safetensors``, ``calibration-<selector>.json`` and
 ``calibration-<selector>-second-look.json``. A model folder of the user, or a model's repository on the hub, may hold
 the same files; they are then used by default.
 

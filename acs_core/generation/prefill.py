@@ -62,6 +62,22 @@ class PrefillState:
             openings=tuple(self.openings[k] for k in prompts),
         )
 
+    def apart(self) -> tuple[PrefillState, ...]:
+        """Return a state of its own for each prompt, with all tokens of the prompt as its prefix."""
+        return tuple(
+            PrefillState(
+                (prompt,),
+                self.prefix if suffix is None else self.prefix.followed_by(suffix),
+                (None,),
+                (logits,),
+                (queries,),
+                (opening,),
+            )
+            for prompt, suffix, logits, queries, opening in zip(
+                self.prompts, self.suffixes, self.logits, self.queries, self.openings, strict=True
+            )
+        )
+
 
 @dataclass(frozen=True)
 class PromptEnd:

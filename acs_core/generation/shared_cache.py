@@ -42,6 +42,13 @@ class CacheSegment:
         """Number of tokens S."""
         return self.keys[0].shape[1]
 
+    def followed_by(self, more: CacheSegment) -> CacheSegment:
+        """Return a copy of these tokens followed by those of ``more``."""
+        return CacheSegment(
+            tuple(torch.cat(pair, dim=1) for pair in zip(self.keys, more.keys, strict=True)),
+            tuple(torch.cat(pair, dim=1) for pair in zip(self.values, more.values, strict=True)),
+        )
+
 
 class QueryRecorder:
     """Recorder of the queries of a prompt's last tokens during a forward.

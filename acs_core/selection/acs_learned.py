@@ -14,6 +14,7 @@ from acs_core.attention import AttentionNeeds, AttentionRecord
 from acs_core.errors import NonFiniteError, RegressorError
 from acs_core.selection.base import SelectorSpec
 from acs_core.selection.regressor import REGRESSOR, AttentionIoURegressor
+from acs_core.selection.regressor_files import MapRegressor
 from acs_core.types import Candidate, ScoreKind
 
 BATCH = 32  # candidates per batch; a candidate with 36 x 32 maps of 24 x 24 takes 10 MB, and more in the first layer
@@ -45,29 +46,52 @@ class AcsLearned:
             RegressorError: ``record`` holds no maps, or maps of another shape.
             NonFiniteError: a prediction is NaN.
         """
-        if not candidates:
-            return np.zeros(0)
-        if record.maps is None:
-            raise RegressorError("acs-learned needs attention maps, but only entropies were captured")
-        device = next(self.regressor.parameters()).device
-        predicted = []
-        with torch.inference_mode():
-            for start in range(0, len(candidates), BATCH):
-                maps = torch.from_numpy(record.maps[start : start + BATCH]).to(device, torch.float32)
-                predicted.append(self.regressor(maps).cpu())  # (b, 4, L, K, h, w) -> (b,)
-        found = torch.cat(predicted).numpy().astype(np.float64)
-        if not np.isfinite(found).all():
-            raise NonFiniteError(
-                "the regressor of acs-learned predicted NaN: its weights, or the attention that it read, are broken; "
-                "build it again with `acs-train build`, or try float32"
-            )
-        return found
+        return predict_iou(self.name, self.regressor, record, len(candidates))
 
     def confidences(
         self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
     ) -> np.ndarray | None:
         """Return the predicted IoU, (C,) in [0, 1], which is comparable between calls."""
         return qualities
+
+
+def predict_iou(
+    selector: str, regressor: MapRegressor, record: AttentionRecord, count: int, *beside: torch.Tensor
+) -> np.ndarray:
+    """Predict the IoU of ``count`` candidates, batch by batch on the device of the regressor.
+
+    Args:
+        selector: name of the selector, for messages.
+        regressor: the regressor.
+        record: attention of the candidates.
+        count: number C of candidates.
+        beside: further input of the regressor, with C rows.
+
+    Returns:
+        (C,) float64 in [0, 1].
+
+    Raises:
+        RegressorError: ``record`` holds no maps, or maps of another shape.
+        NonFiniteError: a prediction is NaN.
+    """
+    if not count:
+        return np.zeros(0)
+    if record.maps is None:
+        raise RegressorError(f"{selector} needs attention maps, but only entropies were captured")
+    device = next(regressor.parameters()).device
+    predicted = []
+    with torch.inference_mode():
+        for start in range(0, count, BATCH):
+            rows = slice(start, start + BATCH)
+            maps = torch.from_numpy(record.maps[rows]).to(device, torch.float32)  # (b, 4, L, K, h, w)
+            predicted.append(regressor(maps, *(more[rows].to(device) for more in beside)).cpu())  # (b,)
+    found = torch.cat(predicted).numpy().astype(np.float64)
+    if not np.isfinite(found).all():
+        raise NonFiniteError(
+            f"the regressor of {selector} predicted NaN: its weights, or the attention that it read, are broken; "
+            "build it again with `acs-train build`, or try float32"
+        )
+    return found
 
 
 SPEC = SelectorSpec(

@@ -15,6 +15,7 @@ from acs_core.selection import (
     acs_fusion,
     acs_joint,
     acs_learned,
+    acs_learned_box,
     attention_in_box,
     baselines,
     box_votes,
@@ -24,6 +25,7 @@ from acs_core.selection.acs_free import AcsFree
 from acs_core.selection.acs_fusion import AcsFusion
 from acs_core.selection.acs_joint import AcsJoint
 from acs_core.selection.acs_learned import AcsLearned
+from acs_core.selection.acs_learned_box import AcsLearnedBox
 from acs_core.selection.attention_in_box import AttentionInBox
 from acs_core.selection.base import ArtifactKind, BoxFusingSelector, ModelInfoWithDevice, Selector, SelectorSpec
 from acs_core.selection.baselines import FirstResponse, SmallestBox, VerbalConfidence
@@ -37,6 +39,7 @@ __all__ = [
     "AcsFusion",
     "AcsJoint",
     "AcsLearned",
+    "AcsLearnedBox",
     "AttentionInBox",
     "BoxFusingSelector",
     "Consensus",
@@ -75,6 +78,7 @@ SELECTORS: dict[str, SelectorSpec] = {
         acs_fusion.SPEC,
         acs_joint.SPEC,
         attention_in_box.SPEC,
+        acs_learned_box.SPEC,
         *baselines.SPECS,
         *token_baselines.SPECS,
         *box_votes.SPECS,

@@ -58,6 +58,11 @@ class RecordingGrounder:
         self.loaded = {"model": model} | options
         return self
 
+    model_name = "tiny-internvl"
+
+    def unknown_words(self, phrase):
+        return ("zebra",) if "zebra" in phrase else ()
+
     def ground_many(self, image, phrases, **options):
         self.image, self.asked = image, options
         if isinstance(self.answer, BaseException):
@@ -85,6 +90,13 @@ def test_prints_the_answer_and_every_candidate(grounder, picture, capsys):
     assert "box [10.0, 5.0, 18.0, 15.0]  0.90" in out
     for verdict in ("0.90 best quality, in 1 of 3 responses", "0.50 quality 0.50, candidate 1 has 0.90", "seed 3"):
         assert verdict in " ".join(out.split())
+
+
+def test_words_that_the_model_does_not_know_are_named_beside_the_answer(grounder, picture, capsys):
+    assert main([picture, "key; red zebra"]) == 0
+    assert 'note: tiny-internvl does not know zebra of "red zebra"' in capsys.readouterr().err
+    main([picture, "key"])
+    assert "note" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from grounder_parts import IMAGE, ONE, answer
+from helpers.score_parts import one_split
 from reason_parts import told, unknown, without_row
 
 from acs_core import pipeline
@@ -142,6 +143,14 @@ def no_precision(at, curve):
     grounder = at.grounders()
     at.monkeypatch.setattr(grounder, "calibration", curve(grounder) if curve else None)
     return raised(CalibrationError, lambda: grounder.required_score(0.9))
+
+
+def score_model_of_another_version(at):
+    grounder = at.grounders()
+    kind = grounder.selector.feature
+    curve = Calibration(ModelIdentity.of(grounder.lvlm), "acs-free", kind, (0.0, 1.0), (0.0, 1.0))
+    curve = replace(curve, score_model=one_split("colour", ["colour"]))
+    return raised(CalibrationError, lambda: Scorer(grounder.selector, curve).check(grounder.lvlm))
 
 
 def curve_with(*points):
@@ -282,6 +291,12 @@ ROWS = (
     (
         lambda at: no_precision(at, curve_with(WorkingPoint(0.95, 0.2, 0.96, 0.9))),
         LOW.format("the calibration is of an earlier version, whose thresholds have no bound"),
+    ),
+    # --- why a calibration does not fit
+    (
+        score_model_of_another_version,
+        "this calibration does not fit: its score model reads 'colour', which this version of acs does not compute for "
+        "acs-free. Make one with `acs-train build`, or pass another with calibration=...",
     ),
     # --- why a call was cancelled
     (

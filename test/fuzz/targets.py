@@ -11,7 +11,7 @@ ROOMS = {
     "fuzz.pictures": ("converter", "compressed", "picture", "depth", "tracking"),
     "fuzz.files": ("heads", "calibration", "built", "model", "coco", "bag"),
     "fuzz.recordings": ("evaluation", "answers", "recording"),
-    "fuzz.tensors": ("regressor", "joint"),
+    "fuzz.tensors": ("regressor", "box-regressor", "joint"),
     "fuzz.asking": ("prompt", "queries", "goal", "parameter"),
 }
 NAMES = tuple(name for names in ROOMS.values() for name in names)

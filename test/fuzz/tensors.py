@@ -14,6 +14,7 @@ from acs_core.artifacts.trees import Trees
 from acs_core.attention import AttentionRecord
 from acs_core.errors import JointError, RegressorError
 from acs_core.geometry import Box
+from acs_core.selection.box_regressor import BoxRegressor, load_box_regressor, save_box_regressor
 from acs_core.selection.joint_features import feature_names
 from acs_core.selection.joint_model import JointIoUModel, load_joint, save_joint
 from acs_core.selection.regressor import AttentionIoURegressor, load_regressor, save_regressor
@@ -100,6 +101,27 @@ def regressor(draw: FuzzedData) -> None:
 
 
 @cache
+def small_box_regressor() -> bytes:
+    """A box regressor's file of a model with one layer and one head."""
+    path = scratch() / "good-box.safetensors"
+    save_box_regressor(path, BoxRegressor(1, 1), ModelIdentity("m", "internvl", 1, 1), (4, 4))
+    return path.read_bytes()
+
+
+def box_regressor(draw: FuzzedData) -> None:
+    """A box regressor gives finite numbers in [0, 1]."""
+    broken = (b"\xff" * 4, b"\x00\x7c\x00\x7c")  # not finite, or huge
+    content = changed_safetensors(draw, small_box_regressor(), "acs_box_regressor", broken)
+    model, info = load_box_regressor(write("regressor-box.safetensors", content))
+    with torch.inference_mode():
+        rows, columns = (min(8, side) for side in info.map_size)
+        maps = torch.full((2, 4, model.num_layers, model.num_heads, rows, columns), 0.01)
+        values = model(maps, torch.tensor([[0.1, 0.1, 0.4, 0.6], [0.0, 0.0, 1.0, 1.0]]))
+    if not ((values >= 0) & (values <= 1)).all():
+        raise Broken(f"predicted IoU {values.tolist()}")
+
+
+@cache
 def small_joint() -> bytes:
     """A joint model of a model with one layer: two trees of two leaves."""
     width = len(feature_names(1))
@@ -134,5 +156,6 @@ def joint(draw: FuzzedData) -> None:
 
 TARGETS = (
     Target("regressor", "regressor files: safetensors and their metadata", regressor, (RegressorError,)),
+    Target("box-regressor", "box regressors: safetensors and their metadata", box_regressor, (RegressorError,)),
     Target("joint", "joint models: safetensors and their metadata", joint, (JointError,)),
 )

@@ -10,7 +10,7 @@ from fuzz.worker import random_case
 
 # Cases per target: what takes a fraction of a second in all; `make fuzz` does more.
 CASES = {"parser": 300, "converter": 400, "compressed": 100, "bag": 12, "candidates": 15, "tracking": 20, "model": 2}
-CASES |= {"regressor": 15, "queries": 40, "recording": 60, "picture": 100}
+CASES |= {"regressor": 15, "box-regressor": 15, "queries": 40, "recording": 60, "picture": 100}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,7 +13,7 @@ from acs_core.lvlm.base import Family, Layout
 from acs_core.lvlm.internvl import InternVLProcessor
 
 WEIGHTS = ASSETS / "tiny-internvl"
-OWN = ("heads.json", "regressor.safetensors", "joint.safetensors", "calibration-*", "README.md", "figures")
+OWN = ("heads.json", "regressor*.safetensors", "joint.safetensors", "calibration-*", "README.md", "figures")
 
 
 class MadeUpConfig(transformers.InternVLConfig):

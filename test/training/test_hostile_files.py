@@ -16,6 +16,7 @@ from acs_core.artifacts.calibration import Calibration
 from acs_core.artifacts.heads import HeadFile
 from acs_core.errors import AcsError
 from acs_core.evaluation.storage import load as load_evaluation
+from acs_core.selection.box_regressor import load_box_regressor
 from acs_core.selection.joint_model import load_joint
 from acs_core.selection.regressor import load_regressor
 from training.checkpoint_file import MAGIC, read_state, write_state
@@ -84,6 +85,7 @@ FORMS = [plain_pickle, old_checkpoint, sealed_checkpoint, sealed_pickle]
     [
         read_state,
         load_regressor,
+        load_box_regressor,
         load_joint,
         HeadFile.load,
         Calibration.load,

@@ -54,6 +54,7 @@ from training.cli.options import (
     TopK,
     TopP,
     WeightDecay,
+    Workers,
     model_options,
     models_of,
     say,
@@ -104,6 +105,7 @@ class BuildOptions(Configuration):
     weight_decay: WeightDecay = FitConfig.weight_decay
     batch: BatchSize = FitConfig.batch
     patience: Patience = FitConfig.patience
+    workers: Workers = None
     input: Input = DEFAULT_TRANSFORM
     heads: Heads = AnalysisConfig.heads
     high_iou: HighIou = AnalysisConfig.high_iou
@@ -162,7 +164,21 @@ def build(options: BuildOptions) -> None:
         command = f"acs-train {shlex.join(sys.argv[1:])}"
         with bar() as move:
             job.build(
-                lvlm, pairs, fresh, o.work, out, made_by, config, say, move, o.model, command, names, run, o.device
+                lvlm,
+                pairs,
+                fresh,
+                o.work,
+                out,
+                made_by,
+                config,
+                say,
+                move,
+                o.model,
+                command,
+                names,
+                run,
+                o.device,
+                o.workers,
             )
     heads = "head file, " if (out / HEADS).is_file() else ""
     typer.echo(f"wrote regressor, joint model, {heads}calibrations and a model card into {out}")

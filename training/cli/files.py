@@ -67,6 +67,7 @@ from training.cli.options import (
     TopK,
     TopP,
     WeightDecay,
+    Workers,
     model_options,
     models_of,
     origin,
@@ -173,15 +174,16 @@ class FitOptions(Configuration):
     share: Annotated[float, typer.Option(help="Share of the images to hold out.", min=0.01, max=0.9)] = (
         FitConfig.validation_share
     )
-    workers: Annotated[int, typer.Option(help="Processes that read maps ahead.", min=0, max=1024)] = 0
+    workers: Workers = None
     seed: Annotated[int, typer.Option(help="Seed of the split, the weights and the order.", min=0)] = FitConfig.seed
     device: Device = AUTO
 
 
 def fit(options: FitOptions) -> None:
-    """Fit the attention-IoU regressor (appendix A.2) and the joint model. A stopped run is resumed."""
+    """Fit the attention-IoU regressor (appendix A.2), the box regressor and the joint model. A stopped run is
+    resumed."""
     from training.collection.store import read_store
-    from training.fitting.artifacts import JOINT, REGRESSOR, files_folder
+    from training.fitting.artifacts import BOX, JOINT, REGRESSOR, files_folder
     from training.fitting.loggers import make_loggers
     from training.fitting.steps import FIT_FILES, fit_step
 
@@ -202,12 +204,13 @@ def fit(options: FitOptions) -> None:
     made_by = f"acs-train fit: {len(data.pairs)} pairs of {origin(data, store)}"
     taken = files_folder(out, o.full_command, [*FIT_FILES, o.run_file], [store, *o.evaluate])
     with bar() as move:
-        shown = partial(_epoch, move, o.epochs)
+        shown = partial(_epoch, move, o.epochs, "fit")
+        boxed = partial(_epoch, move, o.epochs, "fit with the box")
         read = partial(move, "read maps")
         with recorded(o, taken), taken as folder, folder.stage(*FIT_FILES, *_described_by(o)) as staged:
             kept = o.work or store.parent / "fit"
-            fit_step(data, staged, config, made_by, others, kept, say, shown, o.device, o.workers, read, loggers)
-    typer.echo(f"wrote {out / REGRESSOR} and {out / JOINT}")
+            fit_step(data, staged, config, made_by, others, kept, say, shown, o.device, o.workers, read, loggers, boxed)
+    typer.echo(f"wrote {out / REGRESSOR}, {out / BOX} and {out / JOINT}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -393,7 +396,9 @@ def _described_by(options: Configuration) -> tuple[str, str]:
     return options.run_file, f"{BuildOptions.command}{RUN_FILE}"
 
 
-def _epoch(move: Callable[[str, int, int], None], epochs: int, epoch: int, loss: float, held: float) -> None:
-    move("fit", epoch, epochs)
+def _epoch(
+    move: Callable[[str, int, int], None], epochs: int, stage: str, epoch: int, loss: float, held: float
+) -> None:
+    move(stage, epoch, epochs)
     if epoch % 10 == 0 or epoch == 1:
-        say(f"epoch {epoch}: mean squared error {loss:.4f}, on held-out images {held:.4f}")
+        say(f"{stage}, epoch {epoch}: mean squared error {loss:.4f}, on held-out images {held:.4f}")

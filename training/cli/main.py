@@ -21,6 +21,7 @@ from training.cli.evaluate import ablate, evaluate
 from training.cli.figures import architecture, attention
 from training.cli.files import analyze, calibrate, check_store, collect, fit
 from training.cli.push import push
+from training.cli.reading_speed import reading_speed
 from training.cli.report import report
 from training.cli.tiny import tiny, tiny_eval
 from training.cli.world import sprites, synth
@@ -38,6 +39,7 @@ COMMANDS: dict[Callable[[Any], None], str] = {  # and an example of each
     push: "--files files --to owner/acs-files",
     evaluate: "--model tiny-internvl --data world/test/instances.json --out results",
     check_store: "--store work/train",
+    reading_speed: "--pairs 5000",
     ablate: "--heads files/heads.json --emitting work/val work/test",
     attention: "--model tiny-internvl --picture docs/sample.png --phrase key --out figures",
     architecture: "--tables tables",

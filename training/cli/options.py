@@ -175,6 +175,14 @@ Input = Annotated[Transform, typer.Option(help="Transform of the maps before the
 LearningRate = Annotated[float, typer.Option(help="Learning rate of Adam (appendix A.2: 3e-4).", min=1e-9, max=10)]
 WeightDecay = Annotated[float, typer.Option(help="Weight decay of Adam (appendix A.2: 1e-4).", min=0, max=1)]
 BatchSize = Annotated[int, typer.Option(help="Candidates of a batch (appendix A.2: 64).", min=1)]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Threads that read maps ahead, 0 for none; default: the number of CPUs less one, at most 8.",
+        min=0,
+        max=1024,
+    ),
+]
 Patience = Annotated[int, typer.Option(help="Epochs without improvement before it stops (appendix A.2: 15).", min=1)]
 Heads = Annotated[int, typer.Option(help="Heads per coordinate (section 4.4).", min=1)]
 HighIou = Annotated[float, typer.Option(help="IoU above which a box is in the high group.", min=0, max=1)]

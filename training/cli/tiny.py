@@ -234,6 +234,8 @@ def _version(file: Path) -> object:
 
 
 def _print(report: TinyReport, title: str) -> None:
+    from training.tiny.gates import gates_of
+
     table = Table(title=title)
     for column in ("method", "samples", "Acc@0.5 %", "mIoU %", "right object %", "calibration error %"):
         table.add_column(column, justify="left" if column == "method" else "right")
@@ -257,4 +259,6 @@ def _print(report: TinyReport, title: str) -> None:
         f"several objects of a category: recall {report.recall:.1f} %, precision {report.precision:.1f} % "
         f"({report.several} questions)"
     )
+    for gate in gates_of(report):
+        console.print(str(gate), style="" if gate.passed else "yellow", highlight=False)
     console.print(f"one greedy answer on one CPU thread: {report.answer_ms:.0f} ms (median)")

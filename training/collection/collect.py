@@ -21,6 +21,7 @@ from acs_core.output_folder import OutputFolder
 from acs_core.types import Candidate, Response
 from training.collection.job import CollectConfig, Job, describe, with_map_size
 from training.collection.part import draw, look, make_part, make_parts
+from training.collection.part_writer import PartWriter
 from training.collection.ray_pool import RayConfig, run_on_ray
 from training.collection.store import CollectionPart, holds_store, open_store, part_folder, read_skipped, write_part
 from training.data.pairs import Pair
@@ -84,10 +85,11 @@ def collect(
         if run is None:
             watch = _Watch(done, len(pairs), progress)
             written: list[Path] = []
-            with _forgotten_if_none_could_be_read(watch, written):
+            with _forgotten_if_none_could_be_read(watch, written), PartWriter() as writer:
                 for number in todo:
-                    write_part(out, number, make_part(lvlm, job, number, watch.step))
+                    (draft,) = make_parts(lvlm, [job], number, watch.step, writer.quantise)
                     written.append(part_folder(out, number))
+                    writer.write(out, number, draft)
         else:
 
             def take(number: int, part: CollectionPart) -> None:
@@ -138,12 +140,13 @@ def collect_together(
         progress(done, len(pairs))
         watch = _Watch(done, len(pairs), progress)
         written: list[Path] = []
-        with _forgotten_if_none_could_be_read(watch, written):
+        with _forgotten_if_none_could_be_read(watch, written), PartWriter() as writer:
             for number in numbers:
                 wanted = {out: job for out, job in jobs.items() if number in todo[out]}
-                for out, part in zip(wanted, make_parts(lvlm, [*wanted.values()], number, watch.step), strict=True):
-                    write_part(out, number, part)
+                drafts = make_parts(lvlm, [*wanted.values()], number, watch.step, writer.quantise)
+                for out, draft in zip(wanted, drafts, strict=True):
                     written.append(part_folder(out, number))
+                    writer.write(out, number, draft)
         for out in jobs:
             _skipped(out, pairs)
 
@@ -193,7 +196,7 @@ def _forgotten_if_none_could_be_read(watch: _Watch, written: Sequence[Path]) -> 
     except DataError:
         if watch.none_could_be_used:
             for part in written:
-                shutil.rmtree(part)
+                shutil.rmtree(part, ignore_errors=True)  # one may not have been written
         raise
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -23,49 +24,132 @@ from training.collection.store import CollectionPart
 from training.data.pairs import Pair
 from training.errors import DataError
 
+Coded = tuple[np.ndarray, np.ndarray]  # codes and units of maps
+# Quantises maps, perhaps beside what the caller does next: the result's call waits for it.
+Quantise = Callable[[np.ndarray], Callable[[], Coded]]
+
+
+@dataclass(frozen=True)
+class DistinctMaps:
+    """Distinct maps of one pair's C candidates.
+
+    Attributes:
+        coded: returns the codes and units of the M distinct maps.
+        count: their number M.
+        place: (C, 4) indices of the distinct map of each candidate's coordinates.
+        entropy: (C, 4, L, K) float32 in nats.
+    """
+
+    coded: Callable[[], Coded]
+    count: int
+    place: np.ndarray
+    entropy: np.ndarray
+
+
+@dataclass(frozen=True)
+class PartDraft:
+    """Part whose maps may still be being quantised.
+
+    Attributes:
+        maps: distinct maps of each pair that has candidates.
+        rows: table of the candidates of each of these pairs.
+        pairs: indices of the sampled pairs.
+        skipped: reason for each skipped pair, by pair index.
+        answers: one JSON object per response.
+    """
+
+    maps: tuple[DistinctMaps, ...]
+    rows: tuple[np.ndarray, ...]
+    pairs: tuple[int, ...]
+    skipped: dict[int, str]
+    answers: tuple[dict[str, Any], ...]
+
+    def finish(self) -> CollectionPart:
+        """Wait until all maps are quantised, and return the part."""
+        return CollectionPart(*_joined(self.maps), _stacked(self.rows), self.pairs, self.skipped, self.answers)
+
+
+def quantise_now(maps: np.ndarray) -> Callable[[], Coded]:
+    """Quantise ``maps`` before the caller goes on."""
+    coded = encode(maps)
+    return lambda: coded
+
 
 def make_part(lvlm: LVLM, job: Job, number: int, step: Callable[[str], None] = lambda problem: None) -> CollectionPart:
     """Make part ``number`` of ``job``. ``step`` is called after each pair with the reason why it failed, or ""."""
-    return make_parts(lvlm, [job], number, step)[0]
+    return make_parts(lvlm, [job], number, step)[0].finish()
 
 
 def make_parts(
-    lvlm: LVLM, jobs: Sequence[Job], number: int, step: Callable[[str], None] = lambda problem: None
-) -> list[CollectionPart]:
+    lvlm: LVLM,
+    jobs: Sequence[Job],
+    number: int,
+    step: Callable[[str], None] = lambda problem: None,
+    quantise: Quantise = quantise_now,
+) -> list[PartDraft]:
     """Make part ``number`` of each of ``jobs``, which have the same pairs.
 
-    Each image is read once for all jobs. Jobs that differ only in the ``step`` whose attention is kept share their
-    responses.
+    Each image is read once for all jobs and all successive pairs that ask about it; the model reads its tokens once,
+    too. Jobs that differ only in the ``step`` whose attention is kept share their responses.
+
+    Args:
+        lvlm: the model.
+        jobs: the jobs.
+        number: number of the part.
+        step: called after each pair with the reason why it failed, or "".
+        quantise: quantises the maps of a pair.
     """
     asked: dict[int, tuple[np.ndarray, PrefillState]] = {}
     skipped: dict[int, str] = {}
-    for i in jobs[0].pairs_of(number):
-        pair = jobs[0].pairs[i]
-        try:
-            image = pair.read()
-            asked[i] = image, prefill(lvlm, [lvlm.prepare(image, pair.category)])
-        except (DataError, ImageError, PhraseError) as error:
-            skipped[i] = str(error)
-            step(str(error))
+    for together in _of_one_picture(jobs[0].pairs, jobs[0].pairs_of(number)):
+        for i, found in _read(lvlm, jobs[0].pairs, together).items():
+            if isinstance(found, str):
+                skipped[i] = found
+                step(found)
+            else:
+                asked[i] = found
     drawn: dict[CollectConfig, tuple[Generations, ...]] = {}
     parts = []
     for job in jobs:
         settings = replace(job.config, step="emitting", map_size=None)
         if settings not in drawn:
             drawn[settings] = draw(lvlm, [state for _, state in asked.values()], settings, [*asked])
-        stacks: list[_Distinct] = []
+        maps: list[DistinctMaps] = []
         rows: list[np.ndarray] = []
         answers: list[dict[str, Any]] = []
         for (i, (image, _)), samples in zip(asked.items(), drawn[settings], strict=True):
             candidates, responses, record = look(lvlm, samples, job.config)
             if candidates:
-                stacks.append(_distinct(candidates, record, samples, job.config.step))
+                maps.append(_distinct(candidates, record, samples, job.config.step, quantise))
                 rows.append(_rows(i, job.pairs[i], candidates, record, (image.shape[1], image.shape[0])))
             answers += _answers(i, responses, samples)
-        parts.append(CollectionPart(*_joined(stacks), _stacked(rows), tuple(asked), skipped, tuple(answers)))
+        parts.append(PartDraft(tuple(maps), tuple(rows), tuple(asked), skipped, tuple(answers)))
     for _ in asked:
         step("")
     return parts
+
+
+def _of_one_picture(pairs: Sequence[Pair], numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the successive ``numbers`` whose pairs ask about the same picture."""
+    for _, together in groupby(numbers, lambda i: (pairs[i].file, pairs[i].window, pairs[i].bits, pairs[i].size)):
+        yield [*together]
+
+
+def _read(
+    lvlm: LVLM, pairs: Sequence[Pair], together: Sequence[int]
+) -> dict[int, tuple[np.ndarray, PrefillState] | str]:
+    """Return the image and the prefill of each of the pairs ``together``, which ask about one picture; or the reason
+    why it cannot be used."""
+    try:
+        image = pairs[together[0]].read()
+        prompts = lvlm.prepare_many(image, [pairs[i].category for i in together])
+        states = prefill(lvlm, prompts).apart()
+    except (DataError, ImageError, PhraseError) as error:
+        if len(together) == 1:
+            return {together[0]: str(error)}
+        # A phrase of one pair does not concern the others.
+        return {i: found for one in together for i, found in _read(lvlm, pairs, [one]).items()}
+    return {i: (image, state) for i, state in zip(together, states, strict=True)}
 
 
 def draw(
@@ -89,10 +173,9 @@ def look(
     return candidates, responses, capture(lvlm, prompt, samples, candidates, needs)
 
 
-_Distinct = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # codes, unit, place, entropy
-
-
-def _distinct(candidates: Sequence[Candidate], record: AttentionRecord, samples: Generations, step: Step) -> _Distinct:
+def _distinct(
+    candidates: Sequence[Candidate], record: AttentionRecord, samples: Generations, step: Step, quantise: Quantise
+) -> DistinctMaps:
     """Return the distinct maps of one pair. Responses with the same beginning share maps, since a map depends only on
     the tokens before it."""
     more = 1 if step == "consuming" else 0  # the consuming position also depends on the token itself
@@ -109,8 +192,8 @@ def _distinct(candidates: Sequence[Candidate], record: AttentionRecord, samples:
                 first.append((i, c))
             place[i, c] = numbers[written]
     owner, coordinate = np.array(first).T
-    codes, unit = encode(record.maps[owner, coordinate])
-    return codes, unit, place, record.entropy.astype(np.float32)
+    coded = quantise(record.maps[owner, coordinate])
+    return DistinctMaps(coded, len(first), place, record.entropy.astype(np.float32))
 
 
 def _rows(
@@ -132,17 +215,19 @@ def _answers(i: int, responses: Sequence[Response], samples: Generations) -> Ite
         yield {"pair": i, "response": r, **asdict(response), **tokens}
 
 
-def _joined(stacks: Sequence[_Distinct]) -> _Distinct:
-    if not stacks:
+def _joined(found: Sequence[DistinctMaps]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return codes, units, places and entropies of all pairs."""
+    if not found:
         return (
             np.zeros((0, 1, 1, 1, 1), np.uint8),
             np.zeros((0, 1, 1), np.float32),
             np.zeros((0, 4), np.int32),
             np.zeros((0, 4, 1, 1), np.float32),
         )
-    start = np.cumsum([0, *(len(s[0]) for s in stacks)], dtype=np.int32)  # dtype of place
-    codes, unit, entropy = (np.concatenate([s[k] for s in stacks]) for k in (0, 1, 3))
-    return codes, unit, np.concatenate([s[2] + at for s, at in zip(stacks, start, strict=False)]), entropy
+    start = np.cumsum([0, *(maps.count for maps in found)], dtype=np.int32)  # dtype of place
+    codes, unit = (np.concatenate(arrays) for arrays in zip(*(maps.coded() for maps in found), strict=True))
+    place = np.concatenate([maps.place + at for maps, at in zip(found, start, strict=False)])
+    return codes, unit, place, np.concatenate([maps.entropy for maps in found])
 
 
 def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:

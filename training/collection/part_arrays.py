@@ -5,9 +5,11 @@ descriptions as :func:`write_arrays` writes them are accepted.
 
 Maps are quantised to one float per map, and one byte per cell that is proportional to the square root of the weight. A
 map is a distribution over hundreds of cells with a few large weights and many small ones; equal steps of the square
-root preserve both, since their squared error is the Hellinger distance of the two distributions. The float (``unit``)
-preserves the sum of the map, which a regressor uses as a feature and which rounding would change, most of all if few
-cells hold most of the weight. The codes are then compressed by zstd.
+root preserve both, since their squared error is the Hellinger distance of the two distributions. The step is a share of
+the standard deviation of the map's square roots, so that a diffuse map, whose cells differ little, keeps as much of
+these differences as a sharp one. The float (``unit``) preserves the sum of the map, which a regressor uses as a feature
+and which rounding would change, most of all if few cells hold most of the weight. The codes are then compressed by
+zstd, at its lowest level: noise is nearly all that is left in them, in which a longer search finds nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,8 @@ from acs_core.artifacts.json_io import Limits, open_file, parse_json, read_bound
 from training.errors import DataError
 
 LEVELS = 72  # the largest code of a stored map
+STEP = 0.55  # of the codes, in standard deviations of the map's square roots; larger if a code would exceed LEVELS
+FULL_STEP_CELLS = 576  # smaller maps have smaller steps: errors average over fewer cells, and bytes matter less
 CODES = "codes"
 TYPES = {CODES: "uint8", "unit": "float32", "place": "int32", "entropy": "float32", "rows": "float64"}
 DESCRIPTION = "zarr.json"
@@ -40,6 +45,23 @@ PACKED = ["bytes", "zstd"]  # codecs, in their order
 MAGIC = bytes.fromhex("28b52ffd")  # of a zstd frame
 HEAD_BYTES = 18  # the longest header of a zstd frame
 ABSENT = (1 << 64) - 1  # offset and size of a chunk that a shard leaves out because all its values are 0
+
+
+@dataclass(frozen=True)
+class CodeFrames:
+    """Places of the zstd frames of a part's codes.
+
+    Attributes:
+        shape: shape (M, L, K, h, w) of all codes.
+        maps: number of maps in a frame.
+        files: the shards, each with the same number of frames.
+        places: (F, 2) uint64 offset and bytes of each frame in its file; ``ABSENT`` for a frame of zeros.
+    """
+
+    shape: tuple[int, ...]
+    maps: int
+    files: tuple[Path, ...]
+    places: np.ndarray
 
 
 def check_size(shapes: Mapping[str, Sequence[int]]) -> None:
@@ -72,7 +94,7 @@ def write_arrays(group: zarr.Group, arrays: Mapping[str, np.ndarray]) -> None:
                 data=array,
                 chunks=(chunk, *array.shape[1:]),
                 shards=(shard, *array.shape[1:]),
-                compressors=ZstdCodec(level=6),
+                compressors=ZstdCodec(level=1),
             )
 
 
@@ -118,30 +140,27 @@ def read_array(part: Path, name: str, wanted: Sequence[int | None]) -> np.ndarra
     return np.asarray(_open(part, name)[:])
 
 
-def open_codes(part: Path, layers: int | None, heads: int | None) -> tuple[Any, tuple[int, ...]]:
-    """Open the codes of ``part`` without reading them. Call :func:`check_codes` before the first read.
-
-    Returns:
-        The array and its shape (M, L, K, h, w).
+def shape_of_codes(part: Path, layers: int | None, heads: int | None) -> tuple[int, ...]:
+    """Return the shape (M, L, K, h, w) of the codes of ``part``. No code is read.
 
     Raises:
         ValueError: the codes' description differs or is too large, or has another number of ``layers`` or ``heads``.
     """
-    shape, _, _ = _codes(part, layers, heads)
-    return _open(part, CODES), shape
+    return _codes(part, layers, heads)[0]
 
 
-def check_codes(part: Path) -> None:
-    """Check that no frame of the codes unpacks to more than its chunk.
+def find_frames(part: Path) -> CodeFrames:
+    """Find the frames of the codes of ``part``.
 
     Raises:
-        ValueError: a frame does, or the index of a shard is damaged.
+        ValueError: a frame unpacks to another size than that of its chunk, or the index of a shard is damaged.
     """
     shape, chunk, shard = _codes(part, None, None)
-    for number in range(-(-shape[0] // shard[0])):
-        file = _chunk_file(part, CODES, [number, 0, 0, 0, 0])
-        if file.exists():
-            _check_shard(file, shard[0] // chunk[0], math.prod(chunk))
+    count = shard[0] // chunk[0]
+    files = tuple(_chunk_file(part, CODES, [number, 0, 0, 0, 0]) for number in range(-(-shape[0] // shard[0])))
+    nothing = np.full((count, 2), ABSENT, np.uint64)
+    places = [_read_index(file, count, math.prod(chunk)) if file.exists() else nothing for file in files]
+    return CodeFrames(shape, chunk[0], files, np.concatenate([nothing[:0], *places]))
 
 
 def _codes(
@@ -160,6 +179,7 @@ def _codes(
         and _names(inner["codecs"]) == PACKED
         and _names(inner["index_codecs"]) == ["bytes", "crc32c"]
         and inner.get("index_location", "end") == "end"
+        and told.get("fill_value") == 0
     )
     if not known or not shape[1:] == chunk[1:] == shard[1:] or shard[0] % chunk[0]:
         raise ValueError("codes are not packed in shards of whole maps")
@@ -204,9 +224,9 @@ def _names(codecs: Any) -> list[str]:
     return [str(codec["name"]) for codec in codecs]
 
 
-def _check_shard(file: Path, count: int, size: int) -> None:
-    """Check the frames of a shard's ``count`` chunks of ``size`` bytes. The shard ends with its index (offset and size
-    of each chunk) and a checksum of four bytes."""
+def _read_index(file: Path, count: int, size: int) -> np.ndarray:
+    """Return the places of a shard's ``count`` frames (:attr:`CodeFrames.places`), which unpack to ``size`` bytes each.
+    The shard ends with its index (offset and size of each chunk) and a checksum of four bytes."""
     with open_file(file) as packed:
         whole = os.fstat(packed.fileno()).st_size
         if whole < 16 * count + 4:
@@ -220,6 +240,7 @@ def _check_shard(file: Path, count: int, size: int) -> None:
                 raise ValueError("a shard's index names a place outside it")
             packed.seek(start)
             _check_frame(packed.read(min(length, HEAD_BYTES)), size, CODES)
+        return index
 
 
 def _check_frame(head: bytes, size: int, name: str) -> None:
@@ -252,10 +273,19 @@ def encode(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         Codes (..., h, w) uint8 in 0 to ``LEVELS``, and the unit (...) float32 of each map: the weight of code 1, chosen
         such that decoding preserves the sum of the map.
     """
-    largest = np.maximum(maps.max(axis=(-2, -1)), np.finfo(np.float32).tiny)
-    codes = np.rint(np.sqrt(maps / largest[..., None, None]) * LEVELS).astype(np.uint8)
-    squares = np.square(codes, dtype=np.float32).sum(axis=(-2, -1))
-    return codes, (maps.sum(axis=(-2, -1)) / np.maximum(squares, 1)).astype(np.float32)
+    roots = np.sqrt(maps, dtype=np.float32)
+    step = np.maximum(roots.max(axis=(-2, -1)) / LEVELS, step_share(maps.shape[-2:]) * roots.std(axis=(-2, -1)))
+    roots /= np.maximum(step, np.finfo(np.float32).tiny)[..., None, None]
+    np.rint(roots, out=roots)
+    codes = roots.astype(np.uint8)
+    np.square(roots, out=roots)
+    squares = np.maximum(roots.sum(axis=(-2, -1)), 1)
+    return codes, (maps.sum(axis=(-2, -1)) / squares).astype(np.float32)
+
+
+def step_share(size: tuple[int, ...]) -> float:
+    """Return the step of the codes of maps of ``size`` (h, w), in standard deviations of their square roots."""
+    return STEP * min(1.0, math.prod(size) / FULL_STEP_CELLS)
 
 
 def decode(codes: np.ndarray, unit: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,15 @@ import numpy as np
 
 from acs_core.artifacts.json_io import Limits
 from training.collection.part_arrays import (
-    LEVELS,
     MAX_CANDIDATES,
-    check_codes,
-    open_codes,
+    CodeFrames,
+    find_frames,
     read_array,
     read_attributes,
     read_part_json,
+    shape_of_codes,
 )
+from training.collection.part_codes import read_ahead, unpack
 from training.collection.part_digests import Digests, errors_as_data_errors, read_digests, verify
 
 ANSWERS = "answers.json"
@@ -90,7 +92,7 @@ def read_table(part: Path, collection: str, manifest: Mapping[str, Any]) -> Cand
         place = read_array(part, "place", (count, 4))
         if not count:
             return CandidateTable(pairs, skipped, rows, np.zeros((0, 4, 1, 1), np.float32), place)
-        _, (maps, layers, heads, _, _) = open_codes(part, *_heads(manifest))
+        maps, layers, heads, _, _ = shape_of_codes(part, *_heads(manifest))
         entropy = read_array(part, "entropy", (count, 4, layers, heads))
         _check_evidence(entropy, place, maps)
         return CandidateTable(pairs, skipped, rows, entropy, place)
@@ -130,7 +132,7 @@ def read_answers(part: Path, collection: str) -> list[dict[str, Any]]:
 
 class PartMaps:
     """Codes and units of the distinct maps of one part; ``shape`` is (M, L, K, h, w). The codes are compared with their
-    digests before the first read.
+    digests before the first read. Several threads may read at the same time.
 
     Raises:
         DataError: the part is damaged.
@@ -138,27 +140,57 @@ class PartMaps:
 
     def __init__(self, part: Path) -> None:
         self._part = part
-        self._digests: Digests | None = read_digests(part)  # None after the codes were compared
-        verify(part, self._digests, lambda name: name.startswith(("codes/zarr", "unit/", "zarr")))
+        self._digests: Digests = read_digests(part)
+        self._frames: CodeFrames | None = None  # until the codes were compared
+        self._comparing = threading.Lock()
+        verify(part, self._digests, lambda name: name.startswith(("codes/zarr", "zarr")))
         with errors_as_data_errors(part):
-            self._codes, self.shape = open_codes(part, None, None)
-            self._unit = read_array(part, "unit", self.shape[:3])
-            if not np.isfinite(self._unit).all() or (self._unit < 0).any():
-                raise ValueError("a unit is negative or not finite")
+            self.shape = shape_of_codes(part, None, None)
+        self._unit: np.ndarray | None = self._read_unit()
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return codes (n, L, K, h, w) uint8 and units (n, L, K) float32 of the maps ``rows``, ascending indices."""
-        if self._digests is not None:
-            verify(self._part, self._digests, is_map_data)
-            with errors_as_data_errors(self._part):
-                check_codes(self._part)
-            self._digests = None
+        """Return codes (n, L, K, h, w) uint8 and units (n, L, K) float32 of the maps ``rows``."""
+        codes = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        unit = np.empty((len(rows), *self.shape[1:3]), np.float32)
+        self.read_into(rows, codes, unit, np.arange(len(rows)))
+        return codes, unit
+
+    def read_into(self, rows: np.ndarray, codes: np.ndarray, unit: np.ndarray, at: np.ndarray) -> None:
+        """Write codes and units of the maps ``rows`` (n,) to ``codes[at]`` (N, L, K, h, w) and ``unit[at]`` (N, L,
+        K)."""
+        frames = self._compared()
         with errors_as_data_errors(self._part):
-            runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)  # slices are read many times faster than lists
-            codes = np.concatenate([self._codes[r[0] : r[-1] + 1] for r in runs])
-            if codes.max(initial=0) > LEVELS:
-                raise ValueError(f"a code is above {LEVELS}")
-            return codes, self._unit[rows]
+            unpack(frames, rows, codes, at)
+        known = self._unit
+        if known is None:
+            self._unit = known = self._read_unit()
+        unit[at] = known[rows]
+
+    def read_ahead(self) -> None:
+        """Tell the system that all codes will be read soon."""
+        with errors_as_data_errors(self._part):
+            read_ahead(tuple(self._part / name for name in self._digests.files if is_map_data(name)))
+
+    def release(self) -> None:
+        """Give the memory of the units back, which the next read reads again."""
+        self._unit = None
+
+    def _compared(self) -> CodeFrames:
+        """Return the frames of the codes, after comparing these with their digests once."""
+        with self._comparing:
+            if self._frames is None:
+                verify(self._part, self._digests, is_map_data)
+                with errors_as_data_errors(self._part):
+                    self._frames = find_frames(self._part)
+            return self._frames
+
+    def _read_unit(self) -> np.ndarray:
+        verify(self._part, self._digests, lambda name: name.startswith("unit/"))
+        with errors_as_data_errors(self._part):
+            unit = read_array(self._part, "unit", self.shape[:3])
+            if not np.isfinite(unit).all() or (unit < 0).any():
+                raise ValueError("a unit is negative or not finite")
+            return unit
 
 
 def _pairs(part: Path, count: int | None) -> tuple[tuple[int, ...], dict[int, str]]:

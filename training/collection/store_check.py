@@ -97,7 +97,7 @@ def check_shape(progress: Callable[[int, int], None] = lambda done, total: None,
     """
     rng = np.random.default_rng(0)
     layers, heads, h, w = SHAPE_7B
-    distinct = [_made_up(rng, layers * heads, h, w) for _ in range(1 + 3 * 4)]  # four different answers
+    distinct = [made_up_maps(rng, layers * heads, h, w) for _ in range(1 + 3 * 4)]  # four different answers
     place = np.stack([[0, *(1 + 3 * (i % 4) + np.arange(3))] for i in range(count)]).astype(np.int32)
     alone = 4  # the first candidates share only the map of x1; only they are timed
     codes, unit = encode(np.stack(distinct).reshape(-1, *SHAPE_7B))
@@ -114,7 +114,7 @@ def check_shape(progress: Callable[[int, int], None] = lambda done, total: None,
         read_seconds = (time.perf_counter() - started) / alone
     progress(2, 3)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    train_seconds = _step_seconds(device, *(torch.from_numpy(a) for a in read)) / alone
+    train_seconds = fit_seconds(device, torch.from_numpy(read[0]), torch.from_numpy(read[1])) / alone
     progress(3, 3)
     return {
         "MB a candidate, raw float32": round(4 * 4 * codes[0].size / 1e6, 2),
@@ -146,7 +146,7 @@ def _entropy(maps: np.ndarray) -> np.ndarray:
     return np.round(-(share * np.log(np.maximum(share, 1e-300))).sum(axis=(-2, -1)), DECIMALS)
 
 
-def _made_up(rng: np.random.Generator, count: int, h: int, w: int) -> np.ndarray:
+def made_up_maps(rng: np.random.Generator, count: int, h: int, w: int) -> np.ndarray:
     """Return synthetic attention (count, h, w): smooth fields with noise, heads from diffuse to sharp, and three shared
     sinks."""
     sharp = rng.uniform(0.5, 3.0, (count, 1, 1))
@@ -159,13 +159,14 @@ def _made_up(rng: np.random.Generator, count: int, h: int, w: int) -> np.ndarray
     return (shown * weights / weights.sum(axis=(1, 2), keepdims=True)).astype(np.float32)
 
 
-def _step_seconds(device: torch.device, codes: torch.Tensor, unit: torch.Tensor) -> float:
-    """Return the seconds of one training step with these candidates; the first step is not counted."""
+def fit_seconds(device: torch.device, codes: torch.Tensor, unit: torch.Tensor, steps: int = 2) -> float:
+    """Return the seconds of one training step of the regressor of appendix A, the mean of ``steps`` after a first one,
+    with these candidates of the 7B shape."""
     regressor = AttentionIoURegressor(*SHAPE_7B[:2]).to(device)
     optimiser = torch.optim.Adam(regressor.parameters(), lr=3e-4)
     truth = torch.rand(len(codes), device=device)
     started = 0.0
-    for step in range(3):
+    for step in range(1 + steps):
         if step == 1:
             _wait(device)
             started = time.perf_counter()
@@ -174,7 +175,7 @@ def _step_seconds(device: torch.device, codes: torch.Tensor, unit: torch.Tensor)
         loss.backward()
         optimiser.step()
     _wait(device)
-    return (time.perf_counter() - started) / 2
+    return (time.perf_counter() - started) / steps
 
 
 def _wait(device: torch.device) -> None:

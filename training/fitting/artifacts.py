@@ -1,5 +1,5 @@
-"""Output folder of the fitting steps, and the files that one step reads from another: head file, regressor, joint model
-and held-out images. All must belong to the model of the collection."""
+"""Output folder of the fitting steps, and the files that one step reads from another: head file, regressors, joint
+model and held-out images. All must belong to the model of the collection."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from acs_core.artifacts.sealed import read_sealed
 from acs_core.errors import OutputError
 from acs_core.output_folder import OutputFolder
 from acs_core.output_marker import LOCK, MARKER
-from acs_core.selection import acs_free, joint_model, regressor
+from acs_core.selection import acs_free, box_regressor, joint_model, regressor
 from acs_core.selection.base import ArtifactKind
 from acs_core.selection.registry import Selector, artifact_kinds, selector_names, spec_of
-from acs_core.selection.regressor import LoadedRegressor
+from acs_core.selection.regressor import AttentionIoURegressor
+from acs_core.selection.regressor_files import LoadedRegressor
 from training.collection.store import Collection
 from training.errors import DataError
 from training.fitting.processes import is_further_process
 
-REGRESSOR, JOINT, HEADS, FIT, ANALYSIS, CALIBRATION = (
+REGRESSOR, BOX, JOINT, HEADS, FIT, ANALYSIS, CALIBRATION = (
     regressor.REGRESSOR.file_name,
+    box_regressor.BOX_REGRESSOR.file_name,
     joint_model.JOINT_MODEL.file_name,
     acs_free.HEADS.file_name,
     "fit.json",
@@ -169,9 +171,9 @@ def read_artifact(out: Path, kind: ArtifactKind, data: Collection) -> Any:
     return loaded
 
 
-def read_regressor(out: Path, data: Collection) -> LoadedRegressor:
+def read_regressor(out: Path, data: Collection) -> LoadedRegressor[AttentionIoURegressor]:
     """Read the regressor in ``out``; see :func:`read_artifact`."""
-    loaded: LoadedRegressor = read_artifact(out, regressor.REGRESSOR, data)
+    loaded: LoadedRegressor[AttentionIoURegressor] = read_artifact(out, regressor.REGRESSOR, data)
     return loaded
 
 

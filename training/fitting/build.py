@@ -18,6 +18,7 @@ from acs_core.artifacts.registry import model_names
 from acs_core.lvlm.base import LVLM
 from acs_core.lvlm.picture import PictureOptions
 from acs_core.selection.attention_in_box import BOX_LAYERS
+from acs_core.selection.regressor import AttentionIoURegressor
 from training.collection.collect import PartRunner, collect
 from training.collection.store import Collection, read_responses, read_store
 from training.data.pairs import Pair
@@ -47,13 +48,13 @@ class BuildResult:
     """Result of :func:`build`.
 
     Attributes:
-        fitted: result of the fit.
+        fitted: result of the regressor's fit.
         analysis: result of the analysis; None if there are too few boxes for it.
         heads: the head file; None likewise.
         reliability: reliability of each selector on the calibration images, by name.
     """
 
-    fitted: FitResult
+    fitted: FitResult[AttentionIoURegressor]
     analysis: Analysis | None
     heads: HeadFile | None
     reliability: dict[str, Reliability]
@@ -74,8 +75,9 @@ def build(
     sources: tuple[str, str] = ("", ""),
     run: PartRunner | None = None,
     device: str = "auto",
+    workers: int | None = None,
 ) -> BuildResult:
-    """Write regressor, joint model, head file, calibrations, figures and a model card into ``out``.
+    """Write regressors, joint model, head file, calibrations, figures and a model card into ``out``.
 
     Whether the collected boxes suffice is checked before anything is fitted. If they do not for the head file alone, it
     is left out, and the calibrations of the selectors that read it with it.
@@ -96,6 +98,7 @@ def build(
         sources: names of the two annotation files.
         run: runner that collects parts elsewhere; see :func:`training.collection.collect.collect`.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        workers: number of threads that read maps ahead; None for as many as the CPUs allow.
 
     Raises:
         DataError: the pairs give too few candidates to fit or to calibrate, or ``out`` is a model's own folder and
@@ -142,7 +145,7 @@ def build(
                 f"{answered} of {len(calibration)} calibration questions got a box, at least {MIN_CHOICES} are needed: "
                 "give more data, or raise --calibration-limit"
             )
-        job = FittingJob(data, fresh, train, config, made_by, work, say, progress, device)
+        job = FittingJob(data, fresh, train, config, made_by, work, say, progress, device, workers)
         results: dict[str, Any] = {}
         for step in STEPS:
             if step.name in missing:
@@ -183,8 +186,8 @@ def check_enough(data: Collection, config: BuildConfig, say: Callable[[str], Non
     if min(good, bad) < least:
         missing[ANALYZE_STEP.name] = (
             f"{HEADS}. Discriminative heads need at least {least} good and {least} low boxes on held-out images, there "
-            f"are {good} and {bad}. acs-learned and acs-joint can be used, acs-free and acs-fusion cannot; for these, "
-            "collect more pairs (--limit), or sizes that the model finds (--size)"
+            f"are {good} and {bad}. acs-learned, acs-learned-box and acs-joint can be used, acs-free and "
+            "acs-fusion cannot; for these, collect more pairs (--limit), or sizes that the model finds (--size)"
         )
     elif not none:
         say("no box misses its object: the entropies of the group IoU = 0 are left out")

@@ -25,7 +25,8 @@ def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict
     lines = [
         f"# ACS files for {_plain(model)}",
         "",
-        f"A regressor (acs-learned), a joint model (acs-joint){HEADS_TOO if heads else ''}{box_layers} and their",
+        f"A regressor (acs-learned), one that reads attention in the box (acs-learned-box), a joint model "
+        f"(acs-joint){HEADS_TOO if heads else ''}{box_layers} and their",
         "calibrations, for attention-based candidate selection with this model and no other.",
         "",
         "```python",
@@ -53,6 +54,12 @@ def model_card(out: Path, model: str, made_by: str, command: str, manifest: dict
         f"{fit['candidates']['train']} candidates to train on, epoch {fit['best_epoch']} of {fit['epochs']} kept.",
         "",
         *_agreements(fit["agreement"]),
+        "",
+        "## The box regressor",
+        "",
+        "It reads attention in and around the own box of a candidate; fitted to the same images.",
+        "",
+        *_agreements(fit["box"]["agreement"] + fit["box"]["ablations"][1:]),
         "",
         "## The joint model",
         "",

@@ -22,7 +22,7 @@ LABELS = {"high": "IoU > {high:g}", "low": "0 < IoU ≤ {low:g}", "zero": "IoU =
 QUICK_DPI = 110  # these are for a first look; figures for print are those of `acs-train report` and `attention`
 
 
-def learning_curves(fitted: FitResult, file: Path) -> None:
+def learning_curves(fitted: FitResult[Any], file: Path) -> None:
     """Draw training and validation loss and Pearson r over the epochs, with a mark at the kept epoch."""
     epochs = [row["epoch"] for row in fitted.history]
     figure, (left, right) = new_figure(1, 2, (9.5, 3.6))

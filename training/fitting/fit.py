@@ -1,4 +1,5 @@
-"""Fits the attention-IoU regressor to collected candidates (paper equation 1, appendix A.2), with Lightning."""
+"""Fits a regressor to collected candidates, as appendix A.2 does the attention-IoU regressor (paper equation 1), with
+Lightning."""
 
 from __future__ import annotations
 
@@ -10,42 +11,45 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
-from torch.utils.data import DataLoader
 
 from acs_core.artifacts.sealed import read_sealed, seal
 from acs_core.errors import with_file
 from acs_core.output import write_text
 from acs_core.selection.regressor import AttentionIoURegressor
+from acs_core.selection.regressor_files import MapRegressor
 from training.checkpoint_file import read_state
-from training.collection.part_arrays import decode_on_device
 from training.collection.store import Collection
+from training.data.pairs import ABSENT
 from training.errors import DataError
 from training.fitting.artifacts import output_folder
-from training.fitting.batches import Batch, loader
+from training.fitting.batches import Batch, boxes_of, loader
 from training.fitting.metrics import Agreement, agreement
 from training.fitting.processes import first_process
+from training.fitting.read_ahead import ReadAhead
 from training.fitting.regression import (
     BestInMemory,
     CheckedCheckpoints,
     EpochLog,
     FitConfig,
     Progress,
+    R,
     RegressionModule,
+    predict_batch,
 )
 
 MIN_CANDIDATES, MIN_IMAGES = 100, 5
 
 
 @dataclass(frozen=True)
-class FitResult:
-    """Result of :func:`fit`.
+class FitResult(Generic[R]):
+    """Result of :func:`fit_network`.
 
     Attributes:
         regressor: the regressor, with the weights of the best epoch.
@@ -57,7 +61,7 @@ class FitResult:
         validation: indices of the held-out candidates.
     """
 
-    regressor: AttentionIoURegressor
+    regressor: R
     held: Agreement
     predicted: np.ndarray
     best_epoch: int
@@ -86,19 +90,34 @@ def fit(
     work: Path | None = None,
     progress: Progress = lambda epoch, loss, held: None,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     loggers: Sequence[Logger] = (),
-) -> FitResult:
-    """Train the regressor on ``data.maps`` (C, 4, L, K, h, w) to predict ``data.iou`` (C,); keeps the weights of the
-    best epoch.
+) -> FitResult[AttentionIoURegressor]:
+    """Train the attention-IoU regressor; arguments and errors are those of :func:`fit_network`."""
+    return fit_network(AttentionIoURegressor, data, config, work, progress, device, workers, loggers)
+
+
+def fit_network(
+    network: type[R],
+    data: Collection,
+    config: FitConfig | None = None,
+    work: Path | None = None,
+    progress: Progress = lambda epoch, loss, held: None,
+    device: str = "auto",
+    workers: int | None = None,
+    loggers: Sequence[Logger] = (),
+) -> FitResult[R]:
+    """Train a regressor on ``data.maps`` (C, 4, L, K, h, w) to predict ``data.iou`` (C,); keeps the weights of the best
+    epoch.
 
     Args:
+        network: the kind of regressor.
         data: the collection.
         config: settings.
         work: folder of the checkpoints of the last epoch, for resuming, and of the best epoch; None for no checkpoints.
         progress: called with (epoch, training loss, validation loss).
         device: "auto" for all GPUs, or the CPU without any; or a device.
-        workers: number of processes that read maps ahead.
+        workers: number of threads that read maps ahead; None for as many as the CPUs allow. The batches are the same.
         loggers: loggers of Lightning that get the numbers of each epoch (:mod:`training.fitting.loggers`).
 
     Raises:
@@ -110,13 +129,14 @@ def fit(
     train, validation = split(data, config)
     with first_process():
         if work is None:
-            return _fit(data, config, train, validation, None, progress, device, workers, loggers)
+            return _fit(network, data, config, train, validation, None, progress, device, workers, loggers)
         with output_folder(work, "acs-train fit --work", inputs=data.maps.files), with_file(work, only_unnamed=True):
             folder = _open(work, data, config)
-            return _fit(data, config, train, validation, folder, progress, device, workers, loggers)
+            return _fit(network, data, config, train, validation, folder, progress, device, workers, loggers)
 
 
 def _fit(
+    network: type[R],
     data: Collection,
     config: FitConfig,
     train: np.ndarray,
@@ -124,11 +144,11 @@ def _fit(
     folder: Path | None,
     progress: Progress,
     device: str,
-    workers: int,
+    workers: int | None,
     loggers: Sequence[Logger],
-) -> FitResult:
+) -> FitResult[R]:
     lightning.seed_everything(config.seed, verbose=False)
-    model = RegressionModule(data.maps.shape[2:4], config)
+    model = RegressionModule(network, data.maps.shape[2:4], config)
     notes = EpochLog(progress, [])
     # an epoch's numbers are complete only at its end, hence there
     kept: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
@@ -197,20 +217,43 @@ def split(data: Collection, config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
     return train, validation
 
 
-def predict(regressor: AttentionIoURegressor, data: Collection, index: np.ndarray, batch: int = 256) -> np.ndarray:
-    """Predict the IoU of the candidates ``index``, (len(index),) float32, in evaluation mode."""
+def unseen(name: str, trained_on: np.ndarray, data: Collection, other: Collection) -> np.ndarray:
+    """Return the indices of the candidates of ``other``, a collection of this ``name``, whose images are not those of
+    the candidates ``trained_on`` of ``data``, without those of questions about absent objects.
+
+    Raises:
+        DataError: there is none.
+    """
+    index = np.flatnonzero(other.kinds != ABSENT)
+    if other.manifest.get("data") == data.manifest.get("data"):
+        index = index[~np.isin(other.image[index], data.image[trained_on])]
+    if not len(index):
+        raise DataError(f"all images of {name} were trained on: evaluate on other ones")
+    return index
+
+
+def predict(
+    regressor: MapRegressor,
+    data: Collection,
+    index: np.ndarray,
+    batch: int = 256,
+    in_boxes_of: np.ndarray | None = None,
+) -> np.ndarray:
+    """Predict the IoU of the candidates ``index``, (len(index),) float32, in evaluation mode. With ``in_boxes_of``, as
+    many indices, their attention is read in the boxes of those candidates instead of their own."""
     regressor.eval()
+    boxes = boxes_of(data)[index if in_boxes_of is None else in_boxes_of]
     device = next(regressor.parameters()).device
     chunks = []
     with torch.inference_mode():
         for start in range(0, len(index), batch):
             codes, unit = data.maps.coded(index[start : start + batch])
-            maps = decode_on_device(torch.from_numpy(codes).to(device), torch.from_numpy(unit).to(device))
-            chunks.append(regressor(maps).cpu().numpy())
+            given = (torch.from_numpy(codes), torch.from_numpy(unit), boxes[start : start + batch])
+            chunks.append(predict_batch(regressor, *(part.to(device) for part in given)).cpu().numpy())
     return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
 
 
-def _last(folder: Path, batches: DataLoader[Batch]) -> str | None:
+def _last(folder: Path, batches: ReadAhead[Batch]) -> str | None:
     """Return the checkpoint to resume from, None if there is none.
 
     Also sets the sampler's epoch: the trainer does so only after the first order was drawn.
@@ -226,11 +269,11 @@ def _last(folder: Path, batches: DataLoader[Batch]) -> str | None:
             raise ValueError("it has no state of the optimiser")  # the trainer would silently continue without
     except (LookupError, TypeError, ValueError) as error:
         raise DataError(f"{last} cannot be resumed ({error!r:.200}): {_anew(folder)}") from error
-    batches.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    batches.sampler.set_epoch(epoch)
     return str(last)
 
 
-def _load_best(model: RegressionModule, folder: Path) -> None:
+def _load_best(model: RegressionModule[Any], folder: Path) -> None:
     """Load the weights of the best epoch into ``model``."""
     best = folder / "best.ckpt"
     state = read_state(best, advice=_anew(folder))

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch.distributed as dist
+
 STARTED_BY = "ACS_TRAIN_STARTED_BY"  # id of the process that starts the others, which inherit the variable
 # Variables that make Lightning assume a launcher. Batch systems and shells may leave them in the environment.
 LAUNCHERS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE")
@@ -40,3 +42,9 @@ def first_process() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def leave_group() -> None:
+    """Leave the group of processes of a training that has ended, in which the others do not take part any more."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,10 +1,10 @@
-"""The regressor's Lightning module (loss and schedule), the log of its epochs, and its checkpoints."""
+"""The Lightning module of the regressors (loss and schedule), the log of its epochs, and its checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import lightning
 import torch
@@ -13,22 +13,40 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Callback
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, PearsonCorrCoef
 
-from acs_core.selection.regressor import AttentionIoURegressor
+from acs_core.selection.box_regressor import BoxRegressor
+from acs_core.selection.regressor_files import MapRegressor
 from training.checkpoint_file import read_state, write_state
 from training.collection.part_arrays import decode_on_device
 from training.fitting.batches import Batch
 from training.settings import FitConfig
 
 Progress = Callable[[int, float, float], None]
+R = TypeVar("R", bound=MapRegressor)
 
 
-class RegressionModule(lightning.LightningModule):
-    """Lightning module of appendix A.2: mean squared error, Adam, and a cosine schedule over the epochs."""
+def predict_batch(
+    regressor: MapRegressor, codes: torch.Tensor, unit: torch.Tensor, boxes: torch.Tensor
+) -> torch.Tensor:
+    """Predict the IoU (B,) of a batch, whose tensors are on the device of ``regressor``."""
+    maps = decode_on_device(codes, unit)
+    predicted: torch.Tensor = regressor(maps, boxes) if isinstance(regressor, BoxRegressor) else regressor(maps)
+    return predicted
 
-    def __init__(self, shape: tuple[int, ...], config: FitConfig) -> None:
+
+class RegressionModule(lightning.LightningModule, Generic[R]):
+    """Lightning module of appendix A.2: mean squared error, Adam, and a cosine schedule over the epochs.
+
+    Args:
+        network: the kind of regressor to train.
+        shape: numbers (L, K) of layers and heads.
+        config: settings.
+    """
+
+    def __init__(self, network: type[R], shape: tuple[int, ...], config: FitConfig) -> None:
         super().__init__()
         self.config = config
-        self.regressor = AttentionIoURegressor(*shape, input_transform=config.input_transform, dropout=config.dropout)
+        layers, heads = shape
+        self.regressor = network(layers, heads, input_transform=config.input_transform, dropout=config.dropout)
         self.measures = torch.nn.ModuleDict(
             {"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r": PearsonCorrCoef()}
         )
@@ -39,15 +57,15 @@ class RegressionModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
         """Return the loss of equation 1."""
-        codes, unit, iou = batch
-        loss = F.mse_loss(self.regressor(decode_on_device(codes, unit)), iou)
+        codes, unit, boxes, iou = batch
+        loss = F.mse_loss(predict_batch(self.regressor, codes, unit, boxes), iou)
         self.log("train_mse", loss, on_step=False, on_epoch=True, batch_size=len(iou), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, number: int) -> None:
         """Add one batch of held-out candidates to the metrics."""
-        codes, unit, iou = batch
-        predicted = self.regressor(decode_on_device(codes, unit))
+        codes, unit, boxes, iou = batch
+        predicted = predict_batch(self.regressor, codes, unit, boxes)
         for name, measure in self.measures.items():
             measure.update(predicted, iou)  # type: ignore[operator]
             self.log(f"val_{name}", measure, on_step=False, on_epoch=True, batch_size=len(iou))  # type: ignore[arg-type]
@@ -99,7 +117,7 @@ class EpochLog(Callback):
 class BestInMemory(Callback):
     """Callback that keeps the weights of the best epoch in memory, for runs without a checkpoint folder."""
 
-    def __init__(self, model: RegressionModule) -> None:
+    def __init__(self, model: RegressionModule[Any]) -> None:
         self.best, self.state = float("inf"), model.state_dict()
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

@@ -24,18 +24,19 @@ from acs_core.artifacts.table_1 import compare_readings, describe, supported_rea
 from acs_core.geometry import Box
 from acs_core.selection.acs_free import HEADS as HEADS_KIND
 from acs_core.selection.base import ArtifactKind
+from acs_core.selection.box_regressor import BOX_REGRESSOR
 from acs_core.selection.joint_model import JOINT_MODEL, save_joint
 from acs_core.selection.registry import Selector
 from acs_core.selection.regressor import REGRESSOR as REGRESSOR_KIND
 from acs_core.selection.regressor import AttentionIoURegressor, save_regressor
 from training.collection.offline_selection import Call
 from training.collection.store import Collection
-from training.data.pairs import ABSENT, Pair
-from training.errors import DataError
+from training.data.pairs import Pair
 from training.fitting import figures
 from training.fitting.analyze import Analysis, AnalysisConfig, analyze, head_file
 from training.fitting.artifacts import (
     ANALYSIS,
+    BOX,
     CALIBRATION,
     FIT,
     HEADS,
@@ -45,14 +46,22 @@ from training.fitting.artifacts import (
     identity_of,
 )
 from training.fitting.calibrate import Reliability, calibrate
-from training.fitting.fit import FitConfig, FitResult, Progress, fit, predict
+from training.fitting.fit import FitConfig, FitResult, Progress, fit, predict, unseen
+from training.fitting.fit_box import box_step
 from training.fitting.fit_joint import JointConfig, Prepared, fit_joint, judged
 from training.fitting.metrics import agreement, agreements, in_words, row
+from training.fitting.read_ahead import prepare_maps
 from training.settings import BuildConfig
 
 Say = Callable[[str], None]
 # Patterns of the file names that each step writes, relative to its folder.
-FIT_FILES = (REGRESSOR, JOINT, FIT, "figures/learning_curves.png", "figures/predicted_iou.png")
+FIT_FILES = (
+    REGRESSOR,
+    BOX,
+    JOINT,
+    FIT,
+    *(f"figures/{name}{of}.png" for of in ("", "_box") for name in ("learning_curves", "predicted_iou")),
+)
 ANALYZE_FILES = (
     HEADS,
     ANALYSIS,
@@ -75,6 +84,7 @@ class FittingJob:
         say: prints a line.
         progress: called with (stage, done, total).
         device: "auto", "cpu", "cuda" or "cuda:N".
+        workers: number of threads that read maps ahead; None for as many as the CPUs allow.
         results: results of earlier steps, by name.
     """
 
@@ -87,6 +97,7 @@ class FittingJob:
     say: Say = print
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None
     device: str = "auto"
+    workers: int | None = None
     results: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -118,43 +129,51 @@ def fit_step(
     say: Say = print,
     progress: Progress = lambda epoch, loss, held: None,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     state: Callable[[int, int], None] = lambda done, total: None,
     loggers: Sequence[Logger] = (),
-) -> FitResult:
-    """Fit the regressor and the joint model, and write them, ``fit.json`` and its figures into ``out``.
+    progress_of_box: Progress = lambda epoch, loss, held: None,
+) -> FitResult[AttentionIoURegressor]:
+    """Fit the regressor, the box regressor and the joint model, and write them, ``fit.json`` and its figures into
+    ``out``.
 
     Args:
         data: the collection to fit to.
         out: folder to write into.
-        config: settings of the regressor.
+        config: settings of the two regressors.
         made_by: origin of the files, for their metadata.
-        evaluate: further collections to measure both models on, by name (other temperatures, table 3); candidates of
+        evaluate: further collections to measure the models on, by name (other temperatures, table 3); candidates of
             training images are left out.
         work: folder of checkpoints.
         say: prints a line.
-        progress: called with (epoch, training loss, validation loss).
-        device: as in :func:`training.fitting.fit.fit`.
-        workers: number of processes that read maps ahead.
+        progress: called with (epoch, training loss, validation loss) of the regressor.
+        device: as in :func:`training.fitting.fit.fit_network`.
+        workers: number of threads that read maps ahead; None for as many as the CPUs allow.
         state: called with (done, total) while the maps are read for the joint model.
-        loggers: loggers of Lightning that get the numbers of each epoch.
+        loggers: loggers of Lightning that get the numbers of each epoch of the regressor.
+        progress_of_box: called as ``progress``, for the box regressor.
+
+    Returns:
+        Result of the regressor's fit.
 
     Raises:
-        DataError: see :func:`training.fitting.fit.fit`; or a collection of another model.
+        DataError: see :func:`training.fitting.fit.fit_network`; or a collection of another model.
     """
     for name, other in (evaluate or {}).items():
         check_same_model(other, name, identity_of(data), "the collection to fit")
+    say(prepare_maps(data.maps, workers))
     fitted = fit(data, config, work, progress, device, workers, loggers)
     size = int(data.maps.shape[-2]), int(data.maps.shape[-1])
     out.mkdir(parents=True, exist_ok=True)
     save_regressor(out / REGRESSOR, fitted.regressor, identity_of(data), size, made_by)
     rows = agreements(fitted.predicted, fitted.validation, data)
     for name, other in (evaluate or {}).items():
-        index = _unseen(name, fitted, data, other)
+        index = unseen(name, fitted.train, data, other)
         told = agreement(predict(fitted.regressor, other, index), other.iou[index])
         rows.append(row(name, other.manifest.get("temperature"), "all", told))
     for line in rows:
         say(in_words(line))
+    boxed = box_step(data, out, config, made_by, evaluate, work, say, progress_of_box, device, workers)
     joint_config = JointConfig(seed=config.seed)
     joint = joint_step(data, fitted, out, joint_config, made_by, evaluate, state)
     for line in joint:
@@ -166,19 +185,19 @@ def fit_step(
         "candidates": {"train": len(fitted.train), "validation": len(fitted.validation)},
         "held_images": np.unique(data.image[fitted.validation]).tolist(),
         "agreement": rows,
+        "box": boxed.content,
         "joint": {"config": asdict(joint_config), "agreement": joint},
         "history": list(fitted.history),
     }
     (out / FIT).write_text(json.dumps(seal(content), indent=1) + "\n")
-    figures.learning_curves(fitted, out / "figures" / "learning_curves.png")
-    title = f"held-out images, Pearson r {fitted.held.pearson:.3f}, MAE {fitted.held.mae:.3f}"
-    figures.scatter(fitted.predicted, data.iou[fitted.validation], title, out / "figures" / "predicted_iou.png")
+    _draw_fit(fitted, data, out / "figures")
+    _draw_fit(boxed.fitted, data, out / "figures", "_box")
     return fitted
 
 
 def joint_step(
     data: Collection,
-    fitted: FitResult,
+    fitted: FitResult[Any],
     out: Path,
     config: JointConfig,
     made_by: str,
@@ -199,7 +218,7 @@ def joint_step(
     temperature = data.manifest.get("temperature")
     rows += [row(f"held-out images, {n} responses", temperature, "all", a) for n, a in made.held_by_count.items()]
     for name, other in (evaluate or {}).items():
-        told = judged(made.quality, Prepared.of(other), _unseen(name, fitted, data, other))
+        told = judged(made.quality, Prepared.of(other), unseen(name, fitted.train, data, other))
         rows.append(row(name, other.manifest.get("temperature"), "all", told))
     return rows
 
@@ -245,7 +264,7 @@ def analyze_step(
     return analysis, heads
 
 
-def _run_fit(job: FittingJob, out: Path) -> FitResult:
+def _run_fit(job: FittingJob, out: Path) -> FitResult[AttentionIoURegressor]:
     epochs = job.config.fit.epochs
     fitted = fit_step(
         job.data,
@@ -257,14 +276,17 @@ def _run_fit(job: FittingJob, out: Path) -> FitResult:
         job.say,
         lambda epoch, _, __: job.progress("fit", epoch, epochs),
         job.device,
+        job.workers,
         state=lambda done, total: job.progress("read maps", done, total),
+        progress_of_box=lambda epoch, _, __: job.progress("fit with the box", epoch, epochs),
     )
-    job.progress("fit", epochs, epochs)  # training may have stopped early
+    for stage in ("fit", "fit with the box"):
+        job.progress(stage, epochs, epochs)  # training may have stopped early
     return fitted
 
 
 def _run_analyze(job: FittingJob, out: Path) -> tuple[Analysis, HeadFile]:
-    fitted: FitResult = job.results[FIT_STEP.name]
+    fitted: FitResult[AttentionIoURegressor] = job.results[FIT_STEP.name]
     return analyze_step(
         job.data,
         fitted.regressor,
@@ -278,7 +300,7 @@ def _run_analyze(job: FittingJob, out: Path) -> tuple[Analysis, HeadFile]:
     )
 
 
-FIT_STEP = FittingStep("fit", (REGRESSOR_KIND, JOINT_MODEL), FIT_FILES, _run_fit)
+FIT_STEP = FittingStep("fit", (REGRESSOR_KIND, BOX_REGRESSOR, JOINT_MODEL), FIT_FILES, _run_fit)
 ANALYZE_STEP = FittingStep("analyze", (HEADS_KIND,), ANALYZE_FILES, _run_analyze)
 
 
@@ -348,15 +370,11 @@ def _rounded(share: float | None) -> float | None:
     return None if share is None else round(share, 4)
 
 
-def _unseen(name: str, fitted: FitResult, data: Collection, other: Collection) -> np.ndarray:
-    """Return the indices of the candidates of ``other`` whose images were not trained on, without those of questions
-    about absent objects."""
-    index = np.flatnonzero(other.kinds != ABSENT)
-    if other.manifest.get("data") == data.manifest.get("data"):
-        index = index[~np.isin(other.image[index], data.image[fitted.train])]
-    if not len(index):
-        raise DataError(f"all images of {name} were trained on: evaluate on other ones")
-    return index
+def _draw_fit(fitted: FitResult[Any], data: Collection, folder: Path, suffix: str = "") -> None:
+    """Draw the learning curves and the held-out predictions into ``folder``, under names with ``suffix``."""
+    figures.learning_curves(fitted, folder / f"learning_curves{suffix}.png")
+    title = f"held-out images, Pearson r {fitted.held.pearson:.3f}, MAE {fitted.held.mae:.3f}"
+    figures.scatter(fitted.predicted, data.iou[fitted.validation], title, folder / f"predicted_iou{suffix}.png")
 
 
 def _draw_examples(data: Collection, index: np.ndarray, pairs: Mapping[str, Pair], folder: Path) -> None:

@@ -10,6 +10,7 @@ from acs_core.artifacts.calibration import Calibration
 from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.artifacts.identity import ModelIdentity
 from acs_core.artifacts.trees import Trees
+from acs_core.selection.box_regressor import BoxRegressor, load_box_regressor, save_box_regressor
 from acs_core.selection.joint_features import feature_names
 from acs_core.selection.joint_model import JointIoUModel, load_joint, save_joint
 from acs_core.selection.regressor import AttentionIoURegressor, load_regressor, save_regressor
@@ -19,6 +20,10 @@ IDENTITY = ModelIdentity("made-up", "internvl", 2, 3)
 
 def regressor(path):
     save_regressor(path, AttentionIoURegressor(2, 3), IDENTITY, (4, 4))
+
+
+def box_regressor(path):
+    save_box_regressor(path, BoxRegressor(2, 3), IDENTITY, (4, 4))
 
 
 def joint(path):
@@ -39,6 +44,7 @@ def calibration(path):
 
 KINDS = [
     (regressor, load_regressor),
+    (box_regressor, load_box_regressor),
     (joint, load_joint),
     (heads, HeadFile.load),
     (calibration, Calibration.load),

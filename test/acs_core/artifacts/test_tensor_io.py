@@ -4,6 +4,7 @@ to get a good one."""
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from tensor_parts import IDENTITY, FakeModel, rewrite, step_quality, trained
 
 from acs_core.artifacts.tensor_io import Origin, TensorFile
 from acs_core.errors import JointError, RegressorError
-from acs_core.selection import joint_model, regressor
+from acs_core.selection import box_regressor, joint_model, regressor
+from acs_core.selection.box_regressor import BoxRegressor, load_box_regressor, save_box_regressor
 from acs_core.selection.joint_model import load_joint, save_joint
 from acs_core.selection.regressor import load_regressor, save_regressor
 
@@ -33,6 +35,13 @@ KINDS = (
         lambda path: save_regressor(path, trained(), IDENTITY, (8, 6), "by a test"),
         lambda path, lvlm=None: load_regressor(path, lvlm=lvlm),
         regressor.FILE,
+        RegressorError,
+    ),
+    Kind(
+        "box regressor",
+        lambda path: save_box_regressor(path, BoxRegressor(2, 3), IDENTITY, (8, 6), "by a test"),
+        lambda path, lvlm=None: load_box_regressor(path, lvlm=lvlm),
+        box_regressor.FILE,
         RegressorError,
     ),
     Kind("joint model", lambda path: save_joint(path, step_quality()), load_joint, joint_model.FILE, JointError),
@@ -110,7 +119,7 @@ def test_foreign_files_are_told_apart(kind, path, metadata):
     assert f"no {kind.file.key} metadata, so it is not one of ours" in refusal(kind, path)
 
 
-@pytest.mark.parametrize(("mine", "other"), [KINDS, KINDS[::-1]], ids=lambda kind: kind.what)
+@pytest.mark.parametrize(("mine", "other"), permutations(KINDS, 2), ids=lambda kind: kind.what)
 def test_one_kind_is_not_taken_for_another(mine, other, tmp_path):
     other.save(tmp_path / "other")
     assert f"no {mine.file.key} metadata" in refusal(mine, tmp_path / "other")

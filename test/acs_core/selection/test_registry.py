@@ -9,6 +9,7 @@ from acs_core.artifacts.registry import ASSETS
 from acs_core.artifacts.trees import Trees
 from acs_core.errors import AcsError, ArtifactError, HeadFileError, JointError, RegressorError, SelectorError
 from acs_core.selection.attention_in_box import BoxLayers
+from acs_core.selection.box_regressor import BoxRegressor, save_box_regressor
 from acs_core.selection.joint_features import feature_names
 from acs_core.selection.joint_model import JointIoUModel, save_joint
 from acs_core.selection.registry import (
@@ -16,6 +17,7 @@ from acs_core.selection.registry import (
     AcsFusion,
     AcsJoint,
     AcsLearned,
+    AcsLearnedBox,
     AttentionInBox,
     BoxFusingSelector,
     Consensus,
@@ -78,6 +80,19 @@ def box_layers(tmp_path):
     return tmp_path / "box-layers.json"
 
 
+@pytest.fixture
+def box_regressor(tmp_path):
+    save_box_regressor(tmp_path / "b.safetensors", BoxRegressor(2, 3), IDENTITY, (6, 5))
+    return tmp_path / "b.safetensors"
+
+
+@pytest.fixture
+def files(regressor, joint, box_layers, box_regressor):
+    """A file of each kind, by its keyword."""
+    read = {"regressor": regressor, "joint_model": joint, "box_layers": box_layers, "box_regressor": box_regressor}
+    return {"heads": HEADS, **read}
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "greedy"),
     [
@@ -86,6 +101,7 @@ def box_layers(tmp_path):
         ("acs-fusion", AcsFusion, False),
         ("acs-joint", AcsJoint, False),
         ("attention-in-box", AttentionInBox, False),
+        ("acs-learned-box", AcsLearnedBox, False),
         ("greedy", FirstResponse, True),
         ("pass-at-1", FirstResponse, False),
         ("first-valid", FirstResponse, False),
@@ -104,9 +120,8 @@ def box_layers(tmp_path):
         ("verbal-confidence", VerbalConfidence, False),
     ],
 )
-def test_every_name_makes_its_selector(name, kind, greedy, regressor, joint, box_layers):
+def test_every_name_makes_its_selector(name, kind, greedy, files):
     assert name in selector_names()
-    files = {"heads": HEADS, "regressor": regressor, "joint_model": joint, "box_layers": box_layers}
     selector = make_selector(name, SelectableModel(), **files)
     assert isinstance(selector, kind)
     assert (selector.name, selector.greedy_decoding) == (name, greedy)
@@ -138,26 +153,25 @@ def test_the_joint_model_is_no_longer_named_as_the_regressor(regressor, joint):
         make_selector("acs-joint", SelectableModel(), joint=joint)
 
 
-def test_every_spec_agrees_with_its_selector(regressor, joint, box_layers):
-    files = {"heads": HEADS, "regressor": regressor, "joint_model": joint, "box_layers": box_layers}
+def test_every_spec_agrees_with_its_selector(files):
     for name in selector_names():
         selector = make_selector(name, SelectableModel(), **files)
         assert selector.name == spec_of(name).name == name
         assert bool(selector.feature) or not spec_of(name).reads, "what a file gives can be calibrated"
 
 
-def test_defaults_come_from_the_models_folder(tmp_path, regressor, joint, box_layers):
+def test_defaults_come_from_the_models_folder(tmp_path, files):
     folder = tmp_path / "model"
     folder.mkdir()
     HEADS.save(folder / "heads.json")
-    for file, name in ((regressor, "acs-learned"), (joint, "acs-joint"), (box_layers, "attention-in-box")):
+    of_maps = ("acs-learned", "acs-joint", "attention-in-box", "acs-learned-box")
+    for name in of_maps:
         (kind,) = spec_of(name).reads
-        file.rename(folder / kind.file_name)
+        files[kind.name].rename(folder / kind.file_name)
     model = SelectableModel(name=str(folder))
     assert make_selector("acs-free", model).needs.heads == (((1, 2),),) * 4
-    assert make_selector("acs-learned", model).needs.map_size == (6, 5)
-    assert make_selector("acs-joint", model).needs.map_size == (6, 5)
-    assert make_selector("attention-in-box", model).needs.map_size == (6, 5)
+    for name in of_maps:
+        assert make_selector(name, model).needs.map_size == (6, 5)
 
 
 def test_a_large_model_uses_the_shipped_layers():
@@ -198,6 +212,7 @@ def test_chosen_heads_stay_with_their_model():
             r"no joint model is known for the model some/model.*; the default selector .*, consensus, works ",
         ),
         ("attention-in-box", ArtifactError, r"no box layers are known for the model some/model: find them with "),
+        ("acs-learned-box", RegressorError, r"no box regressor is known for the model some/model: fit one with "),
         (
             "ACS",
             SelectorError,
@@ -211,7 +226,7 @@ def test_what_is_missing_is_said(name, error, says):
     assert isinstance(caught.value, AcsError)
 
 
-def test_files_of_another_model_are_refused(regressor, box_layers):
+def test_files_of_another_model_are_refused(regressor, box_layers, box_regressor):
     other = SelectableModel("some/other", num_layers=5)
     with pytest.raises(HeadFileError, match="has 5 x 3"):
         make_selector("acs-free", other, heads=HEADS)
@@ -219,3 +234,5 @@ def test_files_of_another_model_are_refused(regressor, box_layers):
         make_selector("acs-learned", other, regressor=regressor)
     with pytest.raises(ArtifactError, match="has 5 x 3"):
         make_selector("attention-in-box", other, box_layers=box_layers)
+    with pytest.raises(RegressorError, match="has 5 x 3"):
+        make_selector("acs-learned-box", other, box_regressor=box_regressor)

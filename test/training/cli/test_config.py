@@ -21,7 +21,7 @@ from acs_core.errors import OutputError
 from acs_core.option_types import StrictTyper
 from acs_core.output_folder import OutputFolder
 from acs_core.output_marker import MARKER
-from acs_core.selection.regressor import INPUT_TRANSFORMS
+from acs_core.selection.regressor_files import INPUT_TRANSFORMS
 from training.cli.config import Configuration, as_command, configuration_of, options_of, read_config, recorded
 from training.cli.main import COMMANDS
 from training.cli.options import AttentionStep, Objects, Size, Transform

@@ -60,6 +60,7 @@ RUNS = {
         "--work {}/work --out {}/out",
     ),
     "push": ("--files {pushed} --to owner/files --plan", "--json {}/out/found.json"),
+    "reading-speed": ("--pairs 10 --batch 2 --workers 1", "--json {}/out/found.json"),
     "check-store": ("--store {store}", "--json {}/out/found.json"),
     "ablate": (
         "--heads {fitted}/heads.json --emitting {store} {store} --count 1 --count 2",
@@ -136,7 +137,7 @@ def results(folder):
         if file.name.startswith(".acs-") or name.endswith((RUN_FILE, "log.jsonl", "last.pt", ".gz")):
             continue
         text = file.read_bytes()
-        found[name] = re.sub(rb'"(answer_ms|created)": [^,}\n]+', b"", text)
+        found[name] = re.sub(rb'"(answer_ms|created|[^"]*(a second|hours|against)[^"]*)": [^,}\n]+', b"", text)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 from acs_core.attention import Step
-from acs_core.selection.regressor import INPUT_TRANSFORMS
+from acs_core.selection.regressor_files import INPUT_TRANSFORMS
 from acs_core.types import COORDINATE_FRAMES
 from training.cli.build import BuildOptions, build
 from training.cli.config import options_of
@@ -227,6 +227,7 @@ ROWS = {
         "weight_decay": (0.5, "build.config.fit.weight_decay"),
         "batch": (8, "build.config.fit.batch"),
         "patience": (3, "build.config.fit.patience"),
+        "workers": (2, "build.workers"),
         "epochs": (7, "build.config.fit.epochs"),
         "input": (Transform.CELLS, {"build.config.fit.input_transform": "cells"}),
         "heads": (4, "build.config.analysis.heads"),

@@ -39,7 +39,7 @@ def everything(folder):
     """All that a store gives, comparable."""
     data = read_store(folder)
     index = np.arange(len(data.iou))
-    files, part, place = data.maps.files, data.maps._part, data.maps._place
+    files, part, place = data.maps.files, data.maps.part, data.maps._place
     on_disk = StoredMaps(files, tuple(place[part == i] for i in range(len(files))), memory=0)
     arrays = {name: value.tobytes() for name, value in vars(data).items() if isinstance(value, np.ndarray)}
     truth = [data.truth(i) for i in range(4)]

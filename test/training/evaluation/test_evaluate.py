@@ -25,9 +25,10 @@ pytestmark = pytest.mark.long
 COUNTS = ["--small", "4", "--several", "2", "--large", "2", "--samples", "2", "--most", "3"]
 TAUS = ["--temperature", "0.5", "--temperature", "1.0"]
 CALIBRATED = ("acs-free", "acs-learned", "acs-fusion", "acs-joint")  # those that read files of the model
-WITH_FILES = (*CALIBRATED, "attention-in-box")
-# the embedded models state no confidence in words, and have no file for attention-in-box
-SAMPLING = [name for name in selector_names() if name not in ("greedy", "verbal-confidence", "attention-in-box")]
+NO_FILES = ("attention-in-box", "acs-learned-box")  # the embedded models have no file for these
+WITH_FILES = (*CALIBRATED, *NO_FILES)
+# the embedded models state no confidence in words
+SAMPLING = [name for name in selector_names() if name not in ("greedy", "verbal-confidence", *NO_FILES)]
 runner = CliRunner()
 
 

@@ -11,6 +11,7 @@ from acs_core.errors import OutputError
 from acs_core.selection.joint_model import JOINT_MODEL
 from training.errors import DataError
 from training.fitting.artifacts import (
+    BOX,
     FIT,
     HEADS,
     JOINT,
@@ -48,11 +49,14 @@ def test_a_collection_of_another_model_is_refused(files, strange):
 def test_what_is_there_is_found(collection, files, identity, tmp_path):
     out = shutil.copytree(files[0], tmp_path / "files")
     agreeing = ["consensus", "medoid", "largest-cluster"]  # without files
-    assert [s.name for s in made_selectors(out, collection)] == ["acs-learned", "acs-joint", *agreeing]
+    learned = ["acs-learned", "acs-joint", "acs-learned-box"]
+    assert [s.name for s in made_selectors(out, collection)] == [*learned, *agreeing]
     (out / REGRESSOR).unlink()
     HeadFile(identity, "heads", ((Head(1, 0),),) * 4).save(out / HEADS)
-    assert [s.name for s in made_selectors(out, collection)] == ["acs-free", "acs-fusion", "acs-joint", *agreeing]
+    made = ["acs-free", "acs-fusion", *learned[1:]]
+    assert [s.name for s in made_selectors(out, collection)] == [*made, *agreeing]
     (out / JOINT).unlink()
+    (out / BOX).unlink()
     assert [s.name for s in made_selectors(out, collection)] == ["acs-free", "acs-fusion", *agreeing]
 
 

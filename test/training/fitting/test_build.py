@@ -78,13 +78,15 @@ def test_a_model_gets_all_its_files_and_they_load(lvlm, built):
     assert make_selector("acs-free", lvlm, heads=out / "heads.json").name == "acs-free"
     assert make_selector("acs-learned", lvlm, regressor=out / "regressor.safetensors").name == "acs-learned"
     assert make_selector("acs-joint", lvlm, joint_model=out / "joint.safetensors").name == "acs-joint"
-    for name in ("acs-free", "acs-learned", "acs-joint"):
+    box_regressor = out / "regressor-box.safetensors"
+    assert make_selector("acs-learned-box", lvlm, box_regressor=box_regressor).name == "acs-learned-box"
+    for name in ("acs-free", "acs-learned", "acs-joint", "acs-learned-box"):
         curve = Calibration.load(out / f"calibration-{name}.json")
         assert curve.selector == name and curve.num_samples >= 50 and curve.iou_x
     assert any("Pearson" in line for line in said)
 
 
-@pytest.mark.parametrize("selector", ["acs-free", "acs-learned", "acs-joint"])
+@pytest.mark.parametrize("selector", ["acs-free", "acs-learned", "acs-joint", "acs-learned-box"])
 def test_the_folder_is_a_model_to_the_grounder(built, commit, selector):
     out, _, _, pair = built
     grounder = Grounder.from_pretrained(out, selector=selector, device="cpu")
@@ -108,10 +110,12 @@ def test_every_step_leaves_its_numbers_and_pictures(built):
     assert ("held-out images", 1.0) in wheres and ("calibration images", 0.5) in wheres
     assert len(fit["history"]) == 2 and fit["held_images"]
     assert sorted(analysis["layer_ranking"]) == list(range(result.heads.identity.num_layers))
-    assert set(calibration) >= {"acs-free", "acs-fusion", "acs-joint", "acs-learned"}
+    assert set(calibration) >= {"acs-free", "acs-fusion", "acs-joint", "acs-learned", "acs-learned-box"}
     for name in (
         "learning_curves",
         "predicted_iou",
+        "learning_curves_box",
+        "predicted_iou_box",
         "layer_importance",
         "entropy_by_layer",
         "entropy_gap",
@@ -131,6 +135,7 @@ def test_the_model_card_says_how_good_it_is(built):
     card = (out / "README.md").read_text()
     joint = json.loads((out / "fit.json").read_text())["joint"]["agreement"][0]
     assert f"| {joint['mae']:.3f} | {joint['pearson']:.3f} |" in card
+    assert "even attention, own box" in card
     for fact in (f"# ACS files for {NAME}", f"{result.fitted.held.pearson:.3f}", "expected calibration error"):
         assert fact in card
 
@@ -217,7 +222,7 @@ def test_too_few_boxes_are_said_before_anything_is_fitted(built, pairs, lvlm, tm
     assert "1000000 good" in said[warned] and not any("Pearson" in line for line in said[: warned + 1])
     assert said[-1].startswith(f"missing in {files}: heads.json") and result.heads is result.analysis is None
     calibrations = {file.stem.removeprefix("calibration-") for file in files.glob("calibration-acs-*.json")}
-    assert calibrations == {"acs-learned", "acs-joint"}
+    assert calibrations == {"acs-learned", "acs-learned-box", "acs-joint"}
     assert not (files / "heads.json").exists() and "There is no head file" in (files / "README.md").read_text()
     assert Grounder.from_pretrained(files, selector="acs-joint", device="cpu").calibration is not None
     # Too few answers are an error, and before the fit, too.

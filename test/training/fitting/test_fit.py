@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from acs_core.output import PART
+from training.collection.maps import StoredMaps
 from training.errors import DataError
+from training.fitting import batches
 from training.fitting.fit import FitConfig, fit, predict, split, split_by_image
 
 
@@ -56,6 +58,28 @@ def test_a_stopped_fit_goes_on_to_the_same_end(collection, tmp_path):
     resumed = fit(collection, config, tmp_path / "broken", lambda epoch, loss, held: seen.append(epoch))
     assert 1 not in seen and seen[-1] == 5, "it does not begin again"
     assert [row["epoch"] for row in resumed.history] == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(resumed.predicted, unbroken.predicted, atol=1e-5)
+
+
+def test_a_stopped_fit_goes_on_to_the_same_end_with_maps_on_disk_and_with_workers(collection, tmp_path, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def stop_at_two(epoch, loss, held):
+        if epoch == 2:
+            raise Stop
+
+    monkeypatch.setattr(batches, "GROUP", 100)  # several groups of parts
+    config = FitConfig(epochs=4, batch=16)
+    unbroken = fit(collection, config, workers=0)
+    assert collection.maps.in_memory
+    maps = collection.maps
+    places = tuple(maps._place[maps.part == number] for number in range(len(maps.files)))
+    on_disk = replace(collection, maps=StoredMaps(maps.files, places, memory=0))
+    with pytest.raises(Stop):
+        fit(on_disk, config, tmp_path / "broken", stop_at_two, workers=2)
+    resumed = fit(on_disk, config, tmp_path / "broken", workers=1)
+    assert not on_disk.maps.in_memory and [row["epoch"] for row in resumed.history] == [1, 2, 3, 4]
     np.testing.assert_allclose(resumed.predicted, unbroken.predicted, atol=1e-5)
 
 

@@ -2,11 +2,12 @@ from types import SimpleNamespace
 
 import torch
 
+from acs_core.selection.regressor import AttentionIoURegressor
 from training.fitting.regression import BestInMemory, EpochLog, FitConfig, RegressionModule
 
 
 def test_appendix_a_is_the_default():
-    model = RegressionModule((28, 28), FitConfig())
+    model = RegressionModule(AttentionIoURegressor, (28, 28), FitConfig())
     chosen = model.configure_optimizers()
     optimiser, schedule = chosen["optimizer"], chosen["lr_scheduler"]["scheduler"]
     assert type(optimiser).__name__ == "Adam" and type(schedule).__name__ == "CosineAnnealingLR"

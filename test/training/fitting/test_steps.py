@@ -59,7 +59,8 @@ def test_heads_and_calibrations_follow_from_the_files(collection, fresh_collecti
     assert "table 1 of the paper has no layers for made-up: no reading of its layer numbers to compare" in said
     assert json.loads((out / "analysis.json").read_text())["table_1"] == {"readings": [], "supported": None}
     selectors = made_selectors(out, fresh_collection)
-    ours, agreeing = ["acs-free", "acs-learned", "acs-fusion", "acs-joint"], ["consensus", "medoid", "largest-cluster"]
+    ours = ["acs-free", "acs-learned", "acs-fusion", "acs-joint", "acs-learned-box"]
+    agreeing = ["consensus", "medoid", "largest-cluster"]
     assert [s.name for s in selectors] == [*ours, *agreeing]
     told = calibrate_step(fresh_collection, selectors, out, "test", said.append)
     assert set(told) == {*ours, *agreeing}
