@@ -33,7 +33,10 @@ def gpu_page(results: Sequence[PartResult], machine: MachineInfo, samples: int, 
     """
     lines = ["# Check on a GPU", ""]
     if not machine.gpu:
-        lines += [f"**{NO_GPU}.** Small models ran on the CPU, to show that every part runs.", ""]
+        lines += [
+            f"**{NO_GPU}.** Small models ran on the CPU, to show that every part runs. The goals are for a GPU.",
+            "",
+        ]
     lines += [f"{machine.describe()}; N = {samples}; {seconds:.0f} s in all.", ""]
     goals = [goal.describe() for result in results for goal in result.goals]
     lines += ["## Goals", "", *table(("ratio", "goal", "measured", "in this run"), goals)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -176,10 +176,8 @@ class _Ways:
 
     def __init__(self, subject: Subject, call: WholeCall, repeats: int, threads: int) -> None:
         self._subject, self._call, self._repeats, self._threads = subject, call, repeats, threads
-        self._drafts = AnswerDrafts(call.tokenizer, subject.lvlm.eos_ids)
         self._stack = ExitStack()
         self._ctranslate2: Callable[[Work], Any] | None = None
-        self._warm = False
 
     def __enter__(self) -> _Ways:
         return self
@@ -207,8 +205,7 @@ class _Ways:
 
         free, learned = self._subject.free(), self._subject.learned()
         if way in "dej":
-            self._warm_up(samples, learned)
-            drafts = None if way == "j" else self._drafts
+            drafts = self._warmed_up(samples, learned, way != "j")
             return lambda: self._ours(work, free if way == "d" else learned, drafts)
         if way == "g":
             sample = self._stack.enter_context(_closing(continuous_batching, text_alone(self._call.work(samples, 0))))
@@ -239,15 +236,15 @@ class _Ways:
         found = ours(asked, selector, drafts, drawing=True)
         return Ours(found.record, found.qualities, {"preparing": prepared, **found.stages_ms})
 
-    def _warm_up(self, samples: int, selector: Selector) -> None:
-        """Write answers about another phrase, from which the drafts learn the template of the answers."""
-        if self._warm:
-            return
-        self._warm = True
-        prompt = self._call.prepare()
+    def _warmed_up(self, samples: int, selector: Selector, drafting: bool) -> AnswerDrafts | None:
+        """Write answers about another phrase, and return drafts that have learned the template of the answers from
+        them; None if not ``drafting``. Every way has its own drafts: those of another way know its answers."""
+        drafts = AnswerDrafts(self._call.tokenizer, self._call.lvlm.eos_ids) if drafting else None
+        prompt = replace(self._call.prepare(), phrase=OTHER_PHRASE)
         for number in (_WARM, _WARM + 1):
             asked = Work.writing(self._call.lvlm, prompt, self._call.answers(samples, number, OTHER_PHRASE))
-            ours(asked, selector, self._drafts, drawing=True)
+            ours(asked, selector, drafts, drawing=True)
+        return drafts
 
 
 @contextmanager

@@ -190,6 +190,28 @@ def test_ways_without_time_or_memory_are_named(subject, monkeypatch):
     assert first.seconds is second.seconds is None and report.ratios == {}
 
 
+def test_drafts_know_no_answer_before_it_is_written(subject, monkeypatch):
+    """Ways (d) and (e) take the same forwards: neither profits from the answers of the other."""
+    taken = []
+
+    def counted(work, selector, drafts=None, drawing=False):
+        steps = []
+        hook = subject.lvlm.text_model.register_forward_hook(lambda *_: steps.append(None))
+        try:
+            return ours(work, selector, drafts, drawing)
+        finally:
+            hook.remove()
+            taken.append((work.prompt.phrase, work.responses, len(steps)))
+
+    monkeypatch.setattr(module, "ours", counted)
+    compare_whole(subject, FRAME, 3, "dej", repeats=2)
+    assert len(taken) == 3 * 4
+    d, e, plainly = taken[2:4], taken[6:8], taken[10:12]
+    assert d == e and d[0][1] == plainly[0][1] != d[1][1]
+    assert {phrase for phrase, _, _ in (taken[0], taken[4], taken[8])} == {"cup"}
+    assert all(2 * drafted < steps for (_, _, drafted), (_, _, steps) in zip(d, plainly, strict=True))
+
+
 def test_our_own_faults_are_not_hidden(subject, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("a fault")
