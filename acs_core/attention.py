@@ -4,7 +4,8 @@ The attention of a coordinate is that of its first token (paper appendix A), at 
 token; for an ablation, the position that reads the token can be captured instead. Sampling keeps the queries and keys
 of every position (:mod:`acs_core.generation.prefill`). Here the queries of the coordinates are scored against the keys,
 in float32 whatever the dtype of the model, and the columns of the image tokens are kept. No layer of the model is run
-again.
+again. What is computed stays on the device, and the layers are computed in as few operations as memory allows, so that
+the host does not wait; :class:`AttentionRecord` copies what is read.
 
 Maps are raw weights: the part of a softmax over all visible tokens that falls on the image tokens. They do not sum to
 one; the entropy normalises them (section 4.3, equation 3): ``H(A) = - sum_uv p_uv log p_uv`` with ``p = A / sum(A)``
@@ -15,14 +16,15 @@ A map without any mass counts as uniform, so that it never looks concentrated.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from acs_core.device_array import chosen, held, joined, read_on_host, upload
 from acs_core.errors import NonFiniteError
 from acs_core.generation.generate import Generations, responses_of
 from acs_core.generation.shared_cache import CacheSegment, SharedPrefixCache, across
@@ -32,7 +34,7 @@ from acs_core.types import COORDINATES, Candidate
 
 Heads = tuple[tuple[tuple[int, int], ...], ...]
 Step = Literal["emitting", "consuming"]
-_CHUNK_BYTES = 256 * 2**20  # of float32 weights held at a time
+_CHUNK_BYTES = 64 * 2**20  # of float32 weights held at a time
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,13 @@ class AttentionNeeds:
     whole_responses: bool = False
 
 
+@read_on_host("entropy", "maps")
 @dataclass(frozen=True)
 class AttentionRecord:
     """Attention of C candidates over the coordinates x1, y1, x2, y2, L layers and K heads.
+
+    Entropies and maps may be given as tensors on a device, and are then copied to the host when they are first read
+    (:func:`acs_core.device_array.read_on_host`).
 
     Attributes:
         entropy: (C, 4, L, K) float32 in nats, of the maps on ``grid``; NaN if not requested.
@@ -77,15 +83,31 @@ class AttentionRecord:
     tokens: TokenStatistics | None = None
     num_responses: int = 0
 
+    @property
+    def device_bytes(self) -> int:
+        """Bytes of entropies and maps that are in the memory of a device other than the CPU."""
+        values = (held(self, "entropy"), held(self, "maps"))
+        kept = [v for v in values if isinstance(v, torch.Tensor) and v.device.type != "cpu"]
+        return sum(v.numel() * v.element_size() for v in kept)
+
+    def of_responses(self, number: int) -> AttentionRecord:
+        """Return this record with another number of responses."""
+        return AttentionRecord(held(self, "entropy"), held(self, "maps"), self.grid, self.tokens, number)
+
+    def on_host(self) -> AttentionRecord:
+        """Return this record with everything on the host."""
+        return AttentionRecord(self.entropy, self.maps, self.grid, self.tokens, self.num_responses)
+
     def only(self, index: Sequence[int] | np.ndarray) -> AttentionRecord:
         """Return the record of some of the candidates, given their indices or a (C,) bool mask."""
         at = np.asarray(index, dtype=None if len(index) else int)
-        maps, tokens = self.maps, self.tokens
-        return replace(
-            self,
-            entropy=self.entropy[at],
-            maps=None if maps is None else maps[at],
-            tokens=None if tokens is None else tokens.only(at),
+        at = np.flatnonzero(at) if at.dtype == bool else at
+        return AttentionRecord(
+            chosen(held(self, "entropy"), at),
+            chosen(held(self, "maps"), at),
+            self.grid,
+            None if self.tokens is None else self.tokens.only(at),
+            self.num_responses,
         )
 
     def followed_by(self, more: AttentionRecord) -> AttentionRecord:
@@ -96,15 +118,15 @@ class AttentionRecord:
         """
         if self.grid != more.grid:
             raise ValueError(f"attention on grids of {self.grid} and {more.grid} cells cannot be joined")
-        if (self.maps is None) is not (more.maps is None) or (self.tokens is None) is not (more.tokens is None):
+        maps, others = held(self, "maps"), held(more, "maps")
+        if (maps is None) is not (others is None) or (self.tokens is None) is not (more.tokens is None):
             raise ValueError("maps or token statistics were captured for only one of the two records")
-        maps = None if self.maps is None or more.maps is None else np.concatenate([self.maps, more.maps])
-        return replace(
-            self,
-            entropy=np.concatenate([self.entropy, more.entropy]),
-            maps=maps,
-            tokens=self.tokens.followed_by(more.tokens) if self.tokens and more.tokens else None,
-            num_responses=self.num_responses + more.num_responses,
+        return AttentionRecord(
+            joined(held(self, "entropy"), held(more, "entropy")),
+            None if maps is None else joined(maps, others),
+            self.grid,
+            self.tokens.followed_by(more.tokens) if self.tokens and more.tokens else None,
+            self.num_responses + more.num_responses,
         )
 
 
@@ -135,34 +157,51 @@ def capture(
         maps = np.zeros((*shape, *size), np.float32) if size else None
         return AttentionRecord(np.full(shape, np.nan, np.float32), maps, prompt.grid, tokens, drawn)
 
+    device = lvlm.device
     with torch.inference_mode():
         queries = _Queries.of(samples, candidates, needs.step)
-        entropy = torch.full((queries.count, layers, heads), torch.nan, device=lvlm.device)
-        sized = torch.empty((queries.count, layers, heads, *size), device=lvlm.device) if size else None
-        per_position = 4 * heads * (prompt.length + queries.longest)  # bytes of weights
-        step = max(1, _CHUNK_BYTES // per_position)
+        like = queries.queries.new_empty((), dtype=torch.float32)
+        entropy = like.new_full((queries.count, layers, heads), torch.nan)
+        sized = like.new_empty((queries.count, layers, heads, *size)) if size else None
         scaling = lvlm.text_model.layers[0].self_attn.scaling
-        whole = torch.ones((), dtype=torch.bool, device=lvlm.device)
-        for layer in range(layers):
-            wanted = np.flatnonzero(asked[:, layer].any(axis=0)).tolist()
-            if not wanted and sized is None:
-                continue
-            for start in range(0, queries.count, step):
-                part = slice(start, start + step)
-                found = queries.weights(layer, part, scaling)[..., slice(*prompt.map_slice)]  # (p, K, Hv * Wv)
-                whole &= found[..., 0].isfinite().all()  # NaN in a row of a softmax fills the whole row
-                if wanted:
-                    entropy[part, layer, wanted] = row_entropy(found[:, wanted])
-                if sized is not None and size is not None:
-                    sized[part, layer] = resize_maps(found.unflatten(-1, prompt.grid), size)
+        whole = torch.ones((), dtype=torch.bool, device=device)
+        looked = [layer for layer in range(layers) if size or asked[:, layer].any()]
+        for some, part in queries.chunks(looked, _layers_at_once(device)):
+            found = queries.weights(some, part, scaling)[..., slice(*prompt.map_slice)]  # (p, l, K, Hv * Wv)
+            whole &= found[..., 0].isfinite().all()  # NaN in a row of a softmax fills the whole row
+            at = _index(some, device)
+            wanted = np.flatnonzero(asked[:, some].any(axis=(0, 1))).tolist()
+            if len(wanted) == heads:
+                entropy[part, at] = row_entropy(found)
+            elif wanted:
+                of_heads = upload(wanted, device)
+                rows = at if isinstance(at, slice) else at[:, None]
+                entropy[part, rows, of_heads] = row_entropy(found[:, :, of_heads])
+            if sized is not None and size is not None:
+                sized[part, at] = resize_maps(found.unflatten(-1, prompt.grid), size)
         kept = _of_candidates(entropy, queries.place)
-        maps = _of_candidates(sized, queries.place) if sized is not None else None
-        if not whole:
+        if not asked.all():
+            kept = torch.where(upload(torch.from_numpy(asked), device), kept, torch.nan)
+        all_maps = None if sized is None else _of_candidates(sized, queries.place)
+        if not whole:  # the only wait for the device
             raise NonFiniteError(
                 "the model gave NaN attention: its weights or the dtype are broken; try float32, or get the weights "
                 "again"
             )
-    return AttentionRecord(np.where(asked[None], kept, np.float32(np.nan)), maps, prompt.grid, tokens, drawn)
+    entropies: Any = kept  # tensors here, read as arrays
+    maps_of_all: Any = all_maps
+    return AttentionRecord(entropies, maps_of_all, prompt.grid, tokens, drawn)
+
+
+def _layers_at_once(device: torch.device) -> int:
+    """Return the largest number of layers in one operation: on a CPU one, whose weights its caches hold."""
+    return 1 if device.type == "cpu" else 2**20
+
+
+def _index(layers: Sequence[int], device: torch.device) -> slice | torch.Tensor:
+    """Return an index of ``layers``, ascending: a slice where they follow each other."""
+    first, last = layers[0], layers[-1]
+    return slice(first, last + 1) if last - first + 1 == len(layers) else upload(layers, device)
 
 
 @dataclass(frozen=True)
@@ -182,24 +221,21 @@ class _Queries:
         batches: rows of the positions, per batch.
         queries: (L, P, K, D).
         own: (P,) number of the response's own tokens that each position attends to, besides the prompt.
-        place: (C, 4) index of the position of each coordinate.
+        longest: the largest of them.
+        place: (C, 4) index of the position of each coordinate, on the CPU.
     """
 
     prompt: tuple[CacheSegment, ...]
     batches: tuple[_Batch, ...]
     queries: torch.Tensor
     own: torch.Tensor
+    longest: int
     place: torch.Tensor
 
     @property
     def count(self) -> int:
         """Number of positions P."""
         return self.queries.shape[1]
-
-    @property
-    def longest(self) -> int:
-        """Largest number of own tokens that a position attends to."""
-        return int(self.own.max())
 
     @classmethod
     def of(cls, samples: Generations, candidates: Sequence[Candidate], step: Step) -> _Queries:
@@ -213,53 +249,74 @@ class _Queries:
         queries, batches = [], []
         for prefix_cache in dict.fromkeys(written[response][0] for response, _ in distinct):
             mine = [(written[i][1], seen) for i, seen in distinct if written[i][0] is prefix_cache]
-            rows = torch.tensor([row for row, _ in mine])
-            batches.append(_Batch(prefix_cache, rows.to(state.queries[k].device)))
+            batches.append(_Batch(prefix_cache, upload([row for row, _ in mine], state.queries[k].device)))
             # The first token is emitted by the prompt's last position, whose query all responses share.
             queries += [
                 prefix_cache.query(row, seen - 1) if seen else state.queries[k] for row, seen in mine
             ]  # (L, K, D) each
         tail = state.suffixes[k]
-        device = state.queries[k].device
+        seen = [number for _, number in distinct]
         return cls(
             prompt=(state.prefix, tail) if tail else (state.prefix,),
             batches=tuple(batches),
             queries=torch.stack(queries, dim=1),
-            own=torch.tensor([seen for _, seen in distinct], device=device),
+            own=upload(seen, state.queries[k].device),
+            longest=max(seen),
             place=torch.tensor([distinct[spot] for spot in spots]).view(len(candidates), len(COORDINATES)),
         )
 
-    def weights(self, layer: int, part: slice, scaling: float) -> torch.Tensor:
-        """Return the softmax (p, K, S + T) in float32 over the prompt and the own tokens, for the positions
-        ``part``."""
+    def chunks(self, layers: Sequence[int], at_once: int) -> Iterator[tuple[list[int], slice]]:
+        """Yield parts of ``layers`` and of the positions, so that the float32 weights and keys of each fit into
+        :data:`_CHUNK_BYTES`; at most ``at_once`` layers, and parts of the positions only of a single layer."""
+        groups, length, dim = self.prompt[0].keys[0].shape
+        length = sum(segment.length for segment in self.prompt)
+        per_position = 4 * self.queries.shape[2] * (length + self.longest)
+        per_layer = self.count * (per_position + 4 * groups * dim * self.longest) + 4 * groups * dim * length
+        step = max(1, min(at_once, _CHUNK_BYTES // per_layer))
+        rows = max(1, _CHUNK_BYTES // per_position) if step == 1 else self.count
+        for first in range(0, len(layers), step):
+            for start in range(0, self.count, rows):
+                yield [*layers[first : first + step]], slice(start, start + rows)
+
+    def weights(self, layers: Sequence[int], part: slice, scaling: float) -> torch.Tensor:
+        """Return the softmax (p, l, K, S + T) in float32 over the prompt and the own tokens, for the positions ``part``
+        and l layers."""
         # In bfloat16 a score of 20 is rounded by up to 0.06, which changes its weight by 6 %.
-        query = self.queries[layer, part].float()  # (p, K, D)
-        count, heads, dim = query.shape
-        groups = self.prompt[0].keys[layer].shape[0]
-        query = query.view(count, groups, heads // groups, dim)
-        scores = [across(query, segment.keys[layer].float().transpose(1, 2)) for segment in self.prompt]
+        query = torch.stack([self.queries[layer, part] for layer in layers], dim=1).float()  # (p, l, K, D)
+        count, _, heads, dim = query.shape
+        groups = self.prompt[0].keys[0].shape[0]
+        query = query.view(count, len(layers) * groups, heads // groups, dim)  # the groups of all layers side by side
+        scores = []
+        for segment in self.prompt:
+            keys = _side_by_side([segment.keys[layer] for layer in layers], 0).float()  # (l * G, S, D)
+            scores.append(across(query, keys.transpose(1, 2)))
         if self.longest:
-            own = self._own_keys(layer)[part].float()  # (p, G, T, D)
+            own = self._own_keys(layers)[part].float()  # (p, l * G, T, D)
             seen = torch.arange(own.shape[2], device=own.device) < self.own[part, None]  # (p, T)
             hidden = ~seen[:, None, None]
             scores.append((query @ own.transpose(-1, -2)).masked_fill_(hidden, -torch.inf))
-        return (torch.cat(scores, dim=-1) * scaling).softmax(dim=-1).flatten(1, 2)
+        weights = torch.cat(scores, dim=-1).mul_(scaling).softmax(dim=-1)
+        return weights.view(count, len(layers), heads, -1)
 
-    def _own_keys(self, layer: int) -> torch.Tensor:
-        """Return the own keys (P, G, T, D), with T = ``longest``; slots that a batch never wrote are zero."""
+    def _own_keys(self, layers: Sequence[int]) -> torch.Tensor:
+        """Return the own keys (P, l * G, T, D), with T = ``longest``; slots that a batch never wrote are zero."""
         keys = []
         for batch in self.batches:
-            written = batch.prefix_cache.own_keys(layer)[batch.rows, :, : self.longest]
-            keys.append(torch.nn.functional.pad(written, (0, 0, 0, self.longest - written.shape[2])))
+            stores = [batch.prefix_cache.own_keys(layer) for layer in layers]
+            written = _side_by_side([store[batch.rows, :, : self.longest] for store in stores], 1)
+            keys.append(functional.pad(written, (0, 0, 0, self.longest - written.shape[2])))
         return torch.cat(keys)
 
 
-def _of_candidates(found: torch.Tensor, place: torch.Tensor) -> np.ndarray:
-    """Return the values ``found`` (P, ...) of the positions ``place`` (C, 4): (C, 4, ...)."""
-    host = found.cpu()
-    if torch.equal(place.flatten(), torch.arange(len(host))):
-        return host.unflatten(0, place.shape).numpy()  # the usual case, without a copy (70 MB for a 7B model)
-    return host[place].numpy()
+def _side_by_side(tensors: Sequence[torch.Tensor], dim: int) -> torch.Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim=dim)
+
+
+def _of_candidates(found: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    """Return the values ``found`` (P, ...) of the positions ``place`` (C, 4), on the device: (C, 4, ...)."""
+    if torch.equal(place.flatten(), torch.arange(len(found))):
+        return found.unflatten(0, place.shape)  # the usual case, without a copy (70 MB for a 7B model)
+    return found[upload(place, found.device)]
 
 
 def _token_statistics(samples: Generations, candidates: Sequence[Candidate]) -> TokenStatistics:

@@ -11,6 +11,7 @@ from acs_core.pixels import LEAST_BITS, MOST_BITS
 from acs_core.request import MAX_DEADLINE_MS
 from acs_core.types import (
     COORDINATE_FRAMES,
+    DEFAULT_MODEL,
     FAMILY_FRAME,
     LEAST_IMAGE_TOKENS,
     MAX_IMAGE_TOKENS,
@@ -55,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     model = parser.add_argument_group("model").add_argument
     model(
         "--model",
-        default="tiny-internvl",
+        default=DEFAULT_MODEL,
         help="shipped model, hub id or folder, of a model or of files built for one (default: %(default)s)",
     )
     model("--revision", help="commit, tag or branch of a hub id")

@@ -29,7 +29,7 @@ from acs_core.request import GroundingRequest, GroundOptions
 from acs_core.selection.decision import Scorer
 from acs_core.selection.defaults import default_files, scorer_for
 from acs_core.selection.registry import AUTO, Selector, check_files
-from acs_core.types import FAMILY_FRAME, GroundingResult, ScoreKind, ShouldStop, memory_text
+from acs_core.types import DEFAULT_MODEL, FAMILY_FRAME, GroundingResult, ScoreKind, ShouldStop, memory_text
 
 LOCK_POLL_S = 0.05
 _ANY_PHRASE = "object"
@@ -107,7 +107,7 @@ class Grounder:
     @classmethod
     def from_pretrained(
         cls,
-        model: str | os.PathLike[str] = "tiny-internvl",
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
         *,
         selector: str = AUTO,
         heads: HeadFile | str | Path | None = None,

@@ -32,6 +32,8 @@ from acs_core.selection.registry import Selector
 from acs_core.selection.second_look import CandidateSet, Window, second_draw
 from acs_core.types import SECOND_LOOK, GroundingResult, SamplingConfig, SecondLook, deadline_text, memory_text
 
+DEVICE_BYTES = 512 * 2**20  # of attention maps that stay on the device: seven phrases with ten candidates of a 7B model
+
 
 def run_pipeline(
     lvlm: LVLM,
@@ -145,10 +147,7 @@ def _first_look(
     clock.begin("sampling")
     drawn = _answer(lvlm, scorer, state, config, request, throughput)
     clock.begin("attention")
-    seen = [
-        CandidateSet(a.candidates, a.responses, capture(lvlm, prompt, a.samples, a.candidates, scorer.needs))
-        for prompt, a in zip(prompts, drawn, strict=True)
-    ]
+    seen = _seen(lvlm, prompts, drawn, scorer.needs)
     clock.begin("selection")
     choices = [_choose(scorer, request, phrase, s) for phrase, s in zip(request.phrases, seen, strict=True)]
     looks: list[np.ndarray | None] = [None] * len(prompts)
@@ -161,6 +160,23 @@ def _first_look(
         _PhraseState(s, decision, a.samples.seed, prompt.input_size, prompt.image_tokens, a.skipped, look)
         for prompt, s, decision, a, look in zip(prompts, seen, choices, drawn, looks, strict=True)
     ]
+
+
+def _seen(
+    lvlm: LVLM, prompts: Sequence[Prompt], drawn: Sequence[ScheduledGenerations], needs: AttentionNeeds
+) -> list[CandidateSet]:
+    """Return the candidates of each phrase with their attention, of which DEVICE_BYTES at most stay on the device."""
+    seen: list[CandidateSet] = []
+    used = 0
+    for prompt, answers in zip(prompts, drawn, strict=True):
+        record = capture(lvlm, prompt, answers.samples, answers.candidates, needs)
+        size = record.device_bytes
+        if used + size > DEVICE_BYTES:
+            record = record.on_host()
+        else:
+            used += size
+        seen.append(CandidateSet(answers.candidates, answers.responses, record))
+    return seen
 
 
 def _second_looks(

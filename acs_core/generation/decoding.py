@@ -7,9 +7,12 @@ from typing import Protocol
 
 import torch
 
+from acs_core.device_array import upload
 from acs_core.generation.cuda_graph import StaticDecoder, static_decoder
+from acs_core.generation.device_draw import DeviceDraw, Pending
 from acs_core.generation.prefill import PrefillState, cache_name
 from acs_core.generation.shared_cache import Opening, SharedPrefixCache, no_mask
+from acs_core.generation.token_sampler import TableSampler
 from acs_core.lvlm.base import LVLM
 
 
@@ -66,7 +69,7 @@ class EagerDecoder:
         cache, device = self._cache, self._lvlm.device
         fed = [token for ids in tokens.values() for token in ids]
         places = [self._next[row] + cache.lengths[row] + i for row, ids in tokens.items() for i in range(len(ids))]
-        newest, positions = torch.tensor([fed, places], device=device)[..., None].unbind()  # (M, 1) each
+        newest, positions = upload([fed, places], device)[..., None].unbind()  # (M, 1) each
         cache.begin_step({row: len(ids) for row, ids in tokens.items()})
         hidden = self._lvlm.text_model(
             inputs_embeds=self._embed(newest),
@@ -86,15 +89,17 @@ class CudaGraphDecoder:
 
     def __init__(self, decoder: StaticDecoder, state: PrefillState) -> None:
         self._decoder, self._state = decoder, state
-        self._lengths = [0] * decoder.rows.n
+        self._lengths = [0] * decoder.rows.n  # those of prompts to spare stay empty
         self._fed: tuple[int, ...] = ()
+        self._drawn: DeviceDraw | None = None
 
     def begin_with(self, openings: Sequence[Opening | None], kept: Sequence[int]) -> None:
         """See :class:`Decoder`."""
-        (opening,) = openings
-        if opening is not None and any(kept):
-            self._decoder.rows.begin_with(opening)
-            self._lengths = list(kept)
+        each = self._decoder.rows.capacity.each
+        for k, opening in enumerate(openings):
+            if opening is not None and any(kept[k * each : (k + 1) * each]):
+                self._decoder.rows.begin_with(k, opening)
+        self._lengths[: len(kept)] = kept
 
     def keep(self, kept: Sequence[int]) -> None:
         """See :class:`Decoder`."""
@@ -103,7 +108,8 @@ class CudaGraphDecoder:
 
     def written(self) -> SharedPrefixCache:
         """See :class:`Decoder`."""
-        return self._decoder.rows.copy_out(self._state, self._lengths)
+        used = len(self._state.prompts) * self._decoder.rows.capacity.each
+        return self._decoder.rows.copy_out(self._state, self._lengths[:used])
 
     def advance(self, tokens: Mapping[int, Sequence[int]]) -> torch.Tensor:
         """See :class:`Decoder`."""
@@ -112,8 +118,35 @@ class CudaGraphDecoder:
         if logits.shape[1] == 1 and len(tokens) == len(logits):
             return logits[:, 0]
         at = [[row, i] for row, ids in tokens.items() for i in range(len(ids))]
-        rows, places = torch.tensor(at, device=logits.device).unbind(dim=-1)
+        rows, places = upload(at, logits.device).unbind(dim=-1)
         return logits[rows, places]
+
+    def begin_drawing(self, sampler: TableSampler, written: Sequence[Sequence[int]], statistics: bool) -> bool:
+        """Prepare steps that draw with ``sampler`` the tokens after ``written``, those of each row; none for a row that
+        has ended.
+
+        Returns:
+            Whether that is possible; if not, :meth:`advance` still is.
+
+        Raises:
+            torch.OutOfMemoryError: the GPU has no memory for another recorded step.
+        """
+        self._drawn = self._decoder.drawing(sampler, statistics)
+        if self._drawn is not None:
+            self._drawn.begin(sampler, written)
+        return self._drawn is not None
+
+    def draw(self) -> Pending:
+        """Queue a step; what it draws may be read later. Rows that have ended go on, in vain."""
+        if self._drawn is None:
+            raise RuntimeError("begin_drawing comes first")
+        self._decoder.draw(self._drawn)
+        return Pending(self._drawn.told)
+
+    def keep_drawn(self, rows: Sequence[int]) -> None:
+        """Keep the token that the next step which was not kept yet fed to each of ``rows``."""
+        for row in rows:
+            self._lengths[row] += 1
 
 
 def make_decoder(lvlm: LVLM, state: PrefillState, n: int, limit: int) -> Decoder:

@@ -8,7 +8,8 @@ same image are decoded in one batch, too. The queries of every step are kept, so
 compute attention afterwards.
 
 Each step feeds every running row its newest token and, with drafts (:mod:`acs_core.generation.speculation`), the tokens
-that probably follow it; what the row keeps is what it would have written token by token.
+that probably follow it; what the row keeps is what it would have written token by token. Without drafts, recorded steps
+draw their tokens on the device (:mod:`acs_core.generation.device_draw`), and the host reads them later.
 
 Tokens are sampled with temperature, top-k, top-p and one stream of random numbers per response, which depends on the
 seed and the index of the response only. Response 3 is therefore the same for three or thirty responses, in one batch or
@@ -20,21 +21,21 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
+from acs_core.device_array import upload
 from acs_core.errors import Cancelled
+from acs_core.generation.ahead import AHEAD, draws, run_ahead
 from acs_core.generation.decoding import Decoder, make_decoder
 from acs_core.generation.prefill import PrefillState
+from acs_core.generation.rows import Ends, IsComplete, Row
 from acs_core.generation.shared_cache import SharedPrefixCache, use_shared_prefix_attention
 from acs_core.generation.speculation import MOST, AnswerDrafts
-from acs_core.generation.token_sampler import TokenSampler, TopPSampler
-from acs_core.lvlm.base import LVLM, Prompt
+from acs_core.generation.token_sampler import TokenSampler, TopPSampler, certainty_of, is_usable
+from acs_core.lvlm.base import LVLM
 from acs_core.types import SamplingConfig, ShouldStop
-
-IsComplete = Callable[[Prompt, Sequence[int]], bool]
-MAX_LOGIT = 1e30  # logits of models are below 1000; divided by the lowest temperature, this one is still finite
 
 
 @dataclass(frozen=True)
@@ -152,10 +153,11 @@ def generate(
     token_statistics: bool = False,
     drafts: AnswerDrafts | None = None,
     is_complete: IsComplete | None = None,
+    ahead: int = AHEAD,
 ) -> tuple[Generations, ...]:
     """Generate ``n`` responses to each prompt of ``state`` in one batch.
 
-    If the logits of an unfinished response are NaN, infinite or beyond MAX_LOGIT, generation ends, and all responses
+    If the logits of an unfinished response are NaN, infinite or out of range, generation ends, and all responses
     are marked as ``broken``.
 
     Args:
@@ -171,6 +173,8 @@ def generate(
             token by token. The openings of ``state`` are used either way.
         is_complete: called with a prompt and the tokens of a response after each of them; True ends the response, which
             then counts as finished.
+        ahead: number of steps that are queued beyond the one whose tokens the host reads, where tokens are drawn on the
+            device; 0 to read the tokens of a step before the next one, as it is with drafts. Responses are the same.
 
     Returns:
         The responses to each prompt, with seed 0.
@@ -178,7 +182,8 @@ def generate(
     Raises:
         Cancelled: ``should_stop`` returned True.
     """
-    rows = [_Row(k) for k in range(len(state.prompts)) for _ in range(n)]
+    rows = [Row(k) for k in range(len(state.prompts)) for _ in range(n)]
+    ends = Ends(lvlm.eos_ids, limit, is_complete)
     broken = False
     with lvlm.lock, torch.inference_mode(), use_shared_prefix_attention(lvlm):
         decoder = make_decoder(lvlm, state, n, limit)
@@ -188,7 +193,7 @@ def generate(
                 raise Cancelled("stopped while the model was answering")
             if cut_when and cut_when():
                 break
-            taken = _select(step, sampler, rows, state, _Ends(lvlm.eos_ids, limit, is_complete), token_statistics)
+            taken = _select(step, sampler, rows, state, ends, token_statistics)
             broken = taken is None
             if taken is None:
                 break
@@ -199,6 +204,9 @@ def generate(
                 decoder.keep(taken)
             running = [i for i, row in enumerate(rows) if not row.ended]
             if not running:
+                break
+            if ahead and drafts is None and draws(decoder, sampler, rows, token_statistics):
+                broken = run_ahead(decoder, rows, state, ends, ahead, should_stop, cut_when)
                 break
             step = _next_step(decoder, state, rows, running, limit, drafts)
         prefix_cache = decoder.written()
@@ -222,35 +230,6 @@ def generate(
             for samples, prompt in zip(written, state.prompts, strict=True):
                 drafts.learn(samples.response_ids, samples.finished, prompt.phrase)
     return written
-
-
-@dataclass
-class _Row:
-    """A response that is being written to the prompt with the index ``prompt``."""
-
-    prompt: int
-    tokens: list[int] = field(default_factory=list)
-    entropy: list[float] = field(default_factory=list)
-    logprob: list[float] = field(default_factory=list)
-    finished: bool = False
-    ended: bool = False  # finished, or as long as it may be
-
-
-@dataclass(frozen=True)
-class _Ends:
-    """What ends a response: an end token, its length, or that it is complete."""
-
-    eos_ids: Sequence[int]
-    limit: int
-    is_complete: IsComplete | None
-
-    def is_last(self, prompt: Prompt, tokens: Sequence[int]) -> bool:
-        """Return whether nothing is to follow ``tokens``, the last of which may be an end token."""
-        return tokens[-1] in self.eos_ids or len(tokens) >= self.limit or self.is_finished(prompt, tokens)
-
-    def is_finished(self, prompt: Prompt, tokens: Sequence[int]) -> bool:
-        """Return whether the response is complete without an end token."""
-        return self.is_complete is not None and self.is_complete(prompt, tokens)
 
 
 @dataclass(frozen=True)
@@ -283,13 +262,13 @@ def _first_step(state: PrefillState, n: int, limit: int) -> _Step:
             drafted[row] = [*tokens, None]
             source += range(first, len(logits))
     together = torch.stack(logits)
-    return _Step(together, torch.tensor(source, device=together.device), drafted, is_first=True)
+    return _Step(together, upload(source, together.device), drafted, is_first=True)
 
 
 def _next_step(
     decoder: Decoder,
     state: PrefillState,
-    rows: Sequence[_Row],
+    rows: Sequence[Row],
     running: Sequence[int],
     limit: int,
     drafts: AnswerDrafts | None,
@@ -306,7 +285,7 @@ def _next_step(
 
 
 def _select(
-    step: _Step, sampler: TokenSampler, rows: Sequence[_Row], state: PrefillState, ends: _Ends, statistics: bool
+    step: _Step, sampler: TokenSampler, rows: Sequence[Row], state: PrefillState, ends: Ends, statistics: bool
 ) -> list[int] | None:
     """Select the tokens at the places of ``step`` and add them to their rows, up to the first of each row that differs
     from its draft or ends the response.
@@ -318,12 +297,16 @@ def _select(
     at = [(i, len(rows[i].tokens) + k) for i, drafted in step.drafted.items() for k in range(len(drafted))]
     of_rows, places = torch.tensor(at).unbind(dim=-1)
     chosen = sampler.pick(step.logits, of_rows, places, step.source)
-    usable = _usable(step.logits)
+    usable = is_usable(step.logits)
     if step.source is not None:
         usable = usable[step.source]
-    # One transfer, for which the host waits.
-    picked, unusable = torch.stack([chosen, ~usable]).tolist()
-    found: list[tuple[_Row, int, int]] = []  # row, index of its first place, number of places used
+    told = [chosen, ~usable]
+    if statistics:
+        told += certainty_of(step.logits if step.source is None else step.logits[step.source], chosen)
+    # One transfer, for which the host waits; float64 holds ids and float32 as they are.
+    values = torch.stack([t.to(torch.float64) for t in told]).tolist()
+    picked, unusable = [int(token) for token in values[0]], values[1]
+    found: list[tuple[Row, int, int]] = []  # row, index of its first place, number of places used
     first = 0
     for i, drafted in step.drafted.items():
         row, written = rows[i], [*rows[i].tokens]
@@ -337,10 +320,6 @@ def _select(
         row.ended = last
         found.append((row, first, k + 1))
         first += len(drafted)
-    spread: list[float] = []
-    certainty: list[float] = []
-    if statistics:
-        spread, certainty = _statistics(step.logits if step.source is None else step.logits[step.source], chosen)
     for row, first, count in found:
         for m in range(first, first + count):
             row.finished = picked[m] in ends.eos_ids
@@ -348,27 +327,11 @@ def _select(
                 break
             row.tokens.append(picked[m])
             if statistics:
-                row.entropy.append(spread[m])
-                row.logprob.append(certainty[m])
+                row.entropy.append(values[2][m])
+                row.logprob.append(values[3][m])
         else:
             row.finished = row.ended and ends.is_finished(state.prompts[row.prompt], row.tokens)
     return [count for _, _, count in found]
-
-
-def _statistics(logits: torch.Tensor, chosen: torch.Tensor) -> tuple[list[float], list[float]]:
-    """Return the entropy of each row of ``logits`` (b, V), and the log-probability of its token ``chosen`` (b,), in
-    nats."""
-    logprob = logits.float().log_softmax(dim=-1)
-    entropy = torch.special.entr(logprob.exp()).sum(dim=-1)
-    of_chosen = logprob.gather(1, chosen.to(torch.int64)[:, None])[:, 0]
-    both = torch.stack([entropy, of_chosen]).tolist()  # one transfer
-    return both[0], both[1]
-
-
-def _usable(logits: torch.Tensor) -> torch.Tensor:
-    """Return whether the largest of each row of ``logits`` (b, V) is finite and in range: (b,) bool. NaN counts as the
-    largest; single logits may be -inf."""
-    return logits.amax(dim=-1).abs() < MAX_LOGIT
 
 
 def responses_of(samples: Generations) -> Iterator[tuple[SharedPrefixCache, int]]:

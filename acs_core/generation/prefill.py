@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 
+from acs_core.device_array import upload
 from acs_core.errors import Cancelled
 from acs_core.generation.shared_cache import CacheSegment, Opening, QueryRecorder, use_shared_prefix_attention
 from acs_core.generation.speculation import AnswerDrafts
+from acs_core.generation.vision_windows import batched_windows
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.types import ShouldStop
 
@@ -178,7 +180,7 @@ def stack_states(prefill_states: Sequence[PrefillState]) -> PrefillState:
 
 def _shared_length(prompts: Sequence[Prompt]) -> int:
     """Return the number of tokens that all prompts begin with, leaving at least one token to each."""
-    rows = [prompt.input_ids[0].tolist() for prompt in prompts]
+    rows = [prompt.token_ids for prompt in prompts]
     shortest = min(map(len, rows)) - 1
     return next((k for k in range(shortest) if len({row[k] for row in rows}) > 1), shortest)
 
@@ -215,19 +217,20 @@ def _forward(
     name = cache_name(lvlm.hf_model.__class__)
     ids, positions = prompt.input_ids[:, start:stop], prompt.position_ids[..., start:stop]
     if drafted:
-        ids = torch.cat([ids, torch.tensor([drafted], device=ids.device)], dim=1)
+        ids = torch.cat([ids, upload([drafted], ids.device)], dim=1)
         later = prompt.next_position + torch.arange(more, device=ids.device)
         positions = torch.cat([positions, later.expand(*positions.shape[:-1], more)], dim=-1)
-    out = lvlm.hf_model(
-        input_ids=ids,
-        attention_mask=ids.new_ones(1, stop + more),
-        position_ids=positions,
-        use_cache=True,
-        logits_to_keep=1 + more,
-        acs_attending=noted,
-        **{name: cache},
-        **(prompt.vision if start == 0 else {}),
-    )
+    with batched_windows(lvlm):
+        out = lvlm.hf_model(
+            input_ids=ids,
+            attention_mask=ids.new_ones(1, stop + more),
+            position_ids=positions,
+            use_cache=True,
+            logits_to_keep=1 + more,
+            acs_attending=noted,
+            **{name: cache},
+            **(prompt.vision if start == 0 else {}),
+        )
     cache = getattr(out, name)
     queries = torch.stack(noted.layers)[:, 0]  # (L, 1 + q, K, D)
     logits = out.logits[0]  # (1 + q, V)

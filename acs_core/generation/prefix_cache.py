@@ -102,13 +102,13 @@ class PrefixCache:
             if kept is None:
                 shared = _length_before_phrase(lvlm, prompts[0])
                 image_token = lvlm.hf_model.config.image_token_id
-                if (prompts[0].input_ids[0, shared:] == image_token).any():  # a template with the text before the image
+                if image_token in prompts[0].token_ids[shared:]:  # a template with the text before the image
                     return prefill(lvlm, prompts, should_stop, drafts)
                 segment = read_prefix(lvlm, prompts[0], shared, should_stop)
-                ids = tuple(prompts[0].input_ids[0, :shared].tolist())
+                ids = prompts[0].token_ids[:shared]
                 kept = ImagePrefix(lvlm.rephrase(prompts[0], prompts[0].phrase), ids, segment)
                 self._keep(key, kept)
-            shared = min(_common(kept.ids, prompt.input_ids[0].tolist()) for prompt in prompts)
+            shared = min(_common(kept.ids, prompt.token_ids) for prompt in prompts)
             prefix = CacheSegment(
                 tuple(k[:, :shared] for k in kept.segment.keys), tuple(v[:, :shared] for v in kept.segment.values)
             )
@@ -135,7 +135,7 @@ def _digest(image: np.ndarray) -> bytes:
 
 def _length_before_phrase(lvlm: LVLM, prompt: Prompt) -> int:
     """Return the number of tokens before the phrase in prompts about the image of ``prompt``."""
-    first, second = (lvlm.rephrase(prompt, probe).input_ids[0].tolist() for probe in _PROBES)
+    first, second = (lvlm.rephrase(prompt, probe).token_ids for probe in _PROBES)
     return min(_common(first, second), prompt.length - 1)
 
 

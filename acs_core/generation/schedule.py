@@ -15,8 +15,9 @@ import numpy as np
 
 from acs_core.errors import Cancelled
 from acs_core.generation.candidates import find_candidates
-from acs_core.generation.generate import Generations, IsComplete, draw_more, generate
+from acs_core.generation.generate import Generations, draw_more, generate
 from acs_core.generation.prefill import PrefillState
+from acs_core.generation.rows import IsComplete
 from acs_core.generation.speculation import drafts_of
 from acs_core.generation.token_sampler import GreedySampler
 from acs_core.geometry import overlaps

@@ -24,6 +24,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from acs_core.device_array import upload
 from acs_core.lvlm.base import LVLM
 
 IMPLEMENTATION = "acs_branches"
@@ -175,7 +176,7 @@ class SharedPrefixCache:
         if self._even is not None:
             return
         device = self.prefix.keys[0].device
-        self._index, self._slots = torch.tensor([rows, slots]).to(device).unbind()
+        self._index, self._slots = upload([rows, slots], device).unbind()
         self._hidden = None if same else torch.arange(self._longest, device=device) > self._slots[:, None]
 
     def end_step(self) -> None:
@@ -204,14 +205,15 @@ class SharedPrefixCache:
     def of_buffers(
         cls,
         prefix: CacheSegment,
-        suffix: CacheSegment | None,
+        suffixes: Sequence[CacheSegment | None],
+        counts: Sequence[int],
         keys: Sequence[torch.Tensor],
         queries: torch.Tensor,
         lengths: Sequence[int],
     ) -> SharedPrefixCache:
         """Create the cache of finished rows from their own keys, (N, G, T, D) per layer, and queries, (L, N * T, K, D);
         it cannot take further steps."""
-        cache = cls(prefix, [suffix], [len(lengths)])
+        cache = cls(prefix, suffixes, counts)
         cache.keys, cache.lengths, cache.queries = list(keys), list(lengths), [queries]
         width = queries.shape[1] // len(lengths)
         cache._places = [[(0, row * width + i) for i in range(length)] for row, length in enumerate(lengths)]

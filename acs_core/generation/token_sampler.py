@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
+from acs_core.device_array import upload
 from acs_core.types import SamplingConfig
+
+MAX_LOGIT = 1e30  # logits of models are below 1000; divided by the lowest temperature, this one is still finite
 
 
 class TokenSampler(Protocol):
@@ -33,6 +36,21 @@ class TokenSampler(Protocol):
         Returns:
             (M,) token ids.
         """
+
+
+@runtime_checkable
+class TableSampler(TokenSampler, Protocol):
+    """Sampler whose selection is an operation on the logits and one value per place, which the device can do itself."""
+
+    def key(self) -> tuple[object, ...]:
+        """Return what :meth:`choose` depends on besides its arguments."""
+
+    def table(self) -> torch.Tensor:
+        """Return the values of the places of all responses, (N, T) or (1, T), on the CPU; the last one counts for later
+        places, too."""
+
+    def choose(self, logits: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Return the token (N,) of each row of ``logits`` (N, V) for the values (N,) of the places."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +77,19 @@ class TopPSampler:
         ids, probabilities = kept_tokens(logits, self.config)
         if source is not None:
             ids, probabilities = ids[source], probabilities[source]
-        cumulated = probabilities.cumsum(dim=-1)
-        at = self.streams[rows, places].to(logits.device)[:, None] * cumulated[:, -1:]
-        # Rounding may put `at` on the last sum itself, and a token of probability 0 must never be drawn. If the logits
-        # are NaN, all are 0: index 0 then, since an index of -1 would break the GPU context.
-        last = ((probabilities > 0).sum(dim=-1, keepdim=True) - 1).clamp_min(0)
-        chosen = torch.minimum(torch.searchsorted(cumulated, at, right=True), last)
-        return ids.gather(1, chosen)[:, 0]
+        return _inverted(ids, probabilities, upload(self.streams[rows, places], logits.device))
+
+    def key(self) -> tuple[object, ...]:
+        """See :class:`TableSampler`."""
+        return "top-p", self.config.temperature, self.config.top_k, self.config.top_p
+
+    def table(self) -> torch.Tensor:
+        """Return the random numbers."""
+        return self.streams
+
+    def choose(self, logits: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """See :class:`TableSampler`."""
+        return _inverted(*kept_tokens(logits, self.config), values)
 
 
 @dataclass(frozen=True)
@@ -78,6 +102,18 @@ class GreedySampler:
         """See :class:`TokenSampler`."""
         best = logits.argmax(dim=-1)
         return best if source is None else best[source]
+
+    def key(self) -> tuple[object, ...]:
+        """See :class:`TableSampler`."""
+        return ("greedy",)
+
+    def table(self) -> torch.Tensor:
+        """Return one value, which is not read."""
+        return torch.zeros(1, 1)
+
+    def choose(self, logits: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """See :class:`TableSampler`."""
+        return logits.argmax(dim=-1)
 
 
 class TeacherForcing:
@@ -97,7 +133,19 @@ class TeacherForcing:
     ) -> torch.Tensor:
         """See :class:`TokenSampler`."""
         # A place after the end of the longest response is only asked for after a draft, which the end token refuses.
-        return self._tokens[rows, places.clamp(max=self._tokens.shape[1] - 1)].to(logits.device)
+        return upload(self._tokens[rows, places.clamp(max=self._tokens.shape[1] - 1)], logits.device)
+
+    def key(self) -> tuple[object, ...]:
+        """See :class:`TableSampler`."""
+        return ("forced",)
+
+    def table(self) -> torch.Tensor:
+        """Return the tokens, each row with at least one end token."""
+        return self._tokens
+
+    def choose(self, logits: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """See :class:`TableSampler`."""
+        return values
 
 
 def kept_tokens(logits: torch.Tensor, config: SamplingConfig) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,6 +163,32 @@ def kept_tokens(logits: torch.Tensor, config: SamplingConfig) -> tuple[torch.Ten
     probabilities = scaled.softmax(dim=-1)
     before = probabilities.cumsum(dim=-1) - probabilities
     return ids, torch.where(before < config.top_p, probabilities, 0.0)
+
+
+def _inverted(ids: torch.Tensor, probabilities: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """Return the token (M,) at which the sum of ``probabilities`` (M, k) of the tokens ``ids`` passes each of
+    ``numbers`` (M,), which are shares of the whole sum."""
+    cumulated = probabilities.cumsum(dim=-1)
+    at = numbers[:, None] * cumulated[:, -1:]
+    # Rounding may put `at` on the last sum itself, and a token of probability 0 must never be drawn. If the logits are
+    # NaN, all are 0: index 0 then, since an index of -1 would break the GPU context.
+    last = ((probabilities > 0).sum(dim=-1, keepdim=True) - 1).clamp_min(0)
+    chosen = torch.minimum(torch.searchsorted(cumulated, at, right=True), last)
+    return ids.gather(1, chosen)[:, 0]
+
+
+def is_usable(logits: torch.Tensor) -> torch.Tensor:
+    """Return whether the largest of each row of ``logits`` (b, V) is finite and in range: (b,) bool. NaN counts as the
+    largest; single logits may be -inf."""
+    return logits.amax(dim=-1).abs() < MAX_LOGIT
+
+
+def certainty_of(logits: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the entropy of each row of ``logits`` (b, V), and the log-probability of its token ``chosen`` (b,), in
+    nats: (b,) each."""
+    logprob = logits.float().log_softmax(dim=-1)
+    entropy = torch.special.entr(logprob.exp()).sum(dim=-1)
+    return entropy, logprob.gather(1, chosen.to(torch.int64)[:, None])[:, 0]
 
 
 def _streams(seed: int, rows: range, steps: int) -> torch.Tensor:

@@ -19,9 +19,11 @@ import torch
 
 from acs_core.arguments import clean_phrase
 from acs_core.artifacts.identity import ModelInfo
+from acs_core.device_array import upload
 from acs_core.errors import ImageError, ModelError
 from acs_core.geometry import Box
 from acs_core.image import check_image
+from acs_core.lvlm.device_pixels import DevicePixels
 from acs_core.lvlm.picture import PictureOptions, frame_sizes
 from acs_core.lvlm.prompt import PromptBuilder, localization_prompt
 from acs_core.lvlm.shapes import ModelShape, RandomPicture
@@ -48,6 +50,8 @@ class Prompt:
         input_size: (width, height) in pixels of the picture as the processor resized it; None for random pixel inputs.
         image_tokens: number of image tokens; 0 likewise.
         image_ids: ids of the start token, the image tokens and the end token; empty likewise.
+        host_ids: the S token ids on the host; empty if they are on the device only.
+        host_next: :attr:`next_position` on the host; None likewise.
     """
 
     phrase: str
@@ -61,6 +65,8 @@ class Prompt:
     input_size: tuple[int, int] | None = None
     image_tokens: int = 0
     image_ids: tuple[int, ...] = ()
+    host_ids: tuple[int, ...] = ()
+    host_next: int | None = None
 
     @property
     def length(self) -> int:
@@ -70,7 +76,12 @@ class Prompt:
     @property
     def next_position(self) -> int:
         """Rope position of the first response token; later tokens count up from it on all axes."""
-        return int(self.position_ids.max()) + 1
+        return int(self.position_ids.max()) + 1 if self.host_next is None else self.host_next
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The S token ids on the host."""
+        return self.host_ids or tuple(self.input_ids[0].tolist())
 
 
 @dataclass(frozen=True)
@@ -134,7 +145,7 @@ class Family(ABC):
 
     @abstractmethod
     def layout(self, hf_model: Any, input_ids: torch.Tensor, vision: Mapping[str, Any]) -> Layout:
-        """The layout of a prompt ``input_ids`` (1, S) with its pixel inputs."""
+        """The layout of a prompt ``input_ids`` (1, S) with its pixel inputs; ids and grids are on the host."""
 
     def generate_inputs(self, hf_model: Any, input_ids: torch.Tensor) -> dict[str, Any]:
         """Arguments of ``generate`` of transformers beside ``input_ids`` (1, S), their mask and the pixel inputs."""
@@ -149,6 +160,12 @@ class Family(ABC):
         """(width, height) in pixels to which ``processor`` resized a picture of ``image_size`` for the pixel inputs
         ``vision``, thumbnails left out; by default ``image_size``."""
         return image_size
+
+    def device_pixels(self, processor: Any, picture: np.ndarray, device: torch.device) -> DevicePixels | None:
+        """What ``processor`` makes of a picture (H, W, 3) uint8, normalised and cut on the device; by default None, for
+        a family or a processor that :mod:`acs_core.lvlm.device_pixels` does not know. ValueError if the processor
+        refuses the picture."""
+        return None
 
     def image_tokens(self, config: Any, width: int, height: int, max_tokens: int | None = None) -> int:
         """Number of image tokens that the processor of a model with this ``config`` makes of a picture, with its usual
@@ -165,8 +182,9 @@ class Family(ABC):
 class DecodeGraphs:
     """Cache of the recorded decode steps of one model (:mod:`acs_core.generation.cuda_graph`)."""
 
-    kept: dict[tuple[int, ...], Any] = field(default_factory=dict)  # by their sizes, the most recently used last
+    kept: dict[Any, Any] = field(default_factory=dict)  # by their sizes, the most recently used last
     usable: bool = True  # False after a recording has failed
+    fused: bool | None = None  # whether projections are fused before a recording; None: on a GPU
 
 
 class LVLM(ModelInfo, Protocol):
@@ -246,6 +264,7 @@ class LoadedLVLM:
     eos_ids: tuple[int, ...]
     pad_id: int
     picture: PictureOptions = field(default_factory=PictureOptions)
+    pixels_on_device: bool | None = None  # whether pictures are normalised and cut there; None: on a GPU
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
     graphs: DecodeGraphs = field(default_factory=DecodeGraphs, repr=False, compare=False)
     learned: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -304,39 +323,47 @@ class LoadedLVLM:
         picture = check_image(image)
         height, width = picture.shape[:2]
         try:
-            inputs = self.processor(
-                images=[picture],
-                text=self.processor.image_token,
-                images_kwargs={"input_data_format": "channels_last"},
-                text_kwargs={"add_special_tokens": False},
-                return_tensors="pt",
-            )
+            made = self._pixels(picture)
         except ValueError as error:
             raise ImageError(
                 f"the model's image processor refuses a picture of {width} x {height} pixels ({error}): crop or "
                 "resize it"
             ) from error
-        image_ids = inputs["input_ids"][0].tolist()
-        vision = {name: self._to_device(inputs[name]) for name in self.processor.image_processor.model_input_names}
-        return tuple(self._prompt(phrase, image_ids, vision, (width, height)) for phrase in phrases)
+        return tuple(self._prompt(phrase, made, (width, height)) for phrase in phrases)
 
-    def _prompt(
-        self, phrase: str, image_ids: list[int], vision: Mapping[str, torch.Tensor], image_size: tuple[int, int]
-    ) -> Prompt:
+    def _pixels(self, picture: np.ndarray) -> DevicePixels:
+        """Return the pixel inputs for a picture (H, W, 3) uint8; ValueError if the image processor refuses it."""
+        if self.pixels_on_device or (self.pixels_on_device is None and self.device.type == "cuda"):
+            made = self.adapter.device_pixels(self.processor, picture, self.device)
+            if made is not None:
+                return made
+        inputs = self.processor(
+            images=[picture],
+            text=self.processor.image_token,
+            images_kwargs={"input_data_format": "channels_last"},
+            text_kwargs={"add_special_tokens": False},
+            return_tensors="pt",
+        )
+        pixels = {name: inputs[name] for name in self.processor.image_processor.model_input_names}
+        vision = {name: upload(tensor, self.device) for name, tensor in pixels.items()}
+        return DevicePixels(vision, pixels, inputs["input_ids"][0].tolist())
+
+    def _prompt(self, phrase: str, made: DevicePixels, image_size: tuple[int, int]) -> Prompt:
+        image_ids, vision, pixels = made.image_ids, made.vision, made.shapes
         ids = self.builder.build(localization_prompt(phrase), image_ids)
         expected = image_ids.count(self.builder.image_id)
         if ids.count(self.builder.image_id) != expected:
             raise ModelError(
                 f"the prompt does not hold the {expected} image tokens of its picture: check the tokenizer"
             )
-        input_ids = torch.tensor([ids], device=self.device)  # (1, S)
-        layout = self.adapter.layout(self.hf_model, input_ids, vision)
-        input_size = self.adapter.input_size(self.processor, vision, image_size)
+        input_ids = torch.tensor([ids])  # (1, S)
+        layout = self.adapter.layout(self.hf_model, input_ids, pixels)
+        input_size = self.adapter.input_size(self.processor, pixels, image_size)
         frame = self.picture.coordinate_frame
         return Prompt(
             phrase=phrase,
-            input_ids=input_ids,
-            position_ids=layout.position_ids,
+            input_ids=upload(input_ids, self.device),
+            position_ids=upload(layout.position_ids, self.device),
             vision=vision,
             map_slice=layout.map_slice,
             grid=layout.grid,
@@ -345,6 +372,8 @@ class LoadedLVLM:
             input_size=input_size,
             image_tokens=expected,
             image_ids=tuple(image_ids),
+            host_ids=tuple(ids),
+            host_next=int(layout.position_ids.max()) + 1,
         )
 
     def rephrase(self, prompt: Prompt, phrase: str) -> Prompt:
@@ -359,23 +388,23 @@ class LoadedLVLM:
             PhraseError: the phrase cannot be used.
         """
         phrase = clean_phrase(phrase)
-        input_ids = torch.tensor(
-            [self.builder.build(localization_prompt(phrase), list(prompt.image_ids))], device=self.device
-        )
+        ids = self.builder.build(localization_prompt(phrase), list(prompt.image_ids))
         # The text after the image counts up on all axes, whatever it is: the positions are cut, or go on.
-        kept = min(prompt.length, input_ids.shape[1])
-        more = input_ids.shape[1] - kept
+        kept = min(prompt.length, len(ids))
+        more = len(ids) - kept
         later = prompt.next_position + torch.arange(more, device=self.device)
         position_ids = torch.cat(
             [prompt.position_ids[..., :kept], later.expand(*prompt.position_ids.shape[:-1], more)], dim=-1
         )
-        return replace(prompt, phrase=phrase, input_ids=input_ids, position_ids=position_ids, vision={})
-
-    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
-        if self.device.type != "cuda":
-            return tensor.to(self.device)
-        # From pinned memory the copy is asynchronous.
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+        return replace(
+            prompt,
+            phrase=phrase,
+            input_ids=upload([ids], self.device),
+            position_ids=position_ids,
+            vision={},
+            host_ids=tuple(ids),
+            host_next=prompt.next_position + len(ids) - prompt.length,
+        )
 
     def to_pixels(self, prompt: Prompt, values: Values) -> Box:
         """Convert four numbers in the model's frame into a box in pixels of the original image, not clipped."""

@@ -22,6 +22,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
@@ -29,8 +30,10 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
     get_optimal_tiled_canvas,
 )
 
+from acs_core.device_array import upload
 from acs_core.errors import BenchError, ModelError
 from acs_core.lvlm.base import RELATIVE, Family, Layout
+from acs_core.lvlm.device_pixels import DevicePixels, is_usual, normalise
 from acs_core.lvlm.picture import limit_tiles, most_tiles
 from acs_core.lvlm.shapes import ENDS, IMAGE, ModelShape, RandomPicture
 from acs_core.plain_text import shorten
@@ -170,6 +173,19 @@ class InternVL(Family):
             return side
         columns, rows = get_optimal_tiled_canvas((height, width), side[::-1], image.min_patches, image.max_patches)
         return columns * side[0], rows * side[1]
+
+    def device_pixels(self, processor: Any, picture: np.ndarray, device: torch.device) -> DevicePixels | None:
+        """Tiles of a canvas, and the thumbnail where there are several."""
+        image = processor.image_processor
+        if not is_usual(image):
+            return None
+        limits = (image.min_patches, image.max_patches)
+        cut = image.crop_image_to_patches(picture, *limits, patch_size=image.size, resample=image.resample)
+        tiles = upload(torch.from_numpy(np.stack(cut)), device).permute(0, 3, 1, 2)  # (tiles, 3, side, side)
+        vision = {"pixel_values": normalise(tiles, image)}
+        names = [processor.start_image_token, processor.image_token, processor.end_image_token]
+        start, token, end = processor.tokenizer.convert_tokens_to_ids(names)
+        return DevicePixels(vision, vision, [start, *[token] * (processor.image_seq_length * len(cut)), end])
 
     def image_tokens(self, config: Any, width: int, height: int, max_tokens: int | None = None) -> int:
         """Those of the tiles, and of the thumbnail where there are several."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from acs_core.attention import AttentionNeeds, AttentionRecord
+from acs_core.device_array import held, upload
 from acs_core.errors import NonFiniteError, RegressorError
 from acs_core.selection.base import SelectorSpec
 from acs_core.selection.regressor import REGRESSOR, AttentionIoURegressor
@@ -76,16 +77,17 @@ def predict_iou(
     """
     if not count:
         return np.zeros(0)
-    if record.maps is None:
+    maps = held(record, "maps")  # stays on its device
+    if maps is None:
         raise RegressorError(f"{selector} needs attention maps, but only entropies were captured")
     device = next(regressor.parameters()).device
     predicted = []
     with torch.inference_mode():
         for start in range(0, count, BATCH):
             rows = slice(start, start + BATCH)
-            maps = torch.from_numpy(record.maps[rows]).to(device, torch.float32)  # (b, 4, L, K, h, w)
-            predicted.append(regressor(maps, *(more[rows].to(device) for more in beside)).cpu())  # (b,)
-    found = torch.cat(predicted).numpy().astype(np.float64)
+            some = torch.as_tensor(maps[rows]).to(device, torch.float32)  # (b, 4, L, K, h, w)
+            predicted.append(regressor(some, *(upload(more[rows], device) for more in beside)))  # (b,)
+        found = torch.cat(predicted).cpu().numpy().astype(np.float64)  # the only wait for the device
     if not np.isfinite(found).all():
         raise NonFiniteError(
             f"the regressor of {selector} predicted NaN: its weights, or the attention that it read, are broken; "

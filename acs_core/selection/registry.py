@@ -13,6 +13,7 @@ from acs_core.plain_text import nearest
 from acs_core.selection import (
     acs_free,
     acs_fusion,
+    acs_fusion_box,
     acs_joint,
     acs_learned,
     acs_learned_box,
@@ -23,6 +24,7 @@ from acs_core.selection import (
 )
 from acs_core.selection.acs_free import AcsFree
 from acs_core.selection.acs_fusion import AcsFusion
+from acs_core.selection.acs_fusion_box import AcsFusionBox
 from acs_core.selection.acs_joint import AcsJoint
 from acs_core.selection.acs_learned import AcsLearned
 from acs_core.selection.acs_learned_box import AcsLearnedBox
@@ -37,6 +39,7 @@ __all__ = [
     "SELECTORS",
     "AcsFree",
     "AcsFusion",
+    "AcsFusionBox",
     "AcsJoint",
     "AcsLearned",
     "AcsLearnedBox",
@@ -76,6 +79,7 @@ SELECTORS: dict[str, SelectorSpec] = {
         acs_free.SPEC,
         acs_learned.SPEC,
         acs_fusion.SPEC,
+        acs_fusion_box.SPEC,
         acs_joint.SPEC,
         attention_in_box.SPEC,
         acs_learned_box.SPEC,

@@ -107,7 +107,7 @@ class CandidateSet:
             if (box := window.to_picture(c.box).clip(*window.image_size)) is not None
         }
         record = self.record.followed_by(second.record.only([*moved])) if moved else self.record
-        record = replace(record, num_responses=start + len(second.responses))
+        record = record.of_responses(start + len(second.responses))
         return CandidateSet((*self.candidates, *moved.values()), (*self.responses, *second.responses), record)
 
 

@@ -11,7 +11,7 @@ from acs_core.arguments import MAX_PHRASE_CHARS
 from acs_core.image import MAX_PIXELS
 from acs_core.pixels import LEAST_BITS, MOST_BITS
 from acs_core.plain_text import shorten
-from acs_core.types import COORDINATE_FRAMES, FAMILY_FRAME, MAX_IMAGE_TOKENS
+from acs_core.types import COORDINATE_FRAMES, DEFAULT_MODEL, FAMILY_FRAME, MAX_IMAGE_TOKENS
 
 TYPE_NAMES = {str: "string", int: "integer", float: "double", bool: "bool"}
 IN_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -76,7 +76,7 @@ SELECTOR_HELP = (
 MODEL = (
     ParameterSpec(
         "model",
-        "tiny-internvl",
+        DEFAULT_MODEL,
         "Model, or files built for one: a name shipped with acs, a folder, or a Hugging Face id.",
         live=False,
     ),

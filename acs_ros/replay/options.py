@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from acs_core.option_types import Parse, StrictParser, real_option, whole_option, whole_or_auto
+from acs_core.types import DEFAULT_MODEL
 from acs_ros.dds import name_option
 from acs_ros.node.parameter_table import SPECS
 from acs_ros.replay.coco_truth import MATCHES
@@ -56,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     bag("--frames", type=whole_option(1), metavar="N", help="only the first N frames")
     model = parser.add_argument_group("the model (offline, or with --start-node)").add_argument
-    model("--model", help="short name, folder or Hugging Face id (default: tiny-internvl)")
+    model("--model", help=f"short name, folder or Hugging Face id (default: {DEFAULT_MODEL})")
     model("--selector", help="acs-free, acs-learned, greedy, ... (default: auto)")
     model(
         "--samples", type=_samples, metavar="N", help="responses per phrase (default: 10); auto: fewer when they agree"

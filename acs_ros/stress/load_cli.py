@@ -20,6 +20,7 @@ from acs_core.errors import AcsError, os_problem
 from acs_core.option_types import StrictTyper
 from acs_core.output import checked_option, write_json
 from acs_core.terminal import make_console, print_error
+from acs_core.types import DEFAULT_MODEL
 
 WIDTH = 140  # of tables in files and pipes
 out, err = make_console(piped_width=WIDTH), make_console(stderr=True)
@@ -132,7 +133,7 @@ def _run(plan: Any, chosen: list[str], json_file: Path | None) -> int:
         numbers = {
             "command": " ".join(["acs-load", *sys.argv[1:]]),
             "machine": _machine(),
-            "model": "instant" if plan.instant else plan.model or "tiny-internvl",
+            "model": "instant" if plan.instant else plan.model or DEFAULT_MODEL,
             "kept": all(outcome.kept for outcome in outcomes),
             "scenarios": [outcome.to_dict() for outcome in outcomes],
         }

@@ -230,6 +230,19 @@ def test_chunks_change_nothing(lvlm, picture, monkeypatch):
     np.testing.assert_allclose(pieces.entropy, whole.entropy, atol=1e-5)
 
 
+@pytest.mark.parametrize("heads", [None, HEADS, (((0, 1),), ((2, 1), (2, 3)), (), ())], ids=["all", "some", "gap"])
+def test_several_layers_at_once_change_nothing(lvlm, picture, monkeypatch, heads):
+    """As on a GPU: all layers in one operation."""
+    prompt, samples, candidates = answered(lvlm, picture, 16)
+    needs = AttentionNeeds(heads=heads, maps=heads is None, all_entropies=heads is None)
+    one_by_one = capture(lvlm, prompt, samples, candidates, needs)
+    monkeypatch.setattr(module, "_layers_at_once", lambda device: 99)
+    together = capture(lvlm, prompt, samples, candidates, needs)
+    np.testing.assert_allclose(together.entropy, one_by_one.entropy, atol=1e-5)
+    if heads is None:
+        np.testing.assert_allclose(together.maps, one_by_one.maps, atol=1e-7)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_weights_of_a_half_precision_model_are_those_of_float32(dtype):
     """The same rounded queries and keys, scored in float64, give the same weights: no score was rounded again."""
@@ -241,8 +254,9 @@ def test_weights_of_a_half_precision_model_are_those_of_float32(dtype):
     prefix_cache = SharedPrefixCache(CacheSegment((prompt,), (prompt,)), [None], [3])
     prefix_cache.keys, prefix_cache.lengths = [answer], [own] * 3
     rows, seen = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([0, 2, 1, 5, 3, 4])
-    queries = module._Queries((prefix_cache.prefix,), (module._Batch(prefix_cache, rows),), query, seen, torch.empty(0))
-    found = queries.weights(0, slice(None), dim**-0.5)
+    batch = module._Batch(prefix_cache, rows)
+    queries = module._Queries((prefix_cache.prefix,), (batch,), query, seen, own, torch.empty(0))
+    found = queries.weights([0], slice(None), dim**-0.5)[:, 0]
 
     keys = torch.cat([prompt.expand(count, -1, -1, -1), answer[rows]], dim=2).double()
     keys = keys.repeat_interleave(heads // groups, dim=1)  # (P, K, S + T, D)

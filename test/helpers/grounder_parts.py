@@ -34,7 +34,7 @@ def save_complete(folder):
     HeadFile(identity, "heads", heads).save(folder / "heads.json")
     save_regressor(folder / "regressor.safetensors", AttentionIoURegressor(3, 4), identity, (3, 3))
     for selector, feature in (("acs-free", "attention_concentration"), ("acs-learned", "predicted_iou")):
-        curve = Calibration(identity, selector, feature, (0.0, 1.0), (0.25, 0.75))
+        curve = Calibration(identity, selector, feature, (0.0, 1.0), (0.25, 0.75), questions=40, absent=20)
         curve.save(folder / f"calibration-{selector}.json")
     return folder
 

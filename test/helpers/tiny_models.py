@@ -76,7 +76,7 @@ def tokenizer(named: dict[str, str], digits_apart: bool = True) -> PreTrainedTok
 
 
 def save_internvl(
-    folder: Path, max_patches: int = 1, seed: int = 0, scale: float = 0.25, text_model: str = "qwen3"
+    folder: Path, max_patches: int = 1, seed: int = 0, scale: float = 0.25, text_model: str = "qwen3", layers: int = 3
 ) -> Path:
     """A random InternVL of 3 layers x 4 heads (2 key groups), 42 px tiles of 3 x 3 image tokens."""
     tok = tokenizer(INTERNVL_TOKENS)
@@ -86,7 +86,7 @@ def save_internvl(
     config = InternVLConfig(
         vision_config={
             "hidden_size": 16,
-            "num_hidden_layers": 1,
+            "num_hidden_layers": layers - 2,
             "num_attention_heads": 2,
             "intermediate_size": 32,
             "image_size": [42, 42],
@@ -97,7 +97,7 @@ def save_internvl(
             "vocab_size": len(tok),
             "hidden_size": 32,
             "intermediate_size": 48,
-            "num_hidden_layers": 3,
+            "num_hidden_layers": layers,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "head_dim": 8,
@@ -110,7 +110,7 @@ def save_internvl(
     return _save(InternVLForConditionalGeneration, config, folder, seed, scale)
 
 
-def save_qwen2_5_vl(folder: Path, seed: int = 0, scale: float = 0.25) -> Path:
+def save_qwen2_5_vl(folder: Path, seed: int = 0, scale: float = 0.25, layers: int = 3) -> Path:
     """A random Qwen2.5-VL of 3 layers x 4 heads (2 key groups), 14 px patches merged 2 x 2."""
     tok = tokenizer(QWEN_TOKENS)
     image = Qwen2VLImageProcessorPil(size={"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 24})
@@ -118,7 +118,7 @@ def save_qwen2_5_vl(folder: Path, seed: int = 0, scale: float = 0.25) -> Path:
     Qwen2_5_VLProcessor(image, tok, chat_template=template).save_pretrained(folder)
     config = Qwen2_5_VLConfig(
         vision_config={
-            "depth": 2,
+            "depth": layers - 1,
             "hidden_size": 16,
             "intermediate_size": 32,
             "num_heads": 2,
@@ -126,7 +126,7 @@ def save_qwen2_5_vl(folder: Path, seed: int = 0, scale: float = 0.25) -> Path:
             "fullatt_block_indexes": [1],
             "window_size": 56,
         },
-        text_config=_qwen_text(tok),
+        text_config={**_qwen_text(tok), "num_hidden_layers": layers},
         **_qwen_ids(tok),
     )
     return _save(Qwen2_5_VLForConditionalGeneration, config, folder, seed, scale)

@@ -99,11 +99,13 @@ def test_rows_that_accept_and_refuse_drafts_write_the_same(lvlm, picture, forwar
     lvlm.graphs.kept.clear()
 
 
-def test_several_phrases_and_several_pictures(lvlm, picture, forwards):
+@pytest.mark.parametrize("recorded", [False, True], ids=["eager", "recorded"])
+def test_several_phrases_and_several_pictures(lvlm, picture, forwards, recorded):
     config = SamplingConfig(num_samples=3, max_new_tokens=30, temperature=1.2, seed=1)
     prompts = lvlm.prepare_many(picture, PHRASES)
     plain = draw_more(lvlm, prefill(lvlm, prompts), config, [1, 2, 3], range(3), token_statistics=True)
     known = Rehearsed([ids for samples in plain for ids in samples.response_ids])
+    forwards.recorded = recorded
     state = prefill(lvlm, prompts, drafts=known)
     assert any(state.openings)
     fast = draw_more(lvlm, state, config, [1, 2, 3], range(3), token_statistics=True, drafts=known)
@@ -113,6 +115,7 @@ def test_several_phrases_and_several_pictures(lvlm, picture, forwards):
     alone = [prefill(lvlm, [lvlm.prepare(picture, phrase)], drafts=known) for phrase in PHRASES]
     together = sample_each(lvlm, alone, config, [1, 2, 3], token_statistics=True)
     assert [s.response_ids for s in together] == [s.response_ids for s in plain]
+    lvlm.graphs.kept.clear()
 
 
 SHIPPED = ["tiny-internvl", "tiny-qwen2.5-vl"]

@@ -148,7 +148,7 @@ def test_the_joint_model_is_no_longer_named_as_the_regressor(regressor, joint):
     # A file that the selector does not read is no mistake, as the node keeps one for each.
     assert make_selector("acs-joint", SelectableModel(), regressor=regressor, joint_model=joint).name == "acs-joint"
     with pytest.raises(
-        TypeError, match=r"reads a file of the kind 'joint': use heads, regressor, joint_model, box_layers"
+        TypeError, match=r"reads a file of the kind 'joint': use heads, regressor, box_layers, joint_model"
     ):
         make_selector("acs-joint", SelectableModel(), joint=joint)
 
@@ -216,7 +216,7 @@ def test_chosen_heads_stay_with_their_model():
         (
             "ACS",
             SelectorError,
-            r"unknown selector 'ACS': choose one of acs-free, acs-learned, acs-fusion, acs-joint, attention-in-box",
+            r"unknown selector 'ACS': choose one of acs-free, acs-learned, acs-fusion, acs-fusion-box, acs-joint",
         ),
     ],
 )
