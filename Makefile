@@ -17,11 +17,11 @@ unexport PYTHONDONTWRITEBYTECODE
 export FASTDDS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds_profile.xml
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: help env demo test lint docs fuzz fuzznode audit lock bench format clean
+.PHONY: help env demo test lint docs fuzz fuzznode audit lock bench gpu-check format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 11
 
 env: ## make the environment, or bring it up to date; nothing happens where nothing changed
 	@tools/set_up.sh --venv $(VENV) --ros $(ROS)
@@ -73,9 +73,10 @@ lock: env ## write requirements/locked anew after a change of requirements/*.txt
 
 BENCH := $(RUN)/acs-bench
 FOUND := docs/benchmarks
-bench: env ## measure this machine anew into docs/benchmarks (about 15 minutes; leave the machine alone meanwhile)
+bench: env ## measure this machine anew into docs/benchmarks (about 20 minutes; leave the machine alone meanwhile)
 	@mkdir -p $(FOUND)
 	@$(BENCH) --repeats 2 --json $(FOUND)/engine.json
+	@$(BENCH) whole --repeats 2 --json $(FOUND)/whole.json
 	@$(BENCH) phrases --repeats 2 --json $(FOUND)/phrases.json
 	@$(BENCH) limits --json $(FOUND)/limits.json
 	@$(BENCH) selector --json $(FOUND)/selector.json
@@ -85,6 +86,9 @@ bench: env ## measure this machine anew into docs/benchmarks (about 15 minutes; 
 	@$(BENCH) quantization --image docs/sample.png --phrase key --json $(FOUND)/quantization.json
 	@$(BENCH) pictures --json $(FOUND)/pictures.json
 	@$(BENCH) sweep --plot $(FOUND)/sweep.png --json $(FOUND)/sweep.json
+
+gpu-check: env ## measure what a GPU is to show, in at most 8 minutes, into gpu_check/; without one, small models on the CPU (ARGS="--out folder --samples 10" are passed on)
+	@$(BENCH) gpu-check $(ARGS)
 
 format: env ## apply the style
 	@$(RUN)/ruff check --fix .

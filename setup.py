@@ -83,6 +83,7 @@ setup(
         "typer",
     ],
     extras_require={
+        "peers": ["ctranslate2"],  # acs-bench whole and gpu-check compare with it
         "quantization": ["bitsandbytes"],
         "stress": ["matplotlib", "psutil"],
         "training": [

@@ -109,6 +109,8 @@ WRITES = {
     ("acs-bench forwards", "--json"): (FILE, ""),
     ("acs-bench load", "--json"): (FILE, ""),
     ("acs-bench startup", "--json"): (FILE, ""),
+    ("acs-bench whole", "--json"): (FILE, ""),
+    ("acs-bench gpu-check", "--out"): (FOLDER, ""),
     ("acs-bench busy", "--json"): (FILE, ""),
     ("acs-bench ros", "--json"): (FILE, ""),
     ("acs-bench selector", "--json"): (FILE, ""),
@@ -202,6 +204,7 @@ NAMES = (  # of everything that a command writes into a folder, and of a user's 
     *("contact_sheet.png", "results.json", "soak.jsonl", "soak.json", "soak.png", "last.ckpt", "best.ckpt"),
     *("train/holiday.jpg", "calibration/holiday.jpg", "fit/holiday.jpg", "test/holiday.jpg", "test/images/mine.jpg"),
     *(f"{configuration_of(command).command}.run.yaml" for command in training.cli.main.COMMANDS),
+    *("gpu_check.md", "gpu_check.json"),
     *("part_00000/zarr.json", "collections/holiday.jpg", "answers/holiday.jpg", "log.jsonl", "pictures/mine.jpg"),
 )
 

@@ -34,6 +34,7 @@ from acs_core.bench.console import (
     finish_rows,
     make_subject,
     measuring,
+    numbers_of,
     out,
     say,
     short_name,
@@ -41,7 +42,8 @@ from acs_core.bench.console import (
     size_of,
     table_of,
 )
-from acs_core.bench.more_commands import forwards, startup
+from acs_core.bench.more_commands import busy, forwards, load, startup
+from acs_core.bench.whole_commands import gpu_check, whole
 from acs_core.errors import AcsError, OptionError, os_problem
 from acs_core.option_types import StrictTyper
 from acs_core.output import check_distinct, checked_option, write_json, write_text
@@ -49,6 +51,8 @@ from acs_core.terminal import print_error, print_table
 from acs_core.types import FAMILY_FRAME
 
 OBJECT = "stop sign"  # acs_core.bench.frames draws one; that module imports torch
+
+SWEPT_SAMPLES, SWEPT_TOKENS = "1,2,5,10,20,30", "144,324,576,1024"
 
 app = StrictTyper(
     help="Cost of N responses and their attention, compared with generation by transformers.",
@@ -129,12 +133,16 @@ def phrases(
         finish(subject.lvlm.device, report.to_dict(), json_file)
 
 
-@app.command(epilog="Example: acs-bench sweep --plot docs/performance.png --json docs/performance.json")
+@app.command(epilog="Example: acs-bench sweep --plot cost.png --samples 1,10,64 --image-tokens 576,4096")
 def sweep(
     plot: Annotated[Path, typer.Option(callback=checked_option, help="PNG to write.")],
     shape: Shape = "small",
     new_tokens: NewTokens = 40,
     ways: Annotated[str, typer.Option(help="Which of a, b, c, d, e to run.")] = "bce",
+    samples: Annotated[
+        str, typer.Option(help="Numbers of responses, separated by commas, up to 1024.")
+    ] = SWEPT_SAMPLES,
+    image_tokens: Annotated[str, typer.Option(help="Numbers of image tokens likewise, up to 16384.")] = SWEPT_TOKENS,
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Threads = 1,
@@ -146,9 +154,16 @@ def sweep(
     from acs_core.bench.sweep import draw, to_dict
     from acs_core.bench.sweep import sweep as run_sweep
 
+    ns, token_counts = numbers_of(samples, "--samples", 1024), numbers_of(image_tokens, "--image-tokens", 16384)
     with measuring(threads):
         found = run_sweep(
-            lambda tokens, k: make_subject(shape, tokens, k, device, dtype, "640x480"), new_tokens, ways, repeats, say
+            lambda tokens, k: make_subject(shape, tokens, k, device, dtype, "640x480"),
+            new_tokens,
+            ways,
+            repeats,
+            say,
+            ns,
+            token_counts,
         )
         here = device_of(device)
         draw(found, f"shape {shape}, {new_tokens} new tokens; {MachineInfo.here(here).describe()}", plot)
@@ -172,7 +187,8 @@ def limits(
     repeats: Repeats = 3,
     json_file: Json = None,
 ) -> None:
-    """Compare a decode step with reading the weights once, ten samples with one, and memory with the weights."""
+    """Compare a decode step with reading the weights once and with its matrix products, ten samples with one, and
+    memory with the weights."""
     from acs_core.bench.limits import SHORT_TOKENS, measure_limits
 
     if new_tokens <= SHORT_TOKENS:
@@ -185,6 +201,9 @@ def limits(
         out.print(
             f"decode step {report.step_ms:.2f} ms, reading the weights {report.floor_ms:.2f} ms at "
             f"{report.bandwidth_gb_s:.1f} GB/s: {found['step / floor']:.2f} of it"
+        )
+        out.print(
+            f"matrix products of a step alone {report.linear_ms:.2f} ms: {found['step / linear layers']:.2f} of it"
         )
         out.print(
             f"N = {samples} takes {report.many_s:.2f} s, N = 1 {report.one_s:.2f} s: {found['N samples / one']:.2f}"
@@ -376,46 +395,12 @@ def check_checkpoint(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: acs-bench load --model tiny-internvl")
-def load(
-    model: Model = "tiny-internvl",
-    device: Device = "auto",
-    json_file: Json = None,
-) -> None:
-    """Measure the time until a model can answer, loaded from the disk and from the page cache."""
-    from acs_core.bench.loading import loading_times
-
-    with measuring(1):
-        rows = loading_times(model, device)
-        table = table_of("cache", "imports, s", "load, s", "1st answer, s", "next, s", "added MB", "weights, MB")
-        for row in rows:
-            seconds = (row.import_s, row.load_s, row.first_answer_s, row.next_answer_s)
-            table.add_row(row.cache, *(f"{s:.2f}" for s in seconds), f"{row.added_mb:.0f}", f"{row.weights_mb:.0f}")
-        finish_rows(device_of(device), table, rows, json_file)
-
-
-@app.command(epilog="Example: acs-bench busy --model tiny-internvl")
-def busy(
-    model: Model = "tiny-internvl",
-    answers: Annotated[int, typer.Option(help="Answers per case.", min=1)] = 9,
-    json_file: Json = None,
-) -> None:
-    """Measure the time of an answer while other programs use the CPU, with threads that spin or sleep while they
-    wait."""
-    from acs_core.bench.busy import busy_answers
-
-    with measuring(1):
-        rows = busy_answers(model, answers)
-        table = table_of("threads", "waiting", "neighbours", "median, ms", "longest, ms")
-        for row in rows:
-            waiting = row.waiting if row.threads > 1 else "-"
-            times = (f"{ms:.0f}" for ms in (row.median_ms, row.most_ms))
-            table.add_row(str(row.threads), waiting, str(row.neighbours), *times)
-        finish_rows(device_of("cpu"), table, rows, json_file)
-
-
+app.command(epilog="Example: acs-bench load --model tiny-internvl")(load)
+app.command(epilog="Example: acs-bench busy --model tiny-internvl")(busy)
 app.command(epilog="Example: acs-bench forwards --model tiny-internvl --image docs/sample.png")(forwards)
 app.command(epilog="Example: acs-bench startup")(startup)
+app.command(epilog="Example: acs-bench whole --shape small --frame 672x672 --threads 1,all")(whole)
+app.command("gpu-check", epilog="Example: acs-bench gpu-check --out gpu_check --seconds 480")(gpu_check)
 
 
 def main() -> None:

@@ -81,6 +81,14 @@ def size_of(text: str, option: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def numbers_of(text: str, option: str, most: int) -> list[int]:
+    """Return the numbers from 1 to ``most`` in a text like 1,10,64; any other text is a usage error of ``option``."""
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 and 1 <= int(part) <= most for part in parts):
+        raise typer.BadParameter(f"{text!r} is not like 1,10 with numbers up to {most}", param_hint=option)
+    return [int(part) for part in parts]
+
+
 def device_of(name: str) -> Any:
     """Return the torch device of that name."""
     from acs_core.lvlm.loading import pick_device

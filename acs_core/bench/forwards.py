@@ -93,9 +93,9 @@ class PieceTokenizer:
         return "".join(pieces[i - FIRST_WORD] for i in ids)
 
 
-def forced_text(form: str, phrase: str, chance: np.random.Generator) -> str:
-    """Return an answer of the form ``form`` about ``phrase`` with random coordinates below 1000."""
-    numbers = iter(chance.integers(20, 1000, 4).tolist())
+def forced_text(form: str, phrase: str, chance: np.random.Generator, least: int = 20) -> str:
+    """Return an answer of the form ``form`` about ``phrase`` with random coordinates from ``least`` to 999."""
+    numbers = iter(chance.integers(least, 1000, 4).tolist())
     return "".join(str(next(numbers)) if p == "#" else phrase if p == "@" else p for p in FORMS[form])
 
 

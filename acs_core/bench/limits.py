@@ -1,7 +1,7 @@
 """Costs compared with the limits of the hardware.
 
-A decode step is compared with reading the weights once, ten samples with one, and the selector is measured by itself on
-the attention of a call, for models of several sizes.
+A decode step is compared with reading the weights once and with its matrix products, and ten samples with one. The
+selector is measured by itself on the attention of a call, for models of several sizes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from acs_core.bench.measure import Measurement, measure, size_mb
 from acs_core.bench.methods import Ours, Work, ours
 from acs_core.bench.subject import Subject, map_shape
 from acs_core.geometry import Box
+from acs_core.lvlm.base import LVLM
 from acs_core.selection.acs_learned import AcsLearned
 from acs_core.selection.regressor import AttentionIoURegressor
 from acs_core.types import Candidate
@@ -37,6 +38,8 @@ class LimitsReport:
         step_ms: time of one decode step of N rows in milliseconds.
         floor_ms: time to read the language model's weights once at ``bandwidth_gb_s``, in milliseconds.
         bandwidth_gb_s: bandwidth of a plain copy.
+        linear_ms: time of the matrix products of one step of N rows with the weights of the language model, and of
+            nothing else, in milliseconds.
         one_s: time of a whole call with one sample in seconds.
         many_s: time of a whole call with N samples in seconds.
         looking_share: share of attention and selection in ``many_s``.
@@ -48,6 +51,7 @@ class LimitsReport:
     step_ms: float
     floor_ms: float
     bandwidth_gb_s: float
+    linear_ms: float
     one_s: float
     many_s: float
     looking_share: float
@@ -59,6 +63,7 @@ class LimitsReport:
         return {
             **vars(self),
             "step / floor": self.step_ms / self.floor_ms,
+            "step / linear layers": self.step_ms / self.linear_ms,
             "N samples / one": self.many_s / self.one_s,
         }
 
@@ -86,12 +91,30 @@ def measure_limits(subject: Subject, samples: int, new_tokens: int, repeats: int
         step_ms,
         read / bandwidth * 1e3,
         bandwidth / 1e9,
+        linear_layers_s(subject.lvlm, samples, repeats) * 1e3,
         one.seconds,
         many.seconds,
         (stages["attention"] + stages["selection"]) / sum(stages.values()),
         many.added_mb,
         size_mb(subject.lvlm.hf_model),
     )
+
+
+def linear_layers_s(lvlm: LVLM, rows: int, repeats: int) -> float:
+    """Return the seconds of the products of ``rows`` rows with every linear layer of the language model and with its
+    output layer, one after the other, without what stands between them."""
+    layers = [m for m in lvlm.text_model.layers.modules() if isinstance(m, torch.nn.Linear)]
+    layers.append(lvlm.hf_model.get_output_embeddings())
+    dtype = next(lvlm.hf_model.parameters()).dtype
+    made = {m.in_features: torch.randn(rows, 1, m.in_features, device=lvlm.device, dtype=dtype) for m in layers}
+
+    def multiply() -> None:
+        with torch.inference_mode():
+            for layer in layers:
+                layer(made[layer.in_features])
+
+    multiply()
+    return measure(multiply, lvlm.device, max(repeats, 3)).seconds
 
 
 def _bandwidth(device: torch.device, repeats: int) -> float:

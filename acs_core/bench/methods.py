@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,14 @@ from acs_core.generation.candidates import find_candidates
 from acs_core.generation.generate import generate
 from acs_core.generation.prefill import prefill
 from acs_core.generation.sample import sample_responses
-from acs_core.generation.token_sampler import TeacherForcing
+from acs_core.generation.speculation import AnswerDrafts
+from acs_core.generation.token_sampler import TeacherForcing, TokenSampler, TopPSampler
 from acs_core.geometry import Box
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.selection.registry import Selector
 from acs_core.types import Candidate, SamplingConfig
+
+DRAWN = SamplingConfig(temperature=1.0, top_p=0.9, top_k=100)  # how every method draws
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Work:
     Attributes:
         lvlm: the model.
         prompt: the prompt.
-        responses: N rows of T - 1 token ids and an end token; each states one candidate.
+        responses: N rows of at most T - 1 token ids, which an end token follows; each states one candidate.
         coordinates: indices of the four coordinates' tokens.
     """
 
@@ -48,13 +51,20 @@ class Work:
         rows = tuple(
             tuple(words[(row + 3 * step) % len(words)] for step in range(new_tokens - 1)) for row in range(samples)
         )
-        x1, y1, x2, y2 = (round((k + 1) * (new_tokens - 2) / 5) for k in range(4))
-        return cls(lvlm, prompt, rows, (x1, y1, x2, y2))
+        return cls.writing(lvlm, prompt, rows)
+
+    @classmethod
+    def writing(cls, lvlm: LVLM, prompt: Prompt, responses: Sequence[Sequence[int]]) -> Work:
+        """Return work with the given responses (token ids without an end token), and coordinates spread over the
+        shortest of them."""
+        shortest = min(map(len, responses))
+        x1, y1, x2, y2 = (round((k + 1) * (shortest - 1) / 5) for k in range(4))
+        return cls(lvlm, prompt, tuple(map(tuple, responses)), (x1, y1, x2, y2))
 
     @property
     def new_tokens(self) -> int:
-        """Number of tokens of each response, including its end token."""
-        return len(self.responses[0]) + 1
+        """Number of tokens T of the longest response, including its end token."""
+        return max(map(len, self.responses)) + 1
 
     def candidates(self) -> list[Candidate]:
         """Return one candidate per response."""
@@ -74,7 +84,7 @@ class Ours:
 def eager(work: Work) -> np.ndarray:
     """Run ``generate(num_return_sequences=N, output_attentions=True)`` with eager attention; returns the coordinates'
     maps (N, 4, L, K, Hv, Wv)."""
-    with _attention(work.lvlm, "eager"):
+    with attention_as(work.lvlm, "eager"):
         out = _generate(work, len(work.responses), output_attentions=True)
     columns = slice(*work.prompt.map_slice)
     maps = [
@@ -85,27 +95,61 @@ def eager(work: Work) -> np.ndarray:
     return torch.stack(maps, dim=1).unflatten(-1, work.prompt.grid).numpy()
 
 
-def plain(work: Work) -> None:
-    """Generate N responses by ``generate`` with SDPA, without attention."""
-    with _attention(work.lvlm, "sdpa"):
-        _generate(work, len(work.responses))
+def plain(work: Work, **settings: Any) -> Any:
+    """Generate N responses by ``generate`` with SDPA, without attention, and with further ``settings`` of it; returns
+    its output."""
+    with attention_as(work.lvlm, "sdpa"):
+        return _generate(work, len(work.responses), **settings)
 
 
 def greedy(work: Work) -> None:
     """Generate one response by ``generate`` with SDPA."""
-    with _attention(work.lvlm, "sdpa"):
+    with attention_as(work.lvlm, "sdpa"):
         _generate(work, 1)
 
 
-def ours(work: Work, selector: Selector) -> Ours:
-    """Generate N responses with the attention that ``selector`` needs, and its qualities."""
+@dataclass(frozen=True)
+class DrawnThenForced:
+    """Selection of given tokens after a token has been drawn at each place, so that the cost of drawing counts.
+
+    Attributes:
+        drawn: draws tokens, which are dropped.
+        forced: gives the tokens.
+    """
+
+    drawn: TokenSampler
+    forced: TokenSampler
+
+    @classmethod
+    def of(cls, work: Work) -> DrawnThenForced:
+        """Return the selection of the responses of ``work``, drawn as all methods draw."""
+        drawn = TopPSampler.of(replace(DRAWN, max_new_tokens=work.new_tokens), [0], range(len(work.responses)))
+        return cls(drawn, TeacherForcing(work.responses, work.lvlm.eos_ids[0]))
+
+    def pick(
+        self, logits: torch.Tensor, rows: torch.Tensor, places: torch.Tensor, source: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """See :class:`acs_core.generation.token_sampler.TokenSampler`."""
+        self.drawn.pick(logits, rows, places, source)
+        return self.forced.pick(logits, rows, places, source)
+
+
+def ours(work: Work, selector: Selector, drafts: AnswerDrafts | None = None, drawing: bool = False) -> Ours:
+    """Generate N responses with the attention that ``selector`` needs, and its qualities.
+
+    Args:
+        work: the work.
+        selector: the selector.
+        drafts: drafts of the responses; None to decode token by token.
+        drawing: whether tokens are also drawn, which costs time and does not change them.
+    """
     candidates = work.candidates()
     lvlm = work.lvlm
+    draw = DrawnThenForced.of(work) if drawing else TeacherForcing(work.responses, lvlm.eos_ids[0])
     clock = _Laps(lvlm.device)
-    state = prefill(lvlm, [work.prompt])
+    state = prefill(lvlm, [work.prompt], drafts=drafts)
     clock.lap("reading")
-    draw = TeacherForcing(work.responses, lvlm.eos_ids[0])
-    (samples,) = generate(lvlm, state, draw, len(work.responses), work.new_tokens)
+    (samples,) = generate(lvlm, state, draw, len(work.responses), work.new_tokens, drafts=drafts)
     clock.lap("sampling")
     record = capture(lvlm, work.prompt, samples, candidates, selector.needs)
     clock.lap("attention")
@@ -151,20 +195,28 @@ def _generate(work: Work, n: int, **settings: Any) -> Any:
     lvlm, prompt = work.lvlm, work.prompt
     inputs = {"input_ids": prompt.input_ids, "attention_mask": torch.ones_like(prompt.input_ids), **prompt.vision}
     inputs |= lvlm.adapter.generate_inputs(lvlm.hf_model, prompt.input_ids)
-    # A single response is greedy, without top-p and top-k.
-    drawn: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "top_p": 0.9, "top_k": 100}
-    config = GenerationConfig(
-        **(drawn if n > 1 else {"do_sample": False}),
-        num_return_sequences=n,
+    config = generation_config(work, n, num_return_sequences=n, **settings)
+    with torch.inference_mode():
+        return lvlm.hf_model.generate(**inputs, generation_config=config, logits_processor=forced_tokens(work, n))
+
+
+def generation_config(work: Work, n: int, **settings: Any) -> GenerationConfig:
+    """Return the settings of ``generate`` for the first ``n`` responses of ``work``; a single one is greedy."""
+    drawn = {"temperature": DRAWN.temperature, "top_p": DRAWN.top_p, "top_k": DRAWN.top_k} if n > 1 else {}
+    return GenerationConfig(
+        do_sample=n > 1,
         max_new_tokens=work.new_tokens,
-        eos_token_id=list(lvlm.eos_ids),
-        pad_token_id=lvlm.pad_id,
+        eos_token_id=list(work.lvlm.eos_ids),
+        pad_token_id=work.lvlm.pad_id,
         return_dict_in_generate=True,
+        **drawn,
         **settings,
     )
-    force = _Force([*work.responses[:n]], prompt.length, lvlm.eos_ids[0])
-    with torch.inference_mode():
-        return lvlm.hf_model.generate(**inputs, generation_config=config, logits_processor=LogitsProcessorList([force]))
+
+
+def forced_tokens(work: Work, n: int) -> LogitsProcessorList:
+    """Return the logits processor by which ``generate`` writes the first ``n`` responses of ``work``."""
+    return LogitsProcessorList([_Force([*work.responses[:n]], work.prompt.length, work.lvlm.eos_ids[0])])
 
 
 class _Force(LogitsProcessor):
@@ -180,7 +232,8 @@ class _Force(LogitsProcessor):
 
 
 @contextmanager
-def _attention(lvlm: LVLM, implementation: str) -> Iterator[None]:
+def attention_as(lvlm: LVLM, implementation: str) -> Iterator[None]:
+    """Let the stock model use an attention ``implementation`` of transformers while the block runs."""
     lvlm.hf_model.set_attn_implementation(implementation)
     try:
         yield

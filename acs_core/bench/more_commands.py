@@ -1,4 +1,4 @@
-"""Further commands of ``acs-bench``: ``forwards`` and ``startup``."""
+"""Further commands of ``acs-bench``: ``load``, ``busy``, ``forwards`` and ``startup``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,46 @@ from acs_core.bench.console import (
     measuring,
     table_of,
 )
+
+
+def load(
+    model: Model = "tiny-internvl",
+    device: Device = "auto",
+    json_file: Json = None,
+) -> None:
+    """Measure the time until a model can answer: with the Python packages and the model dropped from the page cache,
+    with the model dropped, and with nothing dropped."""
+    from acs_core.bench.loading import loading_times
+
+    rows = loading_times(model, device)  # before torch is imported here: files in use stay in the page cache
+    with measuring(1):
+        columns = ("imports, s", "load, s", "1st answer, s", "next, s", "added MB", "weights, MB", "still cached, MB")
+        table = table_of("cache", *columns)
+        for row in rows:
+            seconds = (row.import_s, row.load_s, row.first_answer_s, row.next_answer_s)
+            left = "unknown" if row.still_cached_mb is None else f"{row.still_cached_mb:.0f}"
+            sizes = (f"{row.added_mb:.0f}", f"{row.weights_mb:.0f}", left)
+            table.add_row(row.cache, *(f"{s:.2f}" for s in seconds), *sizes)
+        finish_rows(device_of(device), table, rows, json_file)
+
+
+def busy(
+    model: Model = "tiny-internvl",
+    answers: Annotated[int, typer.Option(help="Answers per case.", min=1)] = 9,
+    json_file: Json = None,
+) -> None:
+    """Measure the time of an answer while other programs use the CPU, with threads that spin or sleep while they
+    wait."""
+    from acs_core.bench.busy import busy_answers
+
+    with measuring(1):
+        rows = busy_answers(model, answers)
+        table = table_of("threads", "waiting", "neighbours", "median, ms", "longest, ms")
+        for row in rows:
+            waiting = row.waiting if row.threads > 1 else "-"
+            times = (f"{ms:.0f}" for ms in (row.median_ms, row.most_ms))
+            table.add_row(str(row.threads), waiting, str(row.neighbours), *times)
+        finish_rows(device_of("cpu"), table, rows, json_file)
 
 
 def forwards(

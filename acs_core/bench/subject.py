@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,21 @@ def load_subject(
     return subject_of(load_lvlm(resolve_model(shape), device=device, dtype=dtype), frame, phrases)
 
 
+def about_frame(subject: Subject, frame: tuple[int, int], phrases: int = 1) -> Subject:
+    """Return the model of ``subject`` with ``phrases`` prompts about an image of ``frame`` = (width, height) pixels, at
+    the limit of its processor."""
+    lvlm = subject.lvlm
+    if not is_random(lvlm):
+        return subject_of(lvlm, frame, phrases)
+    tokens = lvlm.adapter.image_tokens(lvlm.hf_model.config, *frame)
+    return replace(subject, prompts=random_prompts(lvlm, tokens, phrases))
+
+
+def is_random(lvlm: LVLM) -> bool:
+    """Return whether ``lvlm`` has random weights, and so neither processor nor tokenizer (:func:`random_lvlm`)."""
+    return isinstance(lvlm, LoadedLVLM) and lvlm.processor is None
+
+
 def subject_of(lvlm: LVLM, frame: tuple[int, int], phrases: int = 1) -> Subject:
     """Return a real model with ``phrases`` prompts about an image of noise of ``frame`` = (width, height) pixels."""
     width, height = frame
@@ -128,26 +143,36 @@ def random_prompts(lvlm: LVLM, image_tokens: int, phrases: int = 1, seed: int = 
     dtype = next(lvlm.hf_model.parameters()).dtype
     picture = lvlm.adapter.random_picture(lvlm.hf_model.config, image_tokens, torch.Generator().manual_seed(seed))
     vision = {k: v.to(lvlm.device, dtype if v.is_floating_point() else v.dtype) for k, v in picture.vision.items()}
-    prompts = []
-    for k in range(phrases):
-        own = [FIRST_WORD + SHARED_TEXT + k, *range(FIRST_WORD, FIRST_WORD + OWN_TEXT - 1)]
-        shared = range(FIRST_WORD, FIRST_WORD + SHARED_TEXT)
-        ids = [BOS, VISION_START, *[IMAGE] * picture.tokens, VISION_END, *shared, *own]
-        input_ids = torch.tensor([ids], device=lvlm.device)
-        found = lvlm.adapter.layout(lvlm.hf_model, input_ids, vision)
-        prompts.append(
-            Prompt(
-                phrase=f"phrase {k}",
-                input_ids=input_ids,
-                position_ids=found.position_ids,
-                vision=vision,
-                map_slice=found.map_slice,
-                grid=found.grid,
-                image_size=(640, 480),
-                frame_size=found.frame_size,
-            )
-        )
-    return tuple(prompts)
+    return tuple(prompt_about(lvlm, vision, picture.tokens, f"phrase {k}", k) for k in range(phrases))
+
+
+def prompt_about(
+    lvlm: LVLM, vision: Mapping[str, torch.Tensor], image_tokens: int, phrase: str, number: int = 0
+) -> Prompt:
+    """Return a prompt for a model of random weights, with text of typical length.
+
+    Args:
+        lvlm: the model.
+        vision: pixel inputs, on its device.
+        image_tokens: number of their image tokens.
+        phrase: the phrase, which is not part of the text.
+        number: index of the prompt among those about the picture, which differ in one token.
+    """
+    own = [FIRST_WORD + SHARED_TEXT + number, *range(FIRST_WORD, FIRST_WORD + OWN_TEXT - 1)]
+    shared = range(FIRST_WORD, FIRST_WORD + SHARED_TEXT)
+    ids = [BOS, VISION_START, *[IMAGE] * image_tokens, VISION_END, *shared, *own]
+    input_ids = torch.tensor([ids], device=lvlm.device)
+    found = lvlm.adapter.layout(lvlm.hf_model, input_ids, vision)
+    return Prompt(
+        phrase=phrase,
+        input_ids=input_ids,
+        position_ids=found.position_ids,
+        vision=vision,
+        map_slice=found.map_slice,
+        grid=found.grid,
+        image_size=(640, 480),
+        frame_size=found.frame_size,
+    )
 
 
 def tokens_of_frame(name: str, width: int, height: int, max_tokens: int | None = None) -> int:

@@ -14,8 +14,6 @@ from acs_core.bench.subject import Subject
 from acs_core.output import write_bytes
 
 USUAL_SAMPLES = 10
-SAMPLES = (1, 2, 5, 10, 20, 30)
-IMAGE_TOKENS = (144, 324, 576, 1024)
 PHRASES = (1, 2, 4, 8)
 _COLOURS = {"a": "#999999", "b": "#d95f02", "c": "#7570b3", "d": "#66a61e", "e": "#1b9e77"}
 
@@ -36,15 +34,17 @@ def sweep(
     ways: str = "bce",
     repeats: int = 1,
     say: Callable[[str], None] = lambda _: None,
+    samples: Sequence[int] = (1, 2, 5, 10, 20, 30),
+    image_tokens: Sequence[int] = (144, 324, 576, 1024),
 ) -> list[Point]:
-    """Measure with 10 samples, 576 image tokens and one phrase, varying one of them at a time. ``make`` returns the
-    subject for (image tokens, phrases)."""
+    """Measure with 10 samples, 576 image tokens and one phrase, varying one of them at a time: ``samples``, then
+    ``image_tokens``, then phrases. ``make`` returns the subject for (image tokens, phrases)."""
     points: list[Point] = []
     subject = make(576, max(PHRASES))
-    for n in SAMPLES:
+    for n in samples:
         say(f"{n} samples")
         points += _points("samples", n, subject, n, new_tokens, ways, repeats)
-    for tokens in IMAGE_TOKENS:
+    for tokens in image_tokens:
         say(f"{tokens} image tokens")
         points += _points("image tokens", tokens, make(tokens, 1), USUAL_SAMPLES, new_tokens, ways, repeats)
     for k in PHRASES:

@@ -105,6 +105,7 @@ def _config(
         },
         image_token_id=IMAGE,
         image_seq_length=256,
+        tie_word_embeddings=False,  # transformers' default is True; no published size shares its output weights
     )
 
 

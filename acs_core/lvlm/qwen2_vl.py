@@ -27,8 +27,11 @@ class Qwen2VLProcessor(transformers.Qwen2VLProcessor):
         super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
 
 
-def _config(layers: int, heads: int, groups: int, hidden: int, mlp: int, vocabulary: int) -> transformers.Qwen2VLConfig:
-    """A published size: layers, heads, key groups, width, MLP width and vocabulary of the language model."""
+def _config(
+    layers: int, heads: int, groups: int, hidden: int, mlp: int, vocabulary: int, tied: bool
+) -> transformers.Qwen2VLConfig:
+    """A published size: layers, heads, key groups, width, MLP width and vocabulary of the language model, and whether
+    its output weights are those of the embeddings."""
     return transformers.Qwen2VLConfig(
         vision_config={"depth": 32, "embed_dim": 1280, "num_heads": 16, "hidden_size": hidden},
         text_config={
@@ -46,13 +49,14 @@ def _config(layers: int, heads: int, groups: int, hidden: int, mlp: int, vocabul
         video_token_id=VIDEO,
         vision_start_token_id=VISION_START,
         vision_end_token_id=VISION_END,
+        tie_word_embeddings=tied,
     )
 
 
 _SIZES = {
-    "qwen2-vl-2b": (28, 12, 2, 1536, 8960, 151936),
-    "qwen2-vl-7b": (28, 28, 4, 3584, 18944, 152064),
-    "qwen2-vl-72b": (80, 64, 8, 8192, 29568, 152064),
+    "qwen2-vl-2b": (28, 12, 2, 1536, 8960, 151936, True),
+    "qwen2-vl-7b": (28, 28, 4, 3584, 18944, 152064, False),
+    "qwen2-vl-72b": (80, 64, 8, 8192, 29568, 152064, False),
 }
 
 

@@ -39,10 +39,10 @@ class Qwen3VLProcessor(transformers.Qwen3VLProcessor):
 
 
 def _config(
-    tower: tuple[int, int, int, tuple[int, ...]], layers: int, heads: int, hidden: int, mlp: int
+    tower: tuple[int, int, int, tuple[int, ...]], layers: int, heads: int, hidden: int, mlp: int, tied: bool
 ) -> transformers.Qwen3VLConfig:
     """A published size: the vision tower, then layers, heads (with 8 key groups), width and MLP width of the language
-    model."""
+    model, and whether its output weights are those of the embeddings."""
     depth, width, inner, stacked = tower
     return transformers.Qwen3VLConfig(
         vision_config={
@@ -75,14 +75,15 @@ def _config(
         video_token_id=VIDEO,
         vision_start_token_id=VISION_START,
         vision_end_token_id=VISION_END,
+        tie_word_embeddings=tied,
     )
 
 
 _SIZES = {
-    "qwen3-vl-2b": (_SMALL_TOWER, 28, 16, 2048, 6144),
-    "qwen3-vl-4b": (_SMALL_TOWER, 36, 32, 2560, 9728),
-    "qwen3-vl-8b": (_LARGE_TOWER, 36, 32, 4096, 12288),
-    "qwen3-vl-32b": (_LARGE_TOWER, 64, 64, 5120, 25600),
+    "qwen3-vl-2b": (_SMALL_TOWER, 28, 16, 2048, 6144, True),
+    "qwen3-vl-4b": (_SMALL_TOWER, 36, 32, 2560, 9728, True),
+    "qwen3-vl-8b": (_LARGE_TOWER, 36, 32, 4096, 12288, False),
+    "qwen3-vl-32b": (_LARGE_TOWER, 64, 64, 5120, 25600, False),
 }
 
 

@@ -1,6 +1,8 @@
 """Small runs of each benchmark: they end, print what they promise, and write it down. Nothing is timed here."""
 
 import json
+import mmap
+import os
 import sys
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import torch
 from recorded_answers import real_tokenizer
 from typer.testing import CliRunner
 
-from acs_core.bench import cli, console, startup
+from acs_core.bench import cli, console, loading, startup
 from acs_core.bench.forwards import FORMS, PieceTokenizer, forced_text
+from acs_core.bench.page_cache import cached_mb, forget
 from acs_core.bench.subject import map_shape, random_lvlm, random_prompts, shapes, tokens_of_frame
 from acs_core.errors import AcsError, BenchError
 from acs_core.generation.cuda_graph import static_decoder
@@ -73,7 +76,8 @@ def test_limits_of_the_hardware(run):
     assert found["N samples / one"] == pytest.approx(found["many_s"] / found["one_s"])
     assert found["step / floor"] == pytest.approx(found["step_ms"] / found["floor_ms"])
     assert 0 < found["looking_share"] < 1 and found["bandwidth_gb_s"] > 0
-    assert "reading the weights" in printed
+    assert "reading the weights" in printed and "matrix products" in printed
+    assert found["step / linear layers"] == pytest.approx(found["step_ms"] / found["linear_ms"])
 
 
 @pytest.mark.parametrize(
@@ -93,10 +97,38 @@ def test_the_selector_by_itself(run, monkeypatch):
     assert row["paper_over_ours"] == pytest.approx(150 / row["case_ms"])
 
 
-def test_loading_in_fresh_processes(run):
+def test_loading_in_fresh_processes(run, monkeypatch):
+    dropped = []
+    monkeypatch.setattr("acs_core.bench.loading.forget", lambda files: dropped.append({f.name for f in files}))
+    started = loading._start("tiny-internvl", "cpu")
+    monkeypatch.setattr(loading, "_start", lambda *_: dict(started))  # one process is enough here
     _, found = run("load", "--model", "tiny-internvl", "--device", "cpu")
-    assert [row["cache"] for row in found["rows"]] == ["cold", "warm"]
+    assert [row["cache"] for row in found["rows"]] == ["cold", "model cold", "warm"]
     assert all(row["load_s"] > 0 and row["weights_mb"] > 5 for row in found["rows"])
+    model, none, everything = dropped
+    assert "model.safetensors" in model and not none and everything > model
+    assert {"grounder.py", "modeling_utils.py", "libtorch_cpu.so"} <= everything
+    assert (
+        found["rows"][0]["still_cached_mb"] > found["rows"][1]["still_cached_mb"] > found["rows"][2]["still_cached_mb"]
+    )
+
+
+def test_files_in_the_page_cache(tmp_path):
+    file = tmp_path / "weights.bin"
+    file.write_bytes(b"x" * 2**20)
+    os.sync()
+    assert cached_mb([file, tmp_path / "missing"]) == pytest.approx(1.0)
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert mapped[0] == ord("x")
+        forget([file])
+        assert cached_mb([file]) > 0  # in use
+    forget([file, tmp_path / "missing"])
+    assert cached_mb([file]) == 0.0 or _lives_in_memory(file)
+
+
+def _lives_in_memory(file):
+    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    return max((place, kind) for place, kind in mounts if file.is_relative_to(place))[1] in ("tmpfs", "ramfs")
 
 
 def test_answers_beside_a_busy_neighbour(run, monkeypatch):
@@ -111,11 +143,21 @@ def test_a_sweep_is_drawn(run, tmp_path, monkeypatch):
     import acs_core.bench.sweep as module
 
     monkeypatch.setattr(module, "USUAL_SAMPLES", 2)
-    monkeypatch.setattr(module, "SAMPLES", (1, 2))
-    monkeypatch.setattr(module, "IMAGE_TOKENS", (16,))
     monkeypatch.setattr(module, "PHRASES", (1, 2))
     plot = tmp_path / "plot.png"
-    _, found = run("sweep", "--shape", "tiny-internvl", "--plot", str(plot), "--new-tokens", "8", "--ways", "ce")
+    small = [
+        "--shape",
+        "tiny-internvl",
+        "--new-tokens",
+        "8",
+        "--ways",
+        "ce",
+        "--samples",
+        "1,2",
+        "--image-tokens",
+        "16",
+    ]
+    _, found = run("sweep", "--plot", str(plot), *small)
     assert plot.read_bytes().startswith(b"\x89PNG")
     axes = {(p["axis"], p["x"], p["way"]) for p in found["points"]}
     assert {("samples", 2, "e"), ("image tokens", 16, "c"), ("phrases", 2, "together")} <= axes
@@ -168,6 +210,8 @@ def test_recorded_steps_beside_growing_ones(run, monkeypatch, changed, alike):
         (["--ways", "xyz"], 2, "abcde"),
         (["--shape", "small", "--dtype", "int3"], 2, "float32"),
         (["--frame", "wide"], 2, "640x480"),
+        (["sweep", "--plot", "new.png", "--samples", "1,many"], 2, "1,10"),
+        (["sweep", "--plot", "new.png", "--image-tokens", "0"], 2, "16384"),
         (["check-device", "--phrase", "key"], 2, "--image"),
     ],
 )
