@@ -29,7 +29,7 @@ env: ## make the environment, or bring it up to date; nothing happens where noth
 BAG ?= acs_ros/assets/demo_bag
 demo: env ## play a bag to the grounding node over DDS and show what it finds (BAG=folder, ARGS="..." are passed on)
 	@$(RUN)/python -m acs_ros.replay.cli $(BAG) --live --start-node --lockstep --min-answered 0.9 --wait 60 --quiet 60 \
-		--params-file config/tiny_internvl.yaml --out demo_output $(ARGS)
+		--params-file config/tiny_qwen2_5_vl.yaml --out demo_output $(ARGS)
 
 NEWEST := $(VENV)-newest
 test: env ## run all tests in up to 4 processes and print their coverage (with ARGS="-k name", those tests on one, without coverage; TRANSFORMERS=newest: with the newest release of transformers)

@@ -82,8 +82,8 @@ def make_parser() -> argparse.ArgumentParser:
     choice(
         "--selector",
         default="auto",
-        help="how the box is selected: acs-free, acs-joint, greedy, ...; a wrong name lists all (default: acs-free, or "
-        "consensus where no head file is known for the model)",
+        help="how the box is selected: acs-free, acs-joint, greedy, ...; a wrong name lists all (default: the "
+        "first of acs-fusion-box, acs-free and consensus whose file is known for the model)",
     )
     choice(
         "--heads",

@@ -128,8 +128,8 @@ class Grounder:
                 a folder that `acs-train build` wrote, or the hub id that `acs-train push` uploaded it to, which names
                 its model and brings the files for it.
             selector: one of :func:`acs_core.selection.registry.selector_names`, "acs-free" or "acs-joint" for instance;
-                by default, "auto", acs-free where its head file is given or known, else consensus, which needs no
-                file.
+                by default, "auto", the first of acs-fusion-box, acs-free and consensus whose file is given or known;
+                consensus needs none.
             heads: the file that acs-free and acs-fusion read; by default the model's own or a shipped one. Also
                 "table-1-from-0" or "table-1-from-1", the two readings of the paper's table 1.
             regressor: the file that acs-learned predicts with; by default likewise.

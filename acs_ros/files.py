@@ -9,7 +9,7 @@ from ament_index_python.packages import get_package_share_directory
 
 
 def shipped_file(name: str) -> Path:
-    """Path of a file of ``config/`` or ``launch/``, for example ``config/tiny_internvl.yaml``.
+    """Path of a file of ``config/`` or ``launch/``, for example ``config/tiny_qwen2_5_vl.yaml``.
 
     Raises:
         FileNotFoundError: the package was installed without the file; names the folders that were searched.

@@ -22,7 +22,7 @@ from acs_ros.dds import PROFILE_VARIABLE, apply_profile
 from acs_ros.files import shipped_file
 from acs_ros.launch_checks import check_arguments, check_params_file, check_value, end_message
 
-DEFAULT_PARAMS = str(shipped_file("config/tiny_internvl.yaml"))
+DEFAULT_PARAMS = str(shipped_file("config/tiny_qwen2_5_vl.yaml"))
 TRUE_OR_FALSE = ["true", "false"]
 SHORTEST_DELAY_S = 0.5  # without any, launch starts a process again before it hears what on_exit returns
 

@@ -11,7 +11,7 @@ from acs_core.artifacts.registry import asset_for, beside, calibration_file
 from acs_core.selection.decision import Scorer
 from acs_core.selection.registry import (
     AUTO,
-    AcsFree,
+    AUTO_ORDER,
     ModelInfoWithDevice,
     default_selector,
     kinds_of,
@@ -39,8 +39,8 @@ def scorer_for(
     files and are left out where any of those is replaced; a ``calibration`` that is given serves both looks; False
     leaves them out in any case.
 
-    The name "auto" stands for :func:`acs_core.selection.registry.default_selector`; that it is not acs-free, for lack
-    of a head file, is logged.
+    The name "auto" stands for :func:`acs_core.selection.registry.default_selector`; that it is consensus, for
+    lack of a head file, is logged.
 
     Raises:
         SelectorError: unknown name.
@@ -80,4 +80,5 @@ def calibration_names(selector: str) -> tuple[str, str]:
 def default_files(selector: str) -> tuple[str, ...]:
     """Return the names of all files that :func:`scorer_for` may look for in a folder of `acs-train build`."""
     kinds = tuple(kind.file_name for kind in kinds_of(selector))
-    return (*kinds, *calibration_names(AcsFree.name if selector == AUTO else selector))
+    names = [spec.name for spec in AUTO_ORDER] if selector == AUTO else [selector]
+    return (*kinds, *(file for name in names for file in calibration_names(name)))

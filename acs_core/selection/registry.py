@@ -36,6 +36,7 @@ from acs_core.selection.token_baselines import TokenUncertainty
 
 __all__ = [
     "AUTO",
+    "AUTO_ORDER",
     "SELECTORS",
     "AcsFree",
     "AcsFusion",
@@ -90,6 +91,10 @@ SELECTORS: dict[str, SelectorSpec] = {
 }
 
 
+# Where the files of several are known, the first is the best on the embedded models (docs/results.md).
+AUTO_ORDER = (acs_fusion_box.SPEC, acs_free.SPEC)
+
+
 def selector_names() -> tuple[str, ...]:
     """Return the names of all selectors."""
     return tuple(SELECTORS)
@@ -142,16 +147,19 @@ def check_name(name: str, auto: bool = False) -> None:
 
 
 def default_selector(lvlm: ModelInfo, files: Mapping[str, Any]) -> str:
-    """Return the selector that :data:`AUTO` stands for: acs-free if its head file is given in ``files`` or known for
-    the model, else consensus, which needs no file.
+    """Return the selector that :data:`AUTO` stands for: the first of ``AUTO_ORDER`` whose files are given in ``files``
+    or known for the model; consensus, which needs no file, if there is none. If files are given, selectors that read
+    one of them come first.
 
     Raises:
         ArtifactError, ModelError: a shipped file is damaged.
     """
-    for kind in acs_free.SPEC.reads:
-        if files.get(kind.name) is None and asset_for(lvlm, kind.file_name) is None:
-            return Consensus.name
-    return acs_free.SPEC.name
+    given = {name for name, file in files.items() if file is not None}
+    in_order = sorted(AUTO_ORDER, key=lambda spec: not any(kind.name in given for kind in spec.reads))
+    for spec in in_order:
+        if all(kind.name in given or asset_for(lvlm, kind.file_name) is not None for kind in spec.reads):
+            return spec.name
+    return Consensus.name
 
 
 def kinds_of(name: str) -> tuple[ArtifactKind, ...]:
@@ -161,7 +169,9 @@ def kinds_of(name: str) -> tuple[ArtifactKind, ...]:
         SelectorError, TypeError: see :func:`check_name`.
     """
     check_name(name, auto=True)
-    return acs_free.SPEC.reads if name == AUTO else SELECTORS[name].reads
+    if name == AUTO:
+        return tuple(dict.fromkeys(kind for spec in AUTO_ORDER for kind in spec.reads))
+    return SELECTORS[name].reads
 
 
 def check_files(name: str, files: Mapping[str, Any]) -> None:

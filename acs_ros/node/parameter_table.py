@@ -70,7 +70,7 @@ RAW, COMPRESSED, COMPRESSED_DEPTH = "raw", "compressed", "compressedDepth"
 STREAM = "a video stream, in which a lost frame breaks the next ones; let the driver publish raw or compressed images"
 SELECTOR_HELP = (
     "How the answer is picked from the sampled boxes: acs-free, acs-learned, acs-fusion, acs-joint, greedy, ...; auto: "
-    "acs-free, or consensus where no head file is known for the model."
+    "acs-fusion-box, acs-free or consensus, the first whose file is known for the model."
 )
 
 MODEL = (

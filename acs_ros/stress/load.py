@@ -81,7 +81,7 @@ class LoadConfig:
         """Return the node's arguments."""
         args = ["-p", f"cameras:='{' '.join(self.camera_names)}'", "-p", "diagnostics_period:=0.5"]
         if not self.instant:
-            args = ["--params-file", str(self.params or shipped_file("config/tiny_internvl.yaml")), *args]
+            args = ["--params-file", str(self.params or shipped_file("config/tiny_qwen2_5_vl.yaml")), *args]
         return [*args, "-p", f"model:={self.model}"] if self.model else args
 
 

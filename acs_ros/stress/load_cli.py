@@ -35,7 +35,7 @@ def load(
     instant: Annotated[bool, typer.Option("--instant", help="A model that answers at once.")] = False,
     model: Annotated[str | None, typer.Option(help="Another model: short name, folder or hub id.")] = None,
     params: Annotated[
-        Path | None, typer.Option(help="Parameter file (config/tiny_internvl.yaml).", exists=True, dir_okay=False)
+        Path | None, typer.Option(help="Parameter file (config/tiny_qwen2_5_vl.yaml).", exists=True, dir_okay=False)
     ] = None,
     cameras: Annotated[int, typer.Option(help="How many.", min=1, max=16)] = 4,
     hz: Annotated[float, typer.Option(help="Frames a second of each camera.", min=0.1, max=240)] = 30.0,

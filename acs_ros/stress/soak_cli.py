@@ -29,7 +29,7 @@ from acs_ros.stress.soak_report import (
     write_summary,
 )
 
-PARAMS = "config/tiny_internvl.yaml"
+PARAMS = "config/tiny_qwen2_5_vl.yaml"
 HELP = """Run the grounding node under floods, faults, transitions and clock jumps in turn, and hold every answer
 against what was asked.
 

@@ -309,9 +309,9 @@ def test_make_demo_gives_options_that_fit_together_and_arguments_replace_them(re
     options = make_parser().parse_args(given)
     assert usage_problem(options) == ""
     assert options.live and options.start_node and options.lockstep and options.min_answered == 0.9
-    assert (repo / "config" / "tiny_internvl.yaml").is_file()
+    assert (repo / "config" / "tiny_qwen2_5_vl.yaml").is_file()
     wanted = (
-        ("my.yaml", 5.0, "my_output") if "my_output" in more else ("config/tiny_internvl.yaml", 60.0, "demo_output")
+        ("my.yaml", 5.0, "my_output") if "my_output" in more else ("config/tiny_qwen2_5_vl.yaml", 60.0, "demo_output")
     )
     assert (str(options.params_file), options.quiet, str(options.out)) == wanted
 
