@@ -263,7 +263,7 @@ class Grounder:
         """Prefill ``image`` for any number of phrases, which then cost no vision tower and a short prefill each.
 
             scene = grounder.set_image(image)
-            elephant, orange = scene.ground("elephant"), scene.ground("orange")
+            key, hat = scene.ground("key"), scene.ground("hat")
 
         The results equal those of :meth:`ground`, up to rounding. Images that were used last stay prefilled, as many as
         fit into ``prefix_bytes``; one that was dropped is read again when it is needed.
