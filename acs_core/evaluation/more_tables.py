@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import astuple
 from itertools import pairwise
 
@@ -13,12 +14,14 @@ import numpy as np
 
 from acs_core.evaluation.average_precision import LIBRARY, is_scored
 from acs_core.evaluation.metrics import GroupMetrics
+from acs_core.evaluation.records import SECOND_LOOK
 from acs_core.evaluation.rows import METHOD, TAU, in_order, label, mark_best, named, percent
 from acs_core.evaluation.statistics import holm
 from acs_core.evaluation.table import Cell, Column, Table, TableRow
 
 SIZE_EDGES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0)  # shares of the image area
 COVERAGES = (0.5, 0.8, 0.9, 1.0)
+CONSENSUS = "consensus"  # method that takes the boxes that agree, without attention
 MAX_REASONS = 5  # reasons with a column of their own; the others are summed up
 
 
@@ -74,13 +77,35 @@ def free_significance_table(measured: GroupMetrics) -> Table | None:
     return _paired_table(measured, best, ours, "significance-free", title, note)
 
 
+def consensus_significance_table(measured: GroupMetrics) -> Table | None:
+    """Return the table that compares our methods with consensus, which uses no attention, on the same responses: that
+    of the same temperature and, for a second look, of a second look; None as for :func:`significance_table`."""
+    runs = measured.group.runs
+    partner = {
+        (run.temperature, run.method.endswith(SECOND_LOOK)): r
+        for r, run in enumerate(runs)
+        if r in measured.main_runs and run.method.removesuffix(SECOND_LOOK) == CONSENSUS
+    }
+    ours = [r for r in in_order(runs, measured.main_runs) if runs[r].kind == "ours" and r not in partner.values()]
+    found = {r: partner.get((runs[r].temperature, runs[r].method.endswith(SECOND_LOOK))) for r in ours}
+    firsts = {r: first for r, first in found.items() if first is not None}
+    title = f"Against {CONSENSUS} on the same responses"
+    return _paired_table(measured, firsts, [*firsts], "significance-consensus", title)
+
+
 def _paired_table(
-    measured: GroupMetrics, first: int, others: list[int], name: str, title: str, note: str = ""
+    measured: GroupMetrics,
+    first: int | Mapping[int, int],
+    others: list[int],
+    name: str,
+    title: str,
+    note: str = "",
 ) -> Table | None:
-    """Return the table that compares the runs ``others`` with the run ``first``."""
+    """Return the table that compares the runs ``others`` with the run ``first``, or each with that of ``first``."""
     if not others or not measured.outcomes.single or measured.few:
         return None
-    paired = [measured.against(r, first) for r in others]
+    of_each = dict.fromkeys(others, first) if isinstance(first, int) else first
+    paired = [measured.against(r, of_each[r]) for r in others]
     judged = [k for k, r in enumerate(others) if measured.group.runs[r].kind != "bound"]
     corrected = dict(zip(judged, holm([paired[k].mcnemar for k in judged]), strict=True))
     rows = []
@@ -99,7 +124,7 @@ def _paired_table(
         Column("mIoU, points", "points"),
         Column("p", "p", "mIoU"),
     )
-    other = label(measured.group.runs[first])
+    other = label(measured.group.runs[first]) if isinstance(first, int) else CONSENSUS
     notes = (
         f"Difference to {other} on the same questions, with 95 % intervals of a paired bootstrap over pictures, which "
         "also gives the p of mIoU.",

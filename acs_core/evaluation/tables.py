@@ -22,6 +22,7 @@ MAIN: tuple[Maker, ...] = (paper.accuracy_table, paper.detection_table, more.ave
 REST: tuple[Maker, ...] = (
     more.significance_table,
     more.free_significance_table,
+    more.consensus_significance_table,
     more.calibration_table,
     more.abstention_table,
     more.size_table,

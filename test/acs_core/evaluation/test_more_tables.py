@@ -22,6 +22,29 @@ def test_significance_is_also_against_the_best_free_baseline():
     assert any(row.cells[3] != against_greedy[row.cells[0].value, row.cells[1].value] for row in table.rows)
 
 
+def test_ours_are_compared_with_consensus_on_the_same_responses():
+    group = evaluation(30, several=False).groups[0]
+    perfect = tuple(Prediction(q.truth) for q in group.questions)
+    nothing = tuple(Prediction(reason="no box") for _ in group.questions)
+    more = [
+        Run("consensus", 0.5, 10, nothing, "baseline"),
+        Run("consensus + second look", 0.5, 10, perfect, "baseline"),
+        Run("acs-free + second look", 0.5, 10, nothing, "ours"),
+    ]
+    whole = Evaluation("t", (replace(group, runs=(*group.runs, *more)),), {})
+    table = {t.name: t for t in tables_of(assess(whole, draws=100))}["significance-consensus"]
+    gains = column(table, "Acc@0.5, points")
+    accuracy = column({t.name: t for t in tables_of(assess(whole, draws=100))}["accuracy"], "Acc@0.5 %")
+    # there is no consensus at temperature 1.0
+    assert set(gains) == {("acs-free", 0.5), ("acs-learned", 0.5), ("acs-free + second look", 0.5)}
+    assert gains["acs-free", 0.5].value == pytest.approx(accuracy["acs-free", 0.5].value)
+    assert gains["acs-free + second look", 0.5].value == -100
+
+
+def test_without_consensus_nothing_is_compared_with_it():
+    assert "small-significance-consensus" not in tables_by_name()
+
+
 def test_a_second_look_is_no_free_baseline():
     group = evaluation(30, several=False).groups[0]
     perfect = tuple(Prediction(q.truth) for q in group.questions)
