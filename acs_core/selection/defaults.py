@@ -47,11 +47,11 @@ def scorer_for(
         ArtifactError, CalibrationError: a file is missing, damaged, or made for another model.
         TypeError: a kind of file that no selector reads.
     """
-    given = any(file is not None for file in files.values())
+    given = {name for name, file in files.items() if file is not None}
     if built:
         files |= {k.name: files.get(k.name) or beside(built, k.file_name) for k in kinds_of(selector)}
     if selector == AUTO:
-        selector = default_selector(lvlm, files)
+        selector = default_selector(lvlm, files, given)
         if not spec_of(selector).reads:
             log.warning(
                 "%s: no head file is known for this model, so the selector is %s, which needs none; `acs-train build` "

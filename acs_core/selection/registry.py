@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from acs_core.arguments import described
@@ -146,18 +146,22 @@ def check_name(name: str, auto: bool = False) -> None:
         raise SelectorError(f"unknown selector {described(name)}{hint}: choose one of {known}")
 
 
-def default_selector(lvlm: ModelInfo, files: Mapping[str, Any]) -> str:
-    """Return the selector that :data:`AUTO` stands for: the first of ``AUTO_ORDER`` whose files are given in ``files``
-    or known for the model; consensus, which needs no file, if there is none. If files are given, selectors that read
-    one of them come first.
+def default_selector(lvlm: ModelInfo, files: Mapping[str, Any], given: Collection[str] = ()) -> str:
+    """Return the selector that :data:`AUTO` stands for: the first of ``AUTO_ORDER`` whose files are in ``files`` or
+    known for the model; consensus, which needs no file, if there is none.
+
+    Args:
+        lvlm: the model.
+        files: files by the name of their kind; None where there is none.
+        given: names of kinds that the user gave: selectors that read one of them come first.
 
     Raises:
         ArtifactError, ModelError: a shipped file is damaged.
     """
-    given = {name for name, file in files.items() if file is not None}
+    at_hand = {name for name, file in files.items() if file is not None}
     in_order = sorted(AUTO_ORDER, key=lambda spec: not any(kind.name in given for kind in spec.reads))
     for spec in in_order:
-        if all(kind.name in given or asset_for(lvlm, kind.file_name) is not None for kind in spec.reads):
+        if all(kind.name in at_hand or asset_for(lvlm, kind.file_name) is not None for kind in spec.reads):
             return spec.name
     return Consensus.name
 

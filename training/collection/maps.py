@@ -134,6 +134,7 @@ class StoredMaps:
             DataError: a part is damaged.
         """
         with self._lock:
+            self._memory = limit  # a later read must not keep what does not fit
             if self._kept is None and self.nbytes <= limit:
                 self._kept = self._read_all(workers)
             return self._kept is not None

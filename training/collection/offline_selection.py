@@ -66,7 +66,7 @@ class Call:
     def first(self, count: int) -> Call:
         """Return the call with only the first ``count`` responses."""
         keep = np.array([c.response < count for c in self.candidates], bool)
-        if keep.all() and len(self.responses) <= count:
+        if keep.all() and len(self.responses) <= count and self.record.num_responses <= count:
             return self
         part = replace(self.record.only(keep), num_responses=min(count, self.record.num_responses))
         candidates = tuple(c for c, kept in zip(self.candidates, keep, strict=True) if kept)

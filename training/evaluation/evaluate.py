@@ -96,6 +96,8 @@ def choose_groups(
         size, objects = SIZES[name]
         try:
             found = choose_pairs(data, (size,), objects) if limit else []
+            if name == HALF_ABSENT and limit < 2:
+                found = []
             if name == HALF_ABSENT and found:
                 found = _half_absent(data, drawn_of(found, limit // 2, config.seed), config.seed)
         except DataError as error:

@@ -18,7 +18,7 @@ from training.collection.offline_selection import Call, calls
 from training.collection.store import Collection
 from training.errors import DataError
 from training.fitting.fit_score_model import FOLDS, HIT, fit_score_model, folds, out_of_fold_estimates
-from training.fitting.score_rows import absent_questions, has_tokens, names_for, score_rows
+from training.fitting.score_rows import has_tokens, names_for, score_rows
 from training.fitting.thresholds import guaranteed_points
 
 MIN_CHOICES = 50
@@ -131,7 +131,7 @@ def calibrate(
         images=images_of(data),
         score_model=model,
         questions=len(whole) + rows.unanswered,
-        absent=absent_questions(data),
+        absent=rows.absent,
     )
     return replace(curve, working_points=guaranteed_points(curve, estimate, hit)), told
 

@@ -30,6 +30,7 @@ class ScoreRows:
         image: (N,) image ids.
         whole: (N,) whether all responses were used.
         unanswered: number of questions that all responses left without a box.
+        absent: number of questions, answered or not, about absent objects.
     """
 
     names: tuple[str, ...]
@@ -38,6 +39,7 @@ class ScoreRows:
     image: np.ndarray
     whole: np.ndarray
     unanswered: int
+    absent: int = 0
 
     @property
     def confidence(self) -> np.ndarray:
@@ -66,8 +68,10 @@ def score_rows(
     """
     scorer = Scorer(selector, None)
     kept: list[tuple[np.ndarray, float, int, bool]] = []
-    unanswered = 0
+    unanswered = absent = 0
+    truth: Sequence[Any] | None = data.manifest.get("truth")
     for call in found:
+        absent += truth is not None and not truth[call.pair]
         drawn = call.record.num_responses
         few = () if call.looked_again else tuple(n for n in counts if n < drawn)
         for count in (*few, drawn):
@@ -85,6 +89,7 @@ def score_rows(
         np.array([k[2] for k in kept], np.int64),
         np.array([k[3] for k in kept], bool),
         unanswered,
+        absent,
     )
 
 
@@ -104,12 +109,6 @@ def _row(scorer: Scorer, call: Call, data: Collection, names: Sequence[str]) -> 
     else:
         iou = float(data.iou[call.index[best]])
     return rows[best], iou, int(data.image[call.index[call.index >= 0][0]])
-
-
-def absent_questions(data: Collection) -> int:
-    """Return the number of collected questions about absent objects."""
-    truth: Sequence[Any] | None = data.manifest.get("truth")
-    return sum(not truth[i] for i in data.pairs.tolist()) if truth is not None else 0
 
 
 def has_tokens(answers: Sequence[Mapping[str, Any]]) -> bool:

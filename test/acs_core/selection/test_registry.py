@@ -10,6 +10,7 @@ from acs_core.artifacts.trees import Trees
 from acs_core.errors import AcsError, ArtifactError, HeadFileError, JointError, RegressorError, SelectorError
 from acs_core.selection.attention_in_box import BoxLayers
 from acs_core.selection.box_regressor import BoxRegressor, save_box_regressor
+from acs_core.selection.defaults import scorer_for
 from acs_core.selection.joint_features import feature_names
 from acs_core.selection.joint_model import JointIoUModel, save_joint
 from acs_core.selection.registry import (
@@ -31,6 +32,7 @@ from acs_core.selection.registry import (
     SmallestBox,
     TokenUncertainty,
     VerbalConfidence,
+    default_selector,
     fuses_boxes,
     make_selector,
     selector_names,
@@ -236,3 +238,28 @@ def test_files_of_another_model_are_refused(regressor, box_layers, box_regressor
         make_selector("attention-in-box", other, box_layers=box_layers)
     with pytest.raises(RegressorError, match="has 5 x 3"):
         make_selector("acs-learned-box", other, box_regressor=box_regressor)
+
+
+@pytest.mark.parametrize(
+    ("at_hand", "given", "name"),
+    [
+        ((), (), "consensus"),
+        (("heads",), (), "acs-free"),
+        (("box_layers",), (), "acs-fusion-box"),
+        (("heads", "box_layers"), (), "acs-fusion-box"),
+        (("heads", "box_layers"), ("heads",), "acs-free"),  # what the user gave is read
+        (("heads", "box_layers"), ("box_layers",), "acs-fusion-box"),
+        (("heads",), ("heads",), "acs-free"),
+        (("regressor",), ("regressor",), "consensus"),
+    ],
+)
+def test_auto_is_the_first_selector_whose_files_are_at_hand(files, at_hand, given, name):
+    assert default_selector(SelectableModel(), {kind: files[kind] for kind in at_hand}, given) == name
+
+
+def test_a_head_file_of_the_users_own_is_read_beside_built_files(tmp_path, files):
+    HEADS.save(tmp_path / "heads.json")
+    BoxLayers(IDENTITY, (1,), (6, 5)).save(tmp_path / "box-layers.json")
+    assert scorer_for(SelectableModel(), "auto", built=tmp_path).selector.name == "acs-fusion-box"
+    mine = scorer_for(SelectableModel(), "auto", built=tmp_path, heads=HEADS)
+    assert mine.selector.name == "acs-free" and mine.selector.heads is HEADS

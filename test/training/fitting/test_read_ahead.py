@@ -81,12 +81,14 @@ def test_maps_that_fit_into_the_share_of_memory_are_kept_and_it_is_said(tmp_path
         write_part(tmp_path, number, part(number, 3))
     whole = read_store(tmp_path).maps
     places = tuple(whole._place[whole.part == number] for number in range(2))
-    maps = StoredMaps(whole.files, places, memory=0)
+    maps = StoredMaps(whole.files, places)  # its own limit would let it keep all
     assert maps.nbytes == 12 * (2 * 3 * 4 * 4 + 4 * 2 * 3)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr(read_ahead, "free_memory", lambda: 4 * maps.nbytes - 4)
     said = prepare_maps(maps, 2)
     assert said.startswith("maps: read from disk in every epoch, 2 threads ahead") and not maps.in_memory
+    maps.coded(np.arange(2))
+    assert not maps.in_memory, "the limit holds for later reads too"
     assert "read from disk in every epoch, batch by batch" in prepare_maps(maps, 0)
     on_disk = maps[np.arange(6)]
     monkeypatch.setattr(read_ahead, "free_memory", lambda: 4 * maps.nbytes)

@@ -89,3 +89,20 @@ def test_few_answers_get_curves_without_a_score_model(collection, collected, sel
     curve, told = calibrate(selector, collected, identity, "", plain=True)
     assert curve.score_model is None and curve.counts_absent
     assert told.auroc == pytest.approx(told.auroc_confidence, abs=0.1)
+
+
+def test_second_looks_count_their_own_questions(collected, selector, identity):
+    """A model that refuses well gives fewer second looks than there are questions about absent objects."""
+    again = [
+        replace(call, looked_again=True) for call in calls(collected, False) if call.pair % 2 == 0 or call.pair < 30
+    ]
+    curve, _ = calibrate(selector, collected, identity, "test", looked_again=again)
+    assert (curve.questions, curve.absent, curve.second_look) == (135, 15, True)
+    few = [call for call in again if call.pair % 2 == 0 and call.pair < 120]
+    assert calibrate(selector, collected, identity, "test", looked_again=few)[0].absent == 0
+
+
+def test_a_part_of_the_responses_knows_their_number(collected):
+    call = next(iter(calls(collected, False)))
+    whole = replace(call, record=replace(call.record, num_responses=10))
+    assert whole.first(5).record.num_responses == 5
