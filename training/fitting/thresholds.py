@@ -7,7 +7,7 @@ search over thresholds is controlled as a whole: "Learn then test" (Angelopoulos
 
 The bound holds for answers that are independent and of the kind of the calibration images. Answers about one image are
 not quite independent. With a score model the bound is approximate: the confidence is then an estimate of models that
-were fitted without the image of the answer but to other answers; thresholds are used with a model that is fitted to all.
+were fitted without the image of the answer but to other answers; thresholds are used with a model fitted to all.
 """
 
 from __future__ import annotations
