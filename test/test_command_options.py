@@ -67,6 +67,7 @@ PLAIN = [
     (bag_player, ["--hz"]),
     (bag_player, ["--wait"]),
     (make_bag, ["instances.json", "bag", "--frames"]),
+    (make_bag, ["instances.json", "bag", "--absent-every"]),
     (track_check, ["--frames"]),
     (track_check, ["--latency"]),
     (ask_by_topic, ["key", "--answers"]),

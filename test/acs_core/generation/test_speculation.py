@@ -200,15 +200,15 @@ def test_a_response_ends_with_its_first_box(grounder, forwards):
     assert decoded[3] == texts[3]  # the first box has no area, so that the second one is the first
     assert found[0].finished == (True,) * 4
     forwards.fed.clear()
-    config = SamplingConfig(seed=1, max_new_tokens=60)
+    config = SamplingConfig(temperature=1.5, top_p=1.0, seed=1, max_new_tokens=60)  # some list several boxes
     one, whole = (  # a box with the label of something else would not end a response
-        grounder.ground(SAMPLE, "mug", sampling=config, whole_responses=w, check_labels=False) for w in (False, True)
+        grounder.ground(SAMPLE, "lock", sampling=config, whole_responses=w, check_labels=False) for w in (False, True)
     )
     assert all(
         b.text.startswith(a.text) and a.num_boxes <= 1 for a, b in zip(one.responses, whole.responses, strict=True)
     )
-    assert grounder.lvlm.family == "internvl" or max(r.num_boxes for r in whole.responses) > 1
-    several = grounder.ground(SAMPLE, "mug", sampling=config, multiple=True)
+    assert max(r.num_boxes for r in whole.responses) > 1
+    several = grounder.ground(SAMPLE, "lock", sampling=config, multiple=True)
     assert [r.text for r in several.responses] == [r.text for r in whole.responses]
 
 
@@ -219,12 +219,12 @@ def test_a_deadline_and_a_stop_take_effect_within_one_forward(grounder, forwards
     forwards.fed.clear()
     drafts = drafts_of(lvlm)
     state = prefill(lvlm, [prompt], drafts=drafts)
-    (cut,) = draw_more(lvlm, state, config, [8], range(4), cut_when=lambda: len(forwards.fed) >= 3, drafts=drafts)
-    assert len(forwards.fed) == 3
+    (cut,) = draw_more(lvlm, state, config, [8], range(4), cut_when=lambda: len(forwards.fed) >= 2, drafts=drafts)
+    assert len(forwards.fed) == 2
     assert [ids == full[: len(ids)] for ids, full in zip(cut.response_ids, whole.response_ids, strict=True)] == [
         True
     ] * 4
-    assert max(map(len, cut.response_ids)) > 3 and not all(cut.finished)
+    assert max(map(len, cut.response_ids)) > 2 and not all(cut.finished)
     assert cut.batches[0].prefix_cache.length >= max(map(len, cut.response_ids)) - 1
     forwards.fed.clear()
     with pytest.raises(Cancelled, match="while the model was answering"):

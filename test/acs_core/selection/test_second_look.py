@@ -106,7 +106,7 @@ def seen(*of, shift=0.0, grid=(2, 3), maps=True):
     marks = np.arange(len(of), dtype=np.float32) + shift
     entropy = np.broadcast_to(marks[:, None, None, None], (len(of), 4, 1, 2))
     made = np.broadcast_to(marks[:, None, None, None, None, None], (len(of), 4, 1, 2, *grid))
-    tokens = TokenStatistics(np.tile(marks[:, None], 4), marks, marks, marks)
+    tokens = TokenStatistics(np.tile(marks[:, None], 4), marks, marks, marks, marks)
     responses = tuple(Response("", 1, True) for _ in range(max((r for r, _ in of), default=0) + 1))
     return CandidateSet(candidates, responses, AttentionRecord(entropy, made if maps else None, grid, tokens))
 

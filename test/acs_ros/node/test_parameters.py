@@ -17,7 +17,7 @@ from rclpy.parameter_client import AsyncParameterClient
 from acs_core.arguments import clean_phrase
 from acs_core.errors import PhraseError
 from acs_core.image import MAX_PIXELS
-from acs_core.types import SamplingConfig
+from acs_core.types import DEFAULT_MODEL, SamplingConfig
 from acs_ros.node.inference_worker import sampling_config
 from acs_ros.node.parameter_table import SPECS
 from acs_ros.node.parameters import (
@@ -195,7 +195,7 @@ def test_parameters_of_a_diagnostic_updater_are_read(make_rig, grounder, until):
         (Parameter("samples", value=True), False),
         (Parameter("temperature", value=0.5), True),
         (Parameter("max_rate", value=0), True),
-        (Parameter("model", value="tiny-internvl"), True),
+        (Parameter("model", value=DEFAULT_MODEL), True),
         (Parameter("nothing", value=1), False),
         (Parameter("samples"), False),
     ],

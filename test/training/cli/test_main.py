@@ -24,7 +24,15 @@ def test_tiny_eval_prints_a_row_for_every_method(arch, tmp_path):
     assert done.exit_code == 0, done.output
     found = json.loads(table.read_text())
     rows = found["rows"]
-    scored = ["acs-free", "acs-learned", "acs-fusion", "acs-joint"]
+    scored = [
+        "acs-free",
+        "acs-learned",
+        "acs-fusion",
+        "acs-fusion-box",
+        "acs-joint",
+        "attention-in-box",
+        "acs-learned-box",
+    ]
     tokens = ["token-entropy", "coordinate-logprob", "sequence-logprob", "mean-token-logprob"]
     votes = ["majority-vote", "majority-vote-median", "mean-box", "grid-vote", "consensus", "medoid", "largest-cluster"]
     baselines = ["greedy", "pass-at-1", "first-valid", "smallest", *tokens, *votes]
@@ -33,7 +41,7 @@ def test_tiny_eval_prints_a_row_for_every_method(arch, tmp_path):
     assert [name for name in by_name if name.endswith(", auto")] == [
         f"{n}, auto" for n in (*tokens, *votes[-3:], *scored)
     ]
-    assert [n for n, r in by_name.items() if r["calibration_error"] is not None] == scored
+    assert {n for n, r in by_name.items() if r["calibration_error"] is not None} == {*scored, "consensus"}
     assert [by_name[n]["samples"] for n in ("greedy", "pass-at-1", "first-valid", "acs-free")] == [1.0, 1.0, 10.0, 10.0]
     assert all(4 <= r["samples"] <= 10 for n, r in by_name.items() if n.endswith(", auto"))
     chosen = [r for n, r in by_name.items() if n != "greedy" and not fuses_boxes(n.removesuffix(", auto"))]
