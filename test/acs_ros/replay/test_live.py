@@ -202,7 +202,7 @@ def test_a_bag_is_played_to_a_started_node_and_everything_promised_is_written(mo
 @pytest.mark.parametrize("shipped", ["tiny-internvl", "tiny-qwen2.5-vl"])
 def test_the_shipped_models_find_what_the_shipped_bag_asks_for(shipped, replay, tmp_path):
     """As `make demo` does it."""
-    params = ("--params", shipped_file("config/tiny_internvl.yaml"))
+    params = ("--params", shipped_file(f"config/{shipped.replace('-', '_').replace('.', '_')}.yaml"))
     wanted = ("--frames", "12", "--seed", "1", "--min-answered", "0.9", "--json", tmp_path / "all.json")
     told = replay(DEMO_BAG, *STARTED, *params, "--model", shipped, *wanted)
     assert told.code == 0, told.err
@@ -212,7 +212,8 @@ def test_the_shipped_models_find_what_the_shipped_bag_asks_for(shipped, replay, 
     assert results["facts"]["score"] == "calibrated"
     found = [q for q in results["questions"] if q["box"]]
     assert all(0 <= q["score"] <= 1 for q in found)
-    assert sum(q["iou"] >= 0.5 for q in found) >= 3
+    assert sum((q["iou"] or 0.0) >= 0.5 for q in found) >= 6
+    assert any(q["iou"] is None for q in results["questions"]), "one question asks for what is not there"
 
 
 @pytest.mark.processes

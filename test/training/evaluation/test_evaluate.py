@@ -22,13 +22,21 @@ from training.world.synth import write_coco
 
 pytestmark = pytest.mark.long
 
-COUNTS = ["--small", "4", "--several", "2", "--large", "2", "--samples", "2", "--most", "3"]
+COUNTS = ["--small", "4", "--several", "2", "--large", "2", "--absent", "0", "--samples", "2", "--most", "3"]
 TAUS = ["--temperature", "0.5", "--temperature", "1.0"]
-CALIBRATED = ("acs-free", "acs-learned", "acs-fusion", "acs-joint")  # those that read files of the model
-NO_FILES = ("attention-in-box", "acs-learned-box")  # the embedded models have no file for these
-WITH_FILES = (*CALIBRATED, *NO_FILES)
+# those that read files of the model
+WITH_FILES = (
+    "acs-free",
+    "acs-learned",
+    "acs-fusion",
+    "acs-fusion-box",
+    "acs-joint",
+    "attention-in-box",
+    "acs-learned-box",
+)
+CALIBRATED = (*WITH_FILES, "consensus")
 # the embedded models state no confidence in words
-SAMPLING = [name for name in selector_names() if name not in ("greedy", "verbal-confidence", *NO_FILES)]
+SAMPLING = [name for name in selector_names() if name not in ("greedy", "verbal-confidence")]
 runner = CliRunner()
 
 
@@ -181,7 +189,8 @@ def test_pictures_that_cannot_be_read_are_left_out_of_all_runs(data, tmp_path):
     file.write_text(json.dumps(content))
     arguments = ["evaluate", "--model", "tiny-internvl", "--data", str(file), "--images", str(data.parent / "images")]
     arguments += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"), "--device", "cpu"]
-    sizes = ["--small", "4", "--several", "0", "--large", "0", "--samples", "2", "--temperature", "0.5", "--most", "2"]
+    sizes = ["--small", "4", "--several", "0", "--large", "0", "--absent", "0", "--samples", "2"]
+    sizes += ["--temperature", "0.5", "--most", "2"]
     done = runner.invoke(main.app, [*arguments, *sizes])
     assert done.exit_code == 0, done.output
     assert f"small: left out {pairs[1].key}: " in " ".join(done.output.split())
@@ -189,6 +198,26 @@ def test_pictures_that_cannot_be_read_are_left_out_of_all_runs(data, tmp_path):
     asked = [p.key for p in pairs if p.image_id != pairs[1].image_id]
     assert [q.key for q in found.groups[0].questions] == asked
     assert found.facts["questions left out"] == str(4 - len(asked))
+
+
+def test_every_second_question_may_be_about_an_absent_object(data, tmp_path):
+    arguments = ["evaluate", "--model", "tiny-qwen2.5-vl", "--data", str(data), "--work", str(tmp_path / "work")]
+    arguments += ["--small", "0", "--several", "0", "--large", "0", "--absent", "9", "--samples", "2", "--most", "2"]
+    done = runner.invoke(
+        main.app, [*arguments, "--temperature", "0.5", "--device", "cpu", "--out", str(tmp_path / "out")]
+    )
+    assert done.exit_code == 0, done.output
+    (group,) = load(tmp_path / "out" / "evaluation.json.gz").groups
+    assert group.name == "small or absent" and sorted(len(q.truth) for q in group.questions) == [0] * 4 + [1] * 4
+    shown = {q.image for q in group.questions if q.truth}
+    assert {q.image for q in group.questions if not q.truth} <= shown
+    assert "AUROC of all" in done.output and "false alarms" in done.output
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_fewer_than_two_questions_are_no_group_of_present_and_absent_objects(data, limit):
+    chosen = choose_groups(read_coco(data), EvaluateConfig({"small": 1, "small or absent": limit}))
+    assert list(chosen) == ["small"]
 
 
 def test_groups_without_pairs_are_left_out(data):

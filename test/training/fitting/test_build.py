@@ -32,7 +32,9 @@ pytestmark = pytest.mark.long
 
 NAME = "acs-test/internvl"
 CONFIG = BuildConfig(
-    CollectConfig(samples=6, max_new_tokens=64), FitConfig(epochs=2), AnalysisConfig(min_group=1, heads=2, draws=20)
+    CollectConfig(samples=6, max_new_tokens=64),
+    FitConfig(epochs=2),
+    AnalysisConfig(min_group=1, heads=2, draws=20, high_iou=0.6, low_iou=0.4),
 )
 PICTURE = PictureOptions(1000, "0-1000")  # neither is the family's default, but the model sees and says the same
 
@@ -44,7 +46,7 @@ def commit(tmp_path_factory):
         cache = use_cache(patch, tmp_path_factory.mktemp("cache"))
         model = Path(resolve_model("tiny-internvl"))
         yield add_to_cache(
-            cache, NAME, model, keep=lambda path: not re.match("heads|regressor|joint|calibration", path)
+            cache, NAME, model, keep=lambda path: not re.match("heads|box-layers|regressor|joint|calibration", path)
         )
 
 
@@ -222,7 +224,7 @@ def test_too_few_boxes_are_said_before_anything_is_fitted(built, pairs, lvlm, tm
     assert "1000000 good" in said[warned] and not any("Pearson" in line for line in said[: warned + 1])
     assert said[-1].startswith(f"missing in {files}: heads.json") and result.heads is result.analysis is None
     calibrations = {file.stem.removeprefix("calibration-") for file in files.glob("calibration-acs-*.json")}
-    assert calibrations == {"acs-learned", "acs-learned-box", "acs-joint"}
+    assert calibrations == {"acs-learned", "acs-learned-box", "acs-joint", "acs-fusion-box"}
     assert not (files / "heads.json").exists() and "There is no head file" in (files / "README.md").read_text()
     assert Grounder.from_pretrained(files, selector="acs-joint", device="cpu").calibration is not None
     # Too few answers are an error, and before the fit, too.
