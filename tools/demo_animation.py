@@ -29,7 +29,7 @@ def main() -> None:
                 continue
             image = image_to_rgb(deserialize_message(raw, Image))
             drawn = Picture.fromarray(draw_result(image, grounder.ground(image, phrase, seed=1)))
-            pictures.append(drawn.convert("P", palette=Picture.Palette.ADAPTIVE, colors=64))
+            pictures.append(drawn.quantize(256, method=Picture.Quantize.MAXCOVERAGE, dither=Picture.Dither.NONE))
     pictures[0].save(OUT, save_all=True, append_images=pictures[1:], duration=MILLISECONDS, loop=0, optimize=True)
     print(f"{OUT}: {len(pictures)} frames, {OUT.stat().st_size / 1e6:.1f} MB")
 
