@@ -89,8 +89,17 @@ def test_the_build_makes_and_calibrates_for_what_is_registered(built):
 
 def test_the_evaluation_asks_what_is_registered(built, data, tmp_path):
     arguments = ["evaluate", "--model", str(built[0]), "--data", str(data), "--work", str(tmp_path / "work")]
-    arguments += ["--small", "2", "--several", "0", "--large", "0", "--samples", "2", "--most", "2", "--device", "cpu"]
-    arguments += ["--temperature", "0.5", "--second-look", PRIOR_SPEC.name, "--out", str(tmp_path / "out")]
+    arguments += ["--small", "2", "--several", "0", "--large", "0", "--absent", "0", "--samples", "2", "--most", "2"]
+    arguments += [
+        "--device",
+        "cpu",
+        "--temperature",
+        "0.5",
+        "--second-look",
+        PRIOR_SPEC.name,
+        "--out",
+        str(tmp_path / "out"),
+    ]
     done = CliRunner().invoke(main.app, arguments)
     assert done.exit_code == 0, done.output
     (group,) = load(tmp_path / "out" / "evaluation.json.gz").groups
@@ -105,7 +114,7 @@ def test_the_node_loads_what_is_registered(built, data, selector):
     grounder = load_grounder(Settings(**values | {"selector": selector}))
     pair = load_pairs(data)[0]
     result = grounder.ground_many(pair.read(), [pair.category])[0]
-    assert result.selector == grounder.selector_name == selector and result.score_kind.value == "calibrated"
+    assert result.selector == grounder.selector_name == selector and result.score_kind.is_probability
     assert result.detections
 
 

@@ -10,7 +10,7 @@ from acs_core.errors import Cancelled
 from acs_core.generation.decoding import CudaGraphDecoder, Decoder
 from acs_core.generation.device_draw import Pending
 from acs_core.generation.prefill import PrefillState
-from acs_core.generation.rows import Ends, Row
+from acs_core.generation.rows import Ends, ResponseRow
 from acs_core.generation.token_sampler import TableSampler, TokenSampler
 from acs_core.types import ShouldStop
 
@@ -18,7 +18,7 @@ AHEAD = 1  # the device always has a step to do; each further one is in vain aft
 
 
 def draws(
-    decoder: Decoder, sampler: TokenSampler, rows: Sequence[Row], statistics: bool
+    decoder: Decoder, sampler: TokenSampler, rows: Sequence[ResponseRow], statistics: bool
 ) -> TypeGuard[CudaGraphDecoder]:
     """Return whether ``decoder`` can draw the tokens after those of ``rows`` itself, and then prepare it for that."""
     if not (isinstance(decoder, CudaGraphDecoder) and isinstance(sampler, TableSampler)):
@@ -28,7 +28,7 @@ def draws(
 
 def run_ahead(
     decoder: CudaGraphDecoder,
-    rows: Sequence[Row],
+    rows: Sequence[ResponseRow],
     state: PrefillState,
     ends: Ends,
     ahead: int,

@@ -30,7 +30,7 @@ from acs_core.errors import Cancelled
 from acs_core.generation.ahead import AHEAD, draws, run_ahead
 from acs_core.generation.decoding import Decoder, make_decoder
 from acs_core.generation.prefill import PrefillState
-from acs_core.generation.rows import Ends, IsComplete, Row
+from acs_core.generation.rows import Ends, IsComplete, ResponseRow
 from acs_core.generation.shared_cache import SharedPrefixCache, use_shared_prefix_attention
 from acs_core.generation.speculation import MOST, AnswerDrafts
 from acs_core.generation.token_sampler import TokenSampler, TopPSampler, certainty_of, is_usable
@@ -182,7 +182,7 @@ def generate(
     Raises:
         Cancelled: ``should_stop`` returned True.
     """
-    rows = [Row(k) for k in range(len(state.prompts)) for _ in range(n)]
+    rows = [ResponseRow(k) for k in range(len(state.prompts)) for _ in range(n)]
     ends = Ends(lvlm.eos_ids, limit, is_complete)
     broken = False
     with lvlm.lock, torch.inference_mode(), use_shared_prefix_attention(lvlm):
@@ -268,7 +268,7 @@ def _first_step(state: PrefillState, n: int, limit: int) -> _Step:
 def _next_step(
     decoder: Decoder,
     state: PrefillState,
-    rows: Sequence[Row],
+    rows: Sequence[ResponseRow],
     running: Sequence[int],
     limit: int,
     drafts: AnswerDrafts | None,
@@ -285,7 +285,7 @@ def _next_step(
 
 
 def _select(
-    step: _Step, sampler: TokenSampler, rows: Sequence[Row], state: PrefillState, ends: Ends, statistics: bool
+    step: _Step, sampler: TokenSampler, rows: Sequence[ResponseRow], state: PrefillState, ends: Ends, statistics: bool
 ) -> list[int] | None:
     """Select the tokens at the places of ``step`` and add them to their rows, up to the first of each row that differs
     from its draft or ends the response.
@@ -306,7 +306,7 @@ def _select(
     # One transfer, for which the host waits; float64 holds ids and float32 as they are.
     values = torch.stack([t.to(torch.float64) for t in told]).tolist()
     picked, unusable = [int(token) for token in values[0]], values[1]
-    found: list[tuple[Row, int, int]] = []  # row, index of its first place, number of places used
+    found: list[tuple[ResponseRow, int, int]] = []  # row, index of its first place, number of places used
     first = 0
     for i, drafted in step.drafted.items():
         row, written = rows[i], [*rows[i].tokens]

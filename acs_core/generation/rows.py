@@ -11,7 +11,7 @@ IsComplete = Callable[[Prompt, Sequence[int]], bool]
 
 
 @dataclass
-class Row:
+class ResponseRow:
     """A response that is being written to the prompt with the index ``prompt``."""
 
     prompt: int

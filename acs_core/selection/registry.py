@@ -153,13 +153,16 @@ def default_selector(lvlm: ModelInfo, files: Mapping[str, Any], given: Collectio
     Args:
         lvlm: the model.
         files: files by the name of their kind; None where there is none.
-        given: names of kinds that the user gave: selectors that read one of them come first.
+        given: names of kinds that the user gave: selectors that read one of them come first, then those that read
+            another of ``files``.
 
     Raises:
         ArtifactError, ModelError: a shipped file is damaged.
     """
     at_hand = {name for name, file in files.items() if file is not None}
-    in_order = sorted(AUTO_ORDER, key=lambda spec: not any(kind.name in given for kind in spec.reads))
+    in_order = sorted(  # what the user gave, then what was built for the model, then what ships
+        AUTO_ORDER, key=lambda spec: [not any(kind.name in names for kind in spec.reads) for names in (given, at_hand)]
+    )
     for spec in in_order:
         if all(kind.name in at_hand or asset_for(lvlm, kind.file_name) is not None for kind in spec.reads):
             return spec.name

@@ -117,7 +117,7 @@ def test_the_commit_of_a_hub_model_is_in_the_messages(hub_cache, make_rig, image
     rig.images.publish(image(width=120, height=90))
     until(lambda: told and candidates, "an answer")
     assert (candidates[0].model, candidates[0].revision) == ("acs-test/internvl", commit)
-    assert told[0].method == f"acs-free on acs-test/internvl of revision {commit}"
+    assert told[0].method == f"acs-fusion-box on acs-test/internvl of revision {commit}"
 
 
 def test_a_model_without_heads_is_refused_before_its_weights(hub_cache, make_rig, tmp_path):
@@ -144,9 +144,9 @@ def test_the_picture_options_reach_the_model(monkeypatch, tokens, frame, given):
 
 
 def test_a_precision_that_no_score_keeps_is_an_error_when_the_model_is_loaded(make_rig):
-    rig = make_rig(load_grounder, model="tiny-internvl", selector="consensus", device="cpu", min_precision=0.5)
+    rig = make_rig(load_grounder, model="tiny-internvl", selector="medoid", device="cpu", min_precision=0.5)
     assert rig.node.trigger_configure().name == "FAILURE"
-    assert "no score of consensus keeps a precision of 0.5" in rig.node.statistics.snapshot().load_problem
+    assert "no score of medoid keeps a precision of 0.5" in rig.node.statistics.snapshot().load_problem
 
 
 def test_a_precision_that_no_score_keeps_is_refused_while_the_node_runs(make_rig, grounder, image, until):

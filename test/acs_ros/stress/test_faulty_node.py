@@ -68,10 +68,10 @@ def test_a_fault_is_answered_or_told_and_the_next_call_is_clean(grounder, image,
 def test_a_fault_reaches_what_the_model_has_answered_before(grounder, image, box):
     broken = FaultyGrounder(grounder, box)
     for _ in range(2):  # the second is drafted, and takes one forward pass
-        assert not broken.ground_many(image, ["boat"])[0].detections
+        assert not broken.ground_many(image, ["elephant"])[0].detections
     box.put("error")
     with pytest.raises(RuntimeError, match="injected"):
-        broken.ground_many(image, ["boat"])
+        broken.ground_many(image, ["elephant"])
 
 
 def test_a_fault_comes_once(box):

@@ -32,11 +32,11 @@ class Looking(StoredMaps):
         moved = (centre + rng.integers(3, SIDE - 2, centre.shape)) % SIDE  # at least three cells away
         for i, (x, y) in enumerate(np.where(data.iou[:, None] > 0.5, centre, moved)):
             maps[i, :, 1, :, y, x] += 0.3
-        self.seen = maps
+        self.seen, self.part, self._kept = maps, np.zeros(len(maps), np.int64), ()
 
     shape = property(lambda self: self.seen.shape)
 
-    def coded(self, index):
+    def coded(self, index, empty=None):
         return encode(self.seen[np.asarray(index)])
 
 
