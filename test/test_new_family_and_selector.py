@@ -89,7 +89,7 @@ def test_the_build_makes_and_calibrates_for_what_is_registered(built):
 
 def test_the_evaluation_asks_what_is_registered(built, data, tmp_path):
     arguments = ["evaluate", "--model", str(built[0]), "--data", str(data), "--work", str(tmp_path / "work")]
-    arguments += ["--small", "2", "--several", "0", "--large", "0", "--absent", "0", "--samples", "2", "--most", "2"]
+    arguments += ["--small", "8", "--several", "0", "--large", "0", "--absent", "0", "--samples", "2", "--most", "2"]
     arguments += [
         "--device",
         "cpu",
