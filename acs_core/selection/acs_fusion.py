@@ -17,7 +17,7 @@ from acs_core.attention import AttentionNeeds, AttentionRecord
 from acs_core.geometry import Box, iou_matrix
 from acs_core.selection.acs_free import HEADS, mean_entropies, rank_sums
 from acs_core.selection.base import SelectorSpec
-from acs_core.selection.box_votes import agreement
+from acs_core.selection.box_votes import agreement, mean_of_agreeing
 from acs_core.selection.second_look import looked_again
 from acs_core.types import Candidate, ScoreKind
 
@@ -72,11 +72,7 @@ class AcsFusion:
 
     def fuse(self, best: int, members: Sequence[int], candidates: Sequence[Candidate], qualities: np.ndarray) -> Box:
         """Return the mean, weighted by quality, of the ``members`` that overlap the best one."""
-        agreeing = [i for i in members if candidates[i].box.iou(candidates[best].box) >= SAME]
-        weights = np.asarray(qualities)[agreeing]
-        if weights.sum() <= 0:
-            return candidates[best].box
-        return Box(*np.average([candidates[i].box.as_tuple() for i in agreeing], axis=0, weights=weights).tolist())
+        return mean_of_agreeing(best, members, candidates, qualities, SAME)
 
 
 def _overlap(candidates: Sequence[Candidate]) -> np.ndarray:

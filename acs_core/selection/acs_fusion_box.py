@@ -15,6 +15,7 @@ from acs_core.attention import AttentionRecord
 from acs_core.geometry import Box, iou_matrix
 from acs_core.selection.attention_in_box import BOX_LAYERS, AttentionInBox, BoxLayers
 from acs_core.selection.base import SelectorSpec
+from acs_core.selection.box_votes import mean_of_agreeing
 from acs_core.selection.joint_features import SAME
 from acs_core.selection.second_look import looked_again
 from acs_core.types import Candidate, ScoreKind
@@ -68,9 +69,7 @@ class AcsFusionBox:
 
     def fuse(self, best: int, members: Sequence[int], candidates: Sequence[Candidate], qualities: np.ndarray) -> Box:
         """Return the mean, weighted by quality, of the ``members`` that overlap the best one."""
-        agreeing = [i for i in members if candidates[i].box.iou(candidates[best].box) >= SAME]
-        weights = np.maximum(np.asarray(qualities)[agreeing], LEAST)
-        return Box(*np.average([candidates[i].box.as_tuple() for i in agreeing], axis=0, weights=weights).tolist())
+        return mean_of_agreeing(best, members, candidates, np.maximum(qualities, LEAST), SAME)
 
 
 SPEC = SelectorSpec(AcsFusionBox.name, AcsFusionBox, reads=(BOX_LAYERS,), fuses_boxes=True)

@@ -13,6 +13,7 @@ import numpy as np
 from acs_core.attention import AttentionNeeds, AttentionRecord
 from acs_core.geometry import Box
 from acs_core.selection.base import SelectorSpec
+from acs_core.selection.box_votes import mean_of_agreeing
 from acs_core.selection.joint_features import SAME
 from acs_core.selection.joint_model import JOINT_MODEL, JointIoUModel
 from acs_core.selection.second_look import looked_again
@@ -63,12 +64,8 @@ class AcsJoint:
         Weights are the square of quality, twice that for boxes of a second look. If all weights are 0, the best box is
         returned.
         """
-        agreeing = [i for i in members if candidates[i].box.iou(candidates[best].box) >= SAME]
-        doubled = np.where(looked_again([candidates[i] for i in agreeing]), 2.0, 1.0)
-        weights = np.asarray(qualities)[agreeing] ** 2 * doubled
-        if not weights.sum() > 0:
-            return candidates[best].box
-        return Box(*np.average([candidates[i].box.as_tuple() for i in agreeing], axis=0, weights=weights).tolist())
+        weights = np.asarray(qualities) ** 2 * np.where(looked_again(candidates), 2.0, 1.0)
+        return mean_of_agreeing(best, members, candidates, weights, SAME)
 
 
 SPEC = SelectorSpec(AcsJoint.name, AcsJoint, reads=(JOINT_MODEL,), fuses_boxes=True, learned=True)

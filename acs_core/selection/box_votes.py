@@ -169,6 +169,18 @@ class LargestCluster(Medoid):
         return (size + agreement(candidates, record.num_responses)) / (size.max() + 1.0)
 
 
+def mean_of_agreeing(
+    best: int, members: Sequence[int], candidates: Sequence[Candidate], weights: np.ndarray, same: float
+) -> Box:
+    """Return the mean, weighted by ``weights`` (C,), of the ``members`` whose IoU with the best candidate is at least
+    ``same``; the best box itself if their weights are 0."""
+    agreeing = [i for i in members if candidates[i].box.iou(candidates[best].box) >= same]
+    weight = np.asarray(weights)[agreeing]
+    if not weight.sum() > 0:
+        return candidates[best].box
+    return Box(*np.average([candidates[i].box.as_tuple() for i in agreeing], axis=0, weights=weight).tolist())
+
+
 def agreement(candidates: Sequence[Candidate], num_responses: int) -> np.ndarray:
     """Return the mean IoU of each candidate with all responses, (C,) in [0, 1].
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,12 +17,12 @@ from acs_core.artifacts.score_model import ScoreModel
 from acs_core.attention import AttentionRecord
 from acs_core.errors import NonFiniteError
 from acs_core.generation.token_statistics import TokenStatistics
+from acs_core.selection.attention_in_box import MARGIN
 from acs_core.selection.joint_features import AGREEMENT, agreement_features, share_in_box, shares_of_sides
 from acs_core.types import Candidate
 
 CONFIDENCE = "confidence"
 LEAST_LOG_ODDS = 12.0  # bound of log-odds, which are infinite where the model is certain
-MARGIN = 0.5  # cells by which a box is widened, as in attention-in-box
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,14 @@ class Evidence:
 
     def agreement(self, name: str) -> np.ndarray:
         """Return the column ``name`` of :data:`~acs_core.selection.joint_features.AGREEMENT`, (C,)."""
+        return np.asarray(self._agreement[:, AGREEMENT.index(name)])
+
+    @cached_property
+    def _agreement(self) -> np.ndarray:
+        """All columns, (C, len(AGREEMENT)), which several features read."""
         boxes = np.array([c.box.as_tuple() for c in self.candidates]).reshape(-1, 4)
         responses = np.array([c.response for c in self.candidates], int)
-        found = agreement_features(boxes, responses, self.record.num_responses)
-        return np.asarray(found[:, AGREEMENT.index(name)])
+        return agreement_features(boxes, responses, self.record.num_responses)
 
     @property
     def tokens(self) -> TokenStatistics:

@@ -131,15 +131,27 @@ def _chosen(scorer: Scorer, call: Call, data: Collection) -> tuple[float, float,
     decision = call.decided(scorer)
     if not decision.detections:
         return 0.0, np.nan, 0.0, len(candidates), -1
-    box, best = decision.detections[0].box, decision.detections[0].candidate
+    best = decision.detections[0].candidate
     confidences = scorer.selector.confidences(candidates, call.record, decision.qualities)
     known = data.iou[call.index].astype(float)  # only candidates of the collection have a stored IoU
     for i in np.flatnonzero(call.index < 0):
         known[i] = best_iou(candidates[i].box, data.truth(call.pair))
-    # the IoU of a box that the selector made was not measured during collection
-    iou = best_iou(box, data.truth(call.pair)) if scorer.fuses_boxes else known[best]
+    iou = published_iou(scorer, decision, call, data)
     image = int(data.image[call.index[0]])
     return iou, np.nan if confidences is None else confidences[best], known.max(), len(candidates), image
+
+
+def published_iou(scorer: Scorer, decision: Decision, call: Call, data: Collection) -> float:
+    """Return the IoU of the first box that ``decision`` publishes.
+
+    That of a box which the selector made, or which is of a second look, was not measured during collection.
+
+    Raises:
+        DataError: it has to be measured, and the collection does not hold the true boxes.
+    """
+    found = decision.detections[0]
+    index = call.index[found.candidate]
+    return best_iou(found.box, data.truth(call.pair)) if scorer.fuses_boxes or index < 0 else float(data.iou[index])
 
 
 def drawn_by_auto(data: Collection, answers: Iterable[Mapping[str, Any]], most: int) -> np.ndarray:

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from acs_core.geometry import best_iou
 from acs_core.selection.decision import Scorer
 from acs_core.selection.evidence import FEATURES, Evidence, evidence_rows, feature_names
 from acs_core.selection.registry import Selector
-from training.collection.offline_selection import Call
+from training.collection.offline_selection import Call, published_iou
 from training.collection.store import Collection
 
 COUNTS = (1, 3, 5)  # numbers of responses, beside all: scores must also hold for calls that end early
@@ -104,11 +103,7 @@ def _row(scorer: Scorer, call: Call, data: Collection, names: Sequence[str]) -> 
         return None
     # The features of one candidate depend on all of them.
     rows = evidence_rows(names, Evidence(call.candidates, call.record, call.image_size, np.asarray(confidences)))
-    if scorer.fuses_boxes or call.index[best] < 0:  # made by the selector, or of a second look: not measured before
-        iou = best_iou(decision.detections[0].box, data.truth(call.pair))
-    else:
-        iou = float(data.iou[call.index[best]])
-    return rows[best], iou, int(data.image[call.index[call.index >= 0][0]])
+    return rows[best], published_iou(scorer, decision, call, data), int(data.image[call.index[call.index >= 0][0]])
 
 
 def has_tokens(answers: Sequence[Mapping[str, Any]]) -> bool:
