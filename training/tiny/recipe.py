@@ -132,7 +132,7 @@ def standard_phases(steps: Sequence[int]) -> tuple[PhaseConfig, ...]:
         lookalikes=crowds.lookalike_share,
         colours=crowds.colour_share,
         questions=12,
-        absent_share=0.45,  # with 0.2, refusals are forgotten
+        absent_share=0.5,  # with 0.2, refusals are forgotten
         dense_weight=0.3,
         guided_steps=ALL_STEPS,
         all_coordinates=True,
@@ -146,5 +146,5 @@ def standard_phases(steps: Sequence[int]) -> tuple[PhaseConfig, ...]:
         PhaseConfig("B", b, 2e-3, batch=64, pictures=24000, absent_share=0.3, dense_weight=0.3, guided_steps=1500),
         PhaseConfig("C", c, 1e-3, batch=12, pictures=6000, absent_share=0.5, new_optimiser=True),
         exact,
-        replace(exact, name="E", steps=e, rate=8e-4, mistakes=Mistakes(0.15, 0.07, 0.02, background=0.7)),
+        replace(exact, name="E", steps=e, rate=8e-4, mistakes=Mistakes(0.28, 0.16, 0.05, background=0.7)),
     )

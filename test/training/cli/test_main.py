@@ -83,7 +83,11 @@ def test_tiny_eval_draws_answered_scenes(tmp_path):
         (["tiny", "--device", "gpu", "--out", "OUT"], 2, "use auto, cpu, cuda"),
         (["tiny", "--first-phase", "D", "--out", "OUT"], 2, "needs the weights of --base"),
         (["tiny", "--base", "qwen2.5-vl-7b", "--out", "OUT"], 2, "must be a folder or one of tiny-internvl"),
-        (["tiny", "--base", "tiny-internvl", "--first-phase", "D", "--out", "OUT"], 2, "have no steps"),
+        (
+            ["tiny", "--base", "tiny-internvl", "--first-phase", "E", "--steps", "E=0", "--out", "OUT"],
+            2,
+            "have no steps",
+        ),
         (["tiny", "--base", "tiny-internvl", "--first-phase", "F", "--out", "OUT"], 2, "there is no phase 'F'"),
         (["tiny", "--steps", "D400", "--out", "OUT"], 2, "as in D=400"),
         (["tiny-eval", "--json", "no/such/folder/a.json"], 2, "does not exist"),
