@@ -152,4 +152,5 @@ def resize(picture: torch.Tensor, height: int, width: int, resample: int) -> tor
     order = order_of_passes()
     if order is None or not can_resize(resample):
         raise ValueError(f"the pixels of Pillow's filter {resample} are not known")
-    return _resize(picture, height, width, int(resample), order(*picture.shape[:2], height, width))
+    rows, columns = picture.shape[:2]
+    return _resize(picture, height, width, int(resample), order(rows, columns, height, width))

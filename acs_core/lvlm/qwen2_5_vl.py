@@ -170,7 +170,8 @@ class Qwen2_5_VL(Family):
         if not (is_usual(image) and least and most):
             return None
         patch, merge = image.patch_size, image.merge_size
-        size = smart_resize(*picture.shape[:2], factor=patch * merge, min_pixels=least, max_pixels=most)
+        height, width = picture.shape[:2]
+        size = smart_resize(height, width, patch * merge, min_pixels=least, max_pixels=most)
         (sized,) = resized(picture, [size], image.resample, device, resize_there)
         grid = torch.tensor([[1, size[0] // patch, size[1] // patch]])
         vision = {

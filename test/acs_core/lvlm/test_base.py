@@ -267,7 +267,7 @@ def test_a_picture_that_the_models_own_processor_refuses(lvlm, picture):
             raise ValueError("too long")
 
     with pytest.raises(ImageError, match=r"a picture of 150 x 90 pixels \(too long\): crop or resize"):
-        replace(lvlm, processor=Refusing()).prepare(picture, "key")
+        replace(lvlm, processor=Refusing(), pixels_on_device=False).prepare(picture, "key")
 
 
 def test_phrases_are_cleaned(lvlm, picture):
