@@ -40,7 +40,11 @@ class CombinedBox(ABC):
         return np.array([c.box.iou(made) for c in candidates])
 
     def confidences(
-        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+        self,
+        candidates: Sequence[Candidate],
+        record: AttentionRecord,
+        image_size: tuple[int, int],
+        qualities: np.ndarray,
     ) -> np.ndarray | None:
         """Return None: there is nothing to calibrate."""
         return None
@@ -134,7 +138,11 @@ class Medoid:
         return agreement(candidates, record.num_responses)
 
     def confidences(
-        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+        self,
+        candidates: Sequence[Candidate],
+        record: AttentionRecord,
+        image_size: tuple[int, int],
+        qualities: np.ndarray,
     ) -> np.ndarray | None:
         """Return (C,) confidences in [0, 1]: the mean IoU with all responses."""
         return agreement(candidates, record.num_responses)

@@ -352,7 +352,7 @@ class Scorer:
             return np.zeros(0), np.zeros(0), {}
         qualities = self.selector.qualities(candidates, record, image_size)
         if curve is not None:
-            confidences = self.selector.confidences(candidates, record, qualities)
+            confidences = self.selector.confidences(candidates, record, image_size, qualities)
             if confidences is not None:  # always: the calibration's feature was checked against the selector's
                 check_confidences(self.selector.name, qualities, confidences)
                 if curve.score_model is not None:

@@ -132,7 +132,7 @@ def _chosen(scorer: Scorer, call: Call, data: Collection) -> tuple[float, float,
     if not decision.detections:
         return 0.0, np.nan, 0.0, len(candidates), -1
     best = decision.detections[0].candidate
-    confidences = scorer.selector.confidences(candidates, call.record, decision.qualities)
+    confidences = scorer.selector.confidences(candidates, call.record, call.image_size or (1, 1), decision.qualities)
     known = data.iou[call.index].astype(float)  # only candidates of the collection have a stored IoU
     for i in np.flatnonzero(call.index < 0):
         known[i] = best_iou(candidates[i].box, data.truth(call.pair))

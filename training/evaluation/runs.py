@@ -217,7 +217,7 @@ def _confidences(decision: Decision, scorer: Scorer, call: Call) -> tuple[float,
     if isinstance(selector, TokenUncertainty | VerbalConfidence):
         values = decision.qualities  # absolute: they depend on no other candidate
     else:
-        values = selector.confidences(call.candidates, call.record, decision.qualities)
+        values = selector.confidences(call.candidates, call.record, call.image_size or (1, 1), decision.qualities)
     if values is None:
         return ()
     return tuple(float(np.clip(values[d.candidate], 0.0, 1.0)) for d in decision.detections)

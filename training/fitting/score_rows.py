@@ -98,7 +98,7 @@ def _row(scorer: Scorer, call: Call, data: Collection, names: Sequence[str]) -> 
     if not decision.detections or call.image_size is None:
         return None
     best = decision.detections[0].candidate
-    confidences = scorer.selector.confidences(call.candidates, call.record, decision.qualities)
+    confidences = scorer.selector.confidences(call.candidates, call.record, call.image_size, decision.qualities)
     if confidences is None:
         return None
     # The features of one candidate depend on all of them.
