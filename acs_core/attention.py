@@ -74,7 +74,8 @@ class AttentionRecord:
         maps: (C, 4, L, K, h, w) float32 raw weights; resizing keeps their sum. None if not requested.
         grid: (Hv, Wv), the prompt's own grid.
         tokens: certainty of the model about the tokens of the candidates; None if not requested.
-        num_responses: number of responses, including those without a candidate; 0 if unknown.
+        num_responses: number of responses, including those without a candidate, without those that the deadline cut off
+            before their first box, which say nothing; 0 if unknown.
     """
 
     entropy: np.ndarray
