@@ -60,6 +60,17 @@ class AttentionNeeds:
     token_statistics: bool = False
     whole_responses: bool = False
 
+    @property
+    def reads_attention(self) -> bool:
+        """Whether maps or entropies are needed."""
+        return self.maps or self.all_entropies or self.heads is not None
+
+    @property
+    def end_with_first_box(self) -> bool:
+        """Whether responses about one object may end with their first box. Log-probabilities of responses, which only
+        selectors read, are those of whole ones."""
+        return not (self.token_statistics or self.whole_responses)
+
 
 @read_on_host("entropy", "maps")
 @dataclass(frozen=True)

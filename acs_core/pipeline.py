@@ -297,8 +297,7 @@ def _answer(
 ) -> tuple[ScheduledGenerations, ...]:
     deadline = Deadline(request.deadline_ms, request.start, throughput.after_ms)
     selector, statistics = scorer.selector, scorer.needs.token_statistics
-    needs = selector.needs  # log-probabilities of responses, which only selectors read, mean those of whole ones
-    whole = request.multiple or request.whole_responses or needs.token_statistics or needs.whole_responses
+    whole = request.multiple or request.whole_responses or not selector.needs.end_with_first_box
     names_other = names_something_else if request.check_labels else None
     is_complete = None if whole else FirstBoxComplete(lvlm, names_other)
     if selector.greedy_decoding:

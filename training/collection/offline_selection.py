@@ -13,7 +13,9 @@ from acs_core.generation.candidates import parse_response, without_examples
 from acs_core.generation.schedule import should_stop_early, wave_size
 from acs_core.generation.token_statistics import TokenStatistics
 from acs_core.geometry import Box, best_iou
+from acs_core.lvlm.instruction import PROMPT
 from acs_core.selection.decision import Decision, Overlapping, Scorer, mislabelled_as
+from acs_core.selection.labels import names_something_else
 from acs_core.selection.registry import Selector
 from acs_core.types import Candidate, Response
 from training.collection.store import Collection
@@ -73,6 +75,47 @@ class Call:
         size = self.image_size if candidates else None
         return Call(self.pair, self.index[keep], candidates, part, size, self.responses[:count], phrase=self.phrase)
 
+    def first_boxes(self) -> Call:
+        """Return the call as if each response had ended with its first box, as those of a grounding call about one
+        object do (:class:`acs_core.generation.first_box.FirstBoxComplete`).
+
+        A box that is labelled as something else, or comes after an example of the prompt, does not end a response.
+        """
+        kept = {r: self._boxes_up_to_first(r) for r in {c.response for c in self.candidates if c.order}}
+        if not kept:
+            return self
+        keep = np.array([c.order < kept.get(c.response, 1) for c in self.candidates], bool)
+        responses = tuple(
+            replace(response, num_boxes=kept[r], finished=True)
+            if kept.get(r, response.num_boxes) < response.num_boxes
+            else response
+            for r, response in enumerate(self.responses)
+        )
+        candidates = tuple(c for c, is_kept in zip(self.candidates, keep, strict=True) if is_kept)
+        record = self.record.only(keep)
+        return replace(self, index=self.index[keep], candidates=candidates, record=record, responses=responses)
+
+    def _boxes_up_to_first(self, response: int) -> int:
+        """Return the number of candidates of ``response``, which has several, up to the one that would have ended
+        it."""
+        mine = [c for c in self.candidates if c.response == response]
+        written = parse_response(self.responses[response].text) if response < len(self.responses) else []
+        examples = {box.values for box in parse_response(PROMPT)}
+        # An example of the prompt keeps a response from ending. Boxes outside the image, which are no candidates, are
+        # among those written; where there are some, the place of the example is not known exactly.
+        example = next((k for k, box in enumerate(written) if box.values in examples), len(mine))
+        for c in mine:
+            if c.order >= example:
+                break
+            if c.label == self.phrase or not names_something_else(c.label, self.phrase):
+                return c.order + 1
+        return len(mine)
+
+    def seen_by(self, selector: Selector, multiple: bool = False) -> Call:
+        """Return the call as ``selector`` sees it at run time: responses end with their first box, unless it reads what
+        follows, or ``multiple`` objects are asked for."""
+        return self.first_boxes() if selector.needs.end_with_first_box and not multiple else self
+
     def decided(self, scorer: Scorer, multiple: bool = False, overlapping: Overlapping | None = None) -> Decision:
         """Return the decision of ``scorer`` for the call, as a grounding call makes it by default: boxes labelled as
         something else than the phrase rank below the others (``check_labels``). Without responses, labels are unknown
@@ -127,18 +170,25 @@ def choices_of(selector: Selector, found: Iterable[Call], data: Collection) -> C
 
 def _chosen(scorer: Scorer, call: Call, data: Collection) -> tuple[float, float, float, int, int]:
     """Return one row of :class:`Choices`."""
+    count, oracle = len(call.candidates), _best_known(call, data)
+    call = call.seen_by(scorer.selector)
     candidates = call.candidates
     decision = call.decided(scorer)
     if not decision.detections:
-        return 0.0, np.nan, 0.0, len(candidates), -1
+        return 0.0, np.nan, oracle, count, -1
     best = decision.detections[0].candidate
     confidences = scorer.selector.confidences(candidates, call.record, call.image_size or (1, 1), decision.qualities)
-    known = data.iou[call.index].astype(float)  # only candidates of the collection have a stored IoU
-    for i in np.flatnonzero(call.index < 0):
-        known[i] = best_iou(candidates[i].box, data.truth(call.pair))
     iou = published_iou(scorer, decision, call, data)
     image = int(data.image[call.index[0]])
-    return iou, np.nan if confidences is None else confidences[best], known.max(), len(candidates), image
+    return iou, np.nan if confidences is None else confidences[best], oracle, count, image
+
+
+def _best_known(call: Call, data: Collection) -> float:
+    """Return the IoU of the best candidate of ``call``, 0 without candidates."""
+    known = data.iou[call.index].astype(float)  # only candidates of the collection have a stored IoU
+    for i in np.flatnonzero(call.index < 0):
+        known[i] = best_iou(call.candidates[i].box, data.truth(call.pair))
+    return float(known.max(initial=0.0))
 
 
 def published_iou(scorer: Scorer, decision: Decision, call: Call, data: Collection) -> float:

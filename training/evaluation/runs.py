@@ -160,7 +160,8 @@ def greedy_runs(material: RunInput, scorer: Scorer) -> tuple[Run, ...]:
 
 def answer_to(call: Call, scorer: Scorer, objects: str) -> Prediction:
     """Return the answer of ``scorer``; ``objects`` as in :class:`acs_core.evaluation.records.Group`."""
-    return _answer(call.decided(scorer, objects == "several"), scorer, call)
+    seen = call.seen_by(scorer.selector, objects == "several")
+    return _answer(seen.decided(scorer, objects == "several"), scorer, seen)
 
 
 def suppressed(boxes: Sequence[Box], iou: float) -> tuple[Box, ...]:

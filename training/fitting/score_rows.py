@@ -58,7 +58,7 @@ def score_rows(
     names: Sequence[str],
     counts: Sequence[int] = COUNTS,
 ) -> ScoreRows:
-    """Apply ``selector`` to the calls ``found`` of questions of ``data``.
+    """Apply ``selector`` to the calls ``found`` of questions of ``data``, as it sees them at run time.
 
     Calls that include a second look are used as a whole only, since their responses are of two looks.
 
@@ -69,7 +69,8 @@ def score_rows(
     kept: list[tuple[np.ndarray, float, int, bool]] = []
     unanswered = absent = 0
     truth: Sequence[Any] | None = data.manifest.get("truth")
-    for call in found:
+    for whole in found:
+        call = whole.seen_by(selector)
         absent += truth is not None and not truth[call.pair]
         drawn = call.record.num_responses
         few = () if call.looked_again else tuple(n for n in counts if n < drawn)
