@@ -110,6 +110,19 @@ class AttentionRecord:
         """Return this record with everything on the host."""
         return AttentionRecord(self.entropy, self.maps, self.grid, self.tokens, self.num_responses)
 
+    def evened(self) -> AttentionRecord:
+        """Return this record with its attention taken out: each map constant, of the same mass, and each entropy that
+        of an even map. What a selector then still chooses by is not attention."""
+        maps = self.maps
+        if maps is not None and maps.size:
+            part, exponent = np.frexp(maps.mean(axis=(-2, -1), keepdims=True, dtype=np.float64))
+            # With few binary digits, so that sums over cells are exact and equal maps have exactly equal shares.
+            mean = np.ldexp(np.round(part * 4096) / 4096, exponent).astype(maps.dtype)
+            maps = np.ascontiguousarray(np.broadcast_to(mean, maps.shape))
+        cells = self.grid[0] * self.grid[1]
+        entropy = np.where(np.isnan(self.entropy), np.nan, math.log(cells)).astype(np.float32)
+        return AttentionRecord(entropy, maps, self.grid, self.tokens, self.num_responses)
+
     def only(self, index: Sequence[int] | np.ndarray) -> AttentionRecord:
         """Return the record of some of the candidates, given their indices or a (C,) bool mask."""
         at = np.asarray(index, dtype=None if len(index) else int)

@@ -119,6 +119,10 @@ class EvaluateOptions(Configuration):
             help="Selector that also answers small objects with a second look, as acs-fusion; consensus then does too."
         ),
     ] = ()
+    without_attention: Annotated[
+        bool,
+        typer.Option(help="Also choose on even attention with each selector that reads it, and compare both."),
+    ] = False
     files: Annotated[
         Path | None,
         typer.Option(help="Folder with regressor, head file and calibrations to use instead of the model's own."),
@@ -174,6 +178,7 @@ def evaluate(options: EvaluateOptions) -> None:
         step=o.step.value,
         top_p=o.top_p,
         top_k=o.top_k,
+        without_attention=o.without_attention,
     )
     lvlm, built = _open(o)
     scorers = job.scorers_for(lvlm, o.files or built, say)

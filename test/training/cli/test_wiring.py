@@ -272,6 +272,7 @@ ROWS = {
         "medium": (13, "choose_groups.config.limits.medium"),
         "large": (14, "choose_groups.config.limits.large"),
         "second_look": (("acs-fusion",), {"with_second_looks.scorers": [SCORERS[1]]}),
+        "without_attention": (True, "evaluate.config.without_attention"),
         "files": (Path("files"), "scorers_for.built"),
         "latency": (1, {"with_latency.pairs": [SMALL]}),
         "seed": (5, "choose_groups.config.seed evaluate.config.seed with_latency.sampling.seed"),
