@@ -18,6 +18,7 @@ from acs_core.selection.decision import Decision, Overlapping, Scorer, mislabell
 from acs_core.selection.labels import names_something_else
 from acs_core.selection.registry import Selector
 from acs_core.types import Candidate, Response
+from training.collection.part_reading import HIDDEN
 from training.collection.store import Collection
 from training.errors import DataError
 
@@ -252,15 +253,22 @@ def calls(data: Collection, maps: bool, answers: Iterable[Mapping[str, Any]] = (
         phrase = keys[pair].partition(":")[2] if pair < len(keys) else ""
         responses = tuple(Response(a["text"], a["num_boxes"], a["finished"], a["problem"]) for a in mine)
         tokens = _token_statistics(candidates, mine) if mine else None
+        hidden = hidden_of(mine[0]) if mine else None
         if len(index):
             h, w = data.grid[index[0]].tolist()
             width, height = data.image_size[index[0]].tolist()
             seen = data.maps[index] if maps else None
-            record = AttentionRecord(data.entropy[index], seen, (h, w), tokens, drawn)
+            record = AttentionRecord(data.entropy[index], seen, (h, w), tokens, drawn, hidden)
             yield Call(pair, index, candidates, record, (width, height), responses, phrase=phrase)
         else:
-            none = AttentionRecord(data.entropy[index], None, (1, 1), tokens, drawn)
+            none = AttentionRecord(data.entropy[index], None, (1, 1), tokens, drawn, hidden)
             yield Call(pair, index, (), none, None, responses, phrase=phrase)
+
+
+def hidden_of(answer: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the last hidden state at the end of the prompt, (D,) float32, which the first response to it is stored
+    with; None if it is not stored with ``answer``."""
+    return np.array(answer[HIDDEN], np.float32) if answer.get(HIDDEN) else None
 
 
 def _labels_and_confidences(answer: Mapping[str, Any]) -> dict[int, tuple[str, float | None]]:

@@ -33,7 +33,7 @@ def several(tmp_path_factory):
 
 
 def online(monkeypatch, grounder, pair, names):
-    """Features of the published box of a grounding call."""
+    """Features of the published box of a grounding call, and the hidden state at the end of the prompt."""
     found = []
     decide = Scorer.decide
 
@@ -41,14 +41,15 @@ def online(monkeypatch, grounder, pair, names):
         decision = decide(self, candidates, responses, record, image_size, **options)
         confidence = self.selector.confidences(candidates, record, image_size, decision.qualities)
         best = decision.detections[0].candidate
-        found.append(evidence_rows(names, Evidence(candidates, record, image_size, confidence))[best])
+        row = evidence_rows(names, Evidence(candidates, record, image_size, confidence))[best]
+        found.append((row, record.hidden))
         return decision
 
     monkeypatch.setattr(Scorer, "decide", watched)
     grounder.ground(pair.read(), pair.category, sampling=SamplingConfig(SAMPLES, 1.0, seed=SEED))
     monkeypatch.undo()
-    (row,) = found
-    return row
+    ((row, hidden),) = found
+    return row, hidden
 
 
 def test_a_calibration_is_fitted_to_the_features_of_a_call(monkeypatch, grounder, several, tmp_path):
@@ -62,7 +63,8 @@ def test_a_calibration_is_fitted_to_the_features_of_a_call(monkeypatch, grounder
         rows = score_rows(selector, calls(data, True, answers), data, names, counts=())
         (whole,) = calls(data, True, answers)
         went_on += len(whole.candidates) > len(whole.seen_by(selector).candidates)
-        expected = online(monkeypatch, grounder, pair, names)
+        expected, hidden = online(monkeypatch, grounder, pair, names)
         # stored maps and log-probabilities are rounded
         np.testing.assert_allclose(rows.features[0], expected, rtol=0.01, atol=0.01, err_msg=pair.key)
+        np.testing.assert_allclose(whole.record.hidden, hidden, rtol=0.001, atol=0.001)
     assert went_on, "no response holds a second box: nothing was shown"
