@@ -218,21 +218,8 @@ def test_every_second_question_may_be_about_an_absent_object(data, tmp_path):
 
 def test_attention_is_taken_out_and_nonsense_is_asked(data, tmp_path):
     arguments = ["evaluate", "--model", "tiny-internvl", "--data", str(data), "--work", str(tmp_path / "work")]
-    arguments += [
-        "--device",
-        "cpu",
-        "--small",
-        "2",
-        "--several",
-        "0",
-        "--large",
-        "0",
-        "--absent",
-        "0",
-        "--samples",
-        "2",
-    ]
-    arguments += ["--most", "2", "--temperature", "0.5", "--without-attention", "--nonsense", "2"]
+    arguments += ["--device", "cpu", "--small", "2", "--several", "0", "--large", "0", "--absent", "0"]
+    arguments += ["--samples", "2", "--most", "2", "--temperature", "0.5", "--without-attention", "--nonsense", "2"]
     done = runner.invoke(main.app, [*arguments, "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     (group,) = load(tmp_path / "out" / "evaluation.json.gz").groups
