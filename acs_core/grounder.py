@@ -349,7 +349,7 @@ class Grounder:
     def _samples_without(self, request: GroundingRequest, lost: int, reason: str) -> int:
         """Number of further responses to leave out, beyond ``lost``, after the device ran out of memory."""
         left = request.config.num_samples - lost
-        self.lvlm.graphs.kept.clear()  # frees the buffers of recorded decode steps
+        self.lvlm.graphs.free()
         self._prefixes.clear()
         if left == 1 or self.selector.greedy_decoding:
             width, height = request.image_size
