@@ -161,10 +161,12 @@ class Family(ABC):
         ``vision``, thumbnails left out; by default ``image_size``."""
         return image_size
 
-    def device_pixels(self, processor: Any, picture: np.ndarray, device: torch.device) -> DevicePixels | None:
-        """What ``processor`` makes of a picture (H, W, 3) uint8, normalised and cut on the device; by default None, for
-        a family or a processor that :mod:`acs_core.lvlm.device_pixels` does not know. ValueError if the processor
-        refuses the picture."""
+    def device_pixels(
+        self, processor: Any, picture: np.ndarray, device: torch.device, resize_there: bool = True
+    ) -> DevicePixels | None:
+        """What ``processor`` makes of a picture (H, W, 3) uint8, by operations on ``device``; by default None, for a
+        family or a processor that :mod:`acs_core.lvlm.device_pixels` does not know. Pillow resizes on the host unless
+        ``resize_there``. ValueError if the processor refuses the picture."""
         return None
 
     def tower_inputs(self, tower: Any, vision: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,7 +281,8 @@ class LoadedLVLM:
     eos_ids: tuple[int, ...]
     pad_id: int
     picture: PictureOptions = field(default_factory=PictureOptions)
-    pixels_on_device: bool | None = None  # whether pictures are normalised and cut there; None: on a GPU
+    # Whether the device prepares pictures; None: Pillow resizes for a CPU. False: the image processor does all of it.
+    pixels_on_device: bool | None = None
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
     graphs: DecodeGraphs = field(default_factory=DecodeGraphs, repr=False, compare=False)
     learned: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -348,8 +351,9 @@ class LoadedLVLM:
 
     def _pixels(self, picture: np.ndarray) -> DevicePixels:
         """Return the pixel inputs for a picture (H, W, 3) uint8; ValueError if the image processor refuses it."""
-        if self.pixels_on_device or (self.pixels_on_device is None and self.device.type == "cuda"):
-            made = self.adapter.device_pixels(self.processor, picture, self.device)
+        if self.pixels_on_device is not False:
+            resize_there = self.pixels_on_device or self.device.type != "cpu"
+            made = self.adapter.device_pixels(self.processor, picture, self.device, resize_there)
             if made is not None:
                 return made
         inputs = self.processor(
