@@ -207,6 +207,7 @@ def _load(options: argparse.Namespace) -> Grounder:
         quantization=options.quantization,
         max_image_tokens=options.max_image_tokens,
         coordinate_frame=options.coordinate_frame,
+        prefix_bytes=options.prefix_bytes,
     )
 
 

@@ -20,9 +20,8 @@ from acs_core.generation.prefill import PrefillState, joined, prefill, read_end,
 from acs_core.generation.shared_cache import CacheSegment, use_shared_prefix_attention
 from acs_core.generation.speculation import AnswerDrafts
 from acs_core.lvlm.base import LVLM, Prompt
-from acs_core.types import ShouldStop
+from acs_core.types import DEFAULT_PREFIX_BYTES, ShouldStop
 
-DEFAULT_PREFIX_BYTES = 256 * 2**20  # three images of 1,300 tokens with a 7B model
 # Two phrases whose tokens differ from the first on: what their prompts share is the part before the phrase.
 _PROBES = ("a", "zebra")
 

@@ -67,7 +67,7 @@ def test_options_reach_the_grounder(grounder, picture, tmp_path):
     more = "--multiple --min-score 0.25 --min-votes 3 --device cpu --dtype float32"
     files = "--regressor r --calibration c"
     limits = "--deadline 250 --quantization 8bit --second-look --no-check-labels"
-    limits += " --max-image-tokens 640 --coordinate-frame 0-1 --whole-responses --no-speculation"
+    limits += " --max-image-tokens 640 --coordinate-frame 0-1 --whole-responses --no-speculation --prefix-bytes 9"
     assert main([picture, "key", *arguments.split(), *more.split(), *files.split(), *limits.split()]) == 0
     assert {k: str(v) for k, v in grounder.loaded.items() if v is not None} == {
         "model": "o/m",
@@ -79,6 +79,7 @@ def test_options_reach_the_grounder(grounder, picture, tmp_path):
         "quantization": "8bit",
         "max_image_tokens": "640",
         "coordinate_frame": "0-1",
+        "prefix_bytes": "9",
     }
     config = grounder.asked.pop("sampling")
     assert (config.num_samples, config.temperature, config.top_p, config.top_k, config.seed) == (4, 0.7, 0.8, 7, 11)
