@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from acs_core.types import FAMILY_FRAME
 
 log = logging.getLogger(__name__)
 QUANTIZATIONS = ("none", "8bit", "4bit")
+CASTING_LOGGER = "bitsandbytes.autograd._functions"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -81,6 +82,15 @@ def open_model(
     target = pick_device(device)
     with _named(name), _bars_on_terminals_only():
         return _open(name, families, revision, target)
+
+
+@dataclass(frozen=True)
+class _WithoutCasts:
+    """Log filter that drops the message that inputs are cast to float16; equal objects, so that one is added once."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether ``record`` is kept."""
+        return "inputs will be cast" not in str(record.msg)
 
 
 @contextmanager
@@ -193,6 +203,11 @@ def _load(
         **({"quantization_config": quantized} if quantized else {}),
         **pinned,
     )
+    if quantized:
+        if source.device.type == "cpu":
+            log.warning("%s: quantised weights need less memory, but a CPU takes longer with them", source.name)
+        # Told by every layer in every forward pass otherwise.
+        logging.getLogger(CASTING_LOGGER).addFilter(_WithoutCasts())
     hf_model, report = loaded
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"the weights lack {len(missing)} tensors, such as {missing[0]}: get the files again")
