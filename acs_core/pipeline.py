@@ -148,7 +148,7 @@ def _first_look(
     clock.begin("sampling")
     drawn = _answer(lvlm, scorer, state, config, request, throughput)
     clock.begin("attention")
-    seen = _seen(lvlm, prompts, drawn, scorer.needs)
+    seen = _seen(lvlm, prompts, drawn, scorer.needs, config.max_new_tokens)
     clock.begin("selection")
     choices = [_choose(scorer, request, phrase, s) for phrase, s in zip(request.phrases, seen, strict=True)]
     looks: list[np.ndarray | None] = [None] * len(prompts)
@@ -164,7 +164,11 @@ def _first_look(
 
 
 def _seen(
-    lvlm: LVLM, prompts: Sequence[Prompt], drawn: Sequence[ScheduledGenerations], needs: AttentionNeeds
+    lvlm: LVLM,
+    prompts: Sequence[Prompt],
+    drawn: Sequence[ScheduledGenerations],
+    needs: AttentionNeeds,
+    max_new_tokens: int,
 ) -> list[CandidateSet]:
     """Return the candidates of each phrase with their attention, of which DEVICE_BYTES at most stay on the device."""
     seen: list[CandidateSet] = []
@@ -176,6 +180,7 @@ def _seen(
             record = record.on_host()
         else:
             used += size
+        record = record.of_responses(answers.counted(max_new_tokens))
         seen.append(CandidateSet(answers.candidates, answers.responses, record))
     return seen
 
@@ -274,6 +279,7 @@ def _look_again(
     state = _read(lvlm, image, [prompt], request, config, prefixes)
     (drawn,) = _answer(lvlm, scorer, state, config, request, throughput)
     record = capture(lvlm, prompt, drawn.samples, drawn.candidates, scorer.needs)
+    record = record.of_responses(drawn.counted(config.max_new_tokens))
     return CandidateSet(drawn.candidates, drawn.responses, record), drawn.skipped
 
 
@@ -303,8 +309,7 @@ def _answer(
 ) -> tuple[ScheduledGenerations, ...]:
     deadline = Deadline(request.deadline_ms, request.start, throughput.after_ms)
     selector, statistics = scorer.selector, scorer.needs.token_statistics
-    needs = selector.needs  # log-probabilities of responses, which only selectors read, mean those of whole ones
-    whole = request.multiple or request.whole_responses or needs.token_statistics or needs.whole_responses
+    whole = request.multiple or request.whole_responses or not selector.needs.end_with_first_box
     names_other = names_something_else if request.check_labels else None
     is_complete = None if whole else FirstBoxComplete(lvlm, names_other)
     if selector.greedy_decoding:

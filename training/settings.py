@@ -28,6 +28,7 @@ SIZES: dict[str, tuple[str, Objects]] = {  # the groups: size and number of the 
 HALF_ABSENT = "small or absent"  # group of which every second question is about an absent object
 MAX_RUNS = 64  # temperatures, or numbers of samples, of one evaluation
 PAPER = {"small": 2225, "several small": 759, "medium": 0, "large": 2225, HALF_ABSENT: 0}  # section 5.1 and 5.5
+GUIDE_WEIGHT = 0.5  # of the loss that supervises attention while an embedded model is trained
 RUN_FILE = ".run.yaml"  # suffix of run files, after the name of the command or of the result
 CURVE = (1, 3, 5, 10, 15, 20, 30)  # numbers of samples in tables 4 and 5
 ABLATION_HEADS = (1, 3, 5, 10)  # heads per coordinate that `acs-train ablate` compares
@@ -186,7 +187,8 @@ class EvaluateConfig:
     ``limits``: how many questions of each group (keys of ``SIZES``) at most, 0 for none; if there are more, so many
     are drawn with ``seed``. Each is answered with ``samples`` responses at each of ``temperatures``; small objects, at
     those of ``curve_temperatures``, with as many as ``curve`` goes up to. ``map_size``, ``step``,
-    ``top_p`` and ``top_k`` as in :class:`CollectConfig`.
+    ``top_p`` and ``top_k`` as in :class:`CollectConfig`. ``without_attention``: whether selectors that read attention
+    also choose on even attention.
 
     Raises:
         TypeError: a value is of another type.
@@ -203,6 +205,7 @@ class EvaluateConfig:
     step: Step = CollectConfig.step
     top_p: float = CollectConfig.top_p
     top_k: int = CollectConfig.top_k
+    without_attention: bool = False
 
     def __post_init__(self) -> None:
         SamplingConfig(top_p=self.top_p, top_k=self.top_k)  # raises if one is out of its range
@@ -219,7 +222,14 @@ class EvaluateConfig:
                     real(name, value, MIN_TEMPERATURE, MAX_TEMPERATURE)
         whole("samples", self.samples, 1, MAX_SAMPLES)
         whole("seed", self.seed, 0, MAX_FIRST_SEED)
-        set_fields(self, {"map_size": size_of_maps(self.map_size), "step": one_of("step", self.step, _steps())})
+        set_fields(
+            self,
+            {
+                "map_size": size_of_maps(self.map_size),
+                "step": one_of("step", self.step, _steps()),
+                "without_attention": flag("without_attention", self.without_attention),
+            },
+        )
 
 
 def _steps() -> tuple[str, ...]:

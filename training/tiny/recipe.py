@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from training.settings import GUIDE_WEIGHT
 from training.tiny.mistakes import Mistakes
 from training.world.scene import WorldConfig, crowded
 
@@ -61,7 +62,7 @@ class TrainConfig:
 
     phases: tuple[PhaseConfig, ...]
     warm_up_steps: int = 150  # at the beginning of each phase that names no other number
-    guide_weight: float = 0.5  # weight of the attention supervision's loss, in its steps
+    guide_weight: float = GUIDE_WEIGHT  # in the steps that are guided
     validation_pictures: int = 120
     validation_cases: int = 256
     checkpoint_every: int = 100
