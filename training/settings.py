@@ -28,6 +28,7 @@ SIZES: dict[str, tuple[str, Objects]] = {  # the groups: size and number of the 
 HALF_ABSENT = "small or absent"  # group of which every second question is about an absent object
 MAX_RUNS = 64  # temperatures, or numbers of samples, of one evaluation
 PAPER = {"small": 2225, "several small": 759, "medium": 0, "large": 2225, HALF_ABSENT: 0}  # section 5.1 and 5.5
+GUIDE_WEIGHT = 0.5  # of the loss that supervises attention while an embedded model is trained
 RUN_FILE = ".run.yaml"  # suffix of run files, after the name of the command or of the result
 CURVE = (1, 3, 5, 10, 15, 20, 30)  # numbers of samples in tables 4 and 5
 ABLATION_HEADS = (1, 3, 5, 10)  # heads per coordinate that `acs-train ablate` compares

@@ -20,6 +20,7 @@ from acs_core.device_array import upload
 from acs_core.errors import Cancelled
 from acs_core.generation.shared_cache import CacheSegment, Opening, QueryRecorder, use_shared_prefix_attention
 from acs_core.generation.speculation import AnswerDrafts
+from acs_core.generation.vision_graph import recorded_vision
 from acs_core.generation.vision_windows import batched_windows
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.types import ShouldStop
@@ -228,7 +229,7 @@ def _forward(
         ids = torch.cat([ids, upload([drafted], ids.device)], dim=1)
         later = prompt.next_position + torch.arange(more, device=ids.device)
         positions = torch.cat([positions, later.expand(*positions.shape[:-1], more)], dim=-1)
-    with batched_windows(lvlm), _last_hidden(lvlm) as kept:
+    with batched_windows(lvlm), recorded_vision(lvlm, prompt), _last_hidden(lvlm) as kept:
         out = lvlm.hf_model(
             input_ids=ids,
             attention_mask=ids.new_ones(1, stop + more),

@@ -161,11 +161,18 @@ class Family(ABC):
         ``vision``, thumbnails left out; by default ``image_size``."""
         return image_size
 
-    def device_pixels(self, processor: Any, picture: np.ndarray, device: torch.device) -> DevicePixels | None:
-        """What ``processor`` makes of a picture (H, W, 3) uint8, normalised and cut on the device; by default None, for
-        a family or a processor that :mod:`acs_core.lvlm.device_pixels` does not know. ValueError if the processor
-        refuses the picture."""
+    def device_pixels(
+        self, processor: Any, picture: np.ndarray, device: torch.device, resize_there: bool = True
+    ) -> DevicePixels | None:
+        """What ``processor`` makes of a picture (H, W, 3) uint8, by operations on ``device``; by default None, for a
+        family or a processor that :mod:`acs_core.lvlm.device_pixels` does not know. Pillow resizes on the host unless
+        ``resize_there``. ValueError if the processor refuses the picture."""
         return None
+
+    def tower_inputs(self, tower: Any, vision: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the forward of the vision tower, beside the pixel inputs ``vision``, that it otherwise computes
+        on the host from the size of the picture: with them, it can be recorded. By default none."""
+        return {}
 
     def image_tokens(self, config: Any, width: int, height: int, max_tokens: int | None = None) -> int:
         """Number of image tokens that the processor of a model with this ``config`` makes of a picture, with its usual
@@ -180,11 +187,21 @@ class Family(ABC):
 
 @dataclass
 class DecodeGraphs:
-    """Cache of the recorded decode steps of one model (:mod:`acs_core.generation.cuda_graph`)."""
+    """Cache of what is recorded of one model: its decode steps (:mod:`acs_core.generation.cuda_graph`), and the forward
+    of its vision tower (:mod:`acs_core.generation.vision_graph`)."""
 
     kept: dict[Any, Any] = field(default_factory=dict)  # by their sizes, the most recently used last
     usable: bool = True  # False after a recording has failed
     fused: bool | None = None  # whether projections are fused before a recording; None: on a GPU
+    kernel: bool | None = None  # whether Triton kernels compute the attention; None: on a GPU that has Triton
+    towers: dict[Any, Any] = field(default_factory=dict)  # by the size of the picture, the most recently used last
+    sizes: dict[Any, None] = field(default_factory=dict)  # of pictures that came before, the latest last
+    vision: bool | None = None  # whether the vision tower is recorded; None: on a GPU. False after that has failed
+
+    def free(self) -> None:
+        """Free the buffers of all recordings."""
+        self.kept.clear()
+        self.towers.clear()
 
 
 class LVLM(ModelInfo, Protocol):
@@ -219,7 +236,7 @@ class LVLM(ModelInfo, Protocol):
 
     @property
     def graphs(self) -> DecodeGraphs:
-        """Cache of the recorded decode steps on a GPU."""
+        """Cache of what is recorded on a GPU."""
 
     @property
     def learned(self) -> dict[str, Any]:
@@ -264,7 +281,8 @@ class LoadedLVLM:
     eos_ids: tuple[int, ...]
     pad_id: int
     picture: PictureOptions = field(default_factory=PictureOptions)
-    pixels_on_device: bool | None = None  # whether pictures are normalised and cut there; None: on a GPU
+    # Whether the device prepares pictures; None: Pillow resizes for a CPU. False: the image processor does all of it.
+    pixels_on_device: bool | None = None
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
     graphs: DecodeGraphs = field(default_factory=DecodeGraphs, repr=False, compare=False)
     learned: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -333,8 +351,9 @@ class LoadedLVLM:
 
     def _pixels(self, picture: np.ndarray) -> DevicePixels:
         """Return the pixel inputs for a picture (H, W, 3) uint8; ValueError if the image processor refuses it."""
-        if self.pixels_on_device or (self.pixels_on_device is None and self.device.type == "cuda"):
-            made = self.adapter.device_pixels(self.processor, picture, self.device)
+        if self.pixels_on_device is not False:
+            resize_there = self.pixels_on_device or self.device.type != "cpu"
+            made = self.adapter.device_pixels(self.processor, picture, self.device, resize_there)
             if made is not None:
                 return made
         inputs = self.processor(

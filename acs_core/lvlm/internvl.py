@@ -30,10 +30,9 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import (
     get_optimal_tiled_canvas,
 )
 
-from acs_core.device_array import upload
 from acs_core.errors import BenchError, ModelError
 from acs_core.lvlm.base import RELATIVE, Family, Layout
-from acs_core.lvlm.device_pixels import DevicePixels, is_usual, normalise
+from acs_core.lvlm.device_pixels import DevicePixels, is_usual, normalise, resized, tiles
 from acs_core.lvlm.picture import limit_tiles, most_tiles
 from acs_core.lvlm.shapes import ENDS, IMAGE, ModelShape, RandomPicture
 from acs_core.plain_text import shorten
@@ -174,15 +173,20 @@ class InternVL(Family):
         columns, rows = get_optimal_tiled_canvas((height, width), side[::-1], image.min_patches, image.max_patches)
         return columns * side[0], rows * side[1]
 
-    def device_pixels(self, processor: Any, picture: np.ndarray, device: torch.device) -> DevicePixels | None:
+    def device_pixels(
+        self, processor: Any, picture: np.ndarray, device: torch.device, resize_there: bool = True
+    ) -> DevicePixels | None:
         """Tiles of a canvas, and the thumbnail where there are several."""
         image = processor.image_processor
-        if not is_usual(image):
+        side = image.size.height, image.size.width
+        if not (is_usual(image) and all(side)):
             return None
-        limits = (image.min_patches, image.max_patches)
-        cut = image.crop_image_to_patches(picture, *limits, patch_size=image.size, resample=image.resample)
-        tiles = upload(torch.from_numpy(np.stack(cut)), device).permute(0, 3, 1, 2)  # (tiles, 3, side, side)
-        vision = {"pixel_values": normalise(tiles, image)}
+        height, width = picture.shape[:2]
+        columns, rows = get_optimal_tiled_canvas((height, width), side, image.min_patches, image.max_patches)
+        sizes = [(rows * side[0], columns * side[1])] + [side] * (rows * columns > 1)
+        sized = resized(picture, sizes, image.resample, device, resize_there)
+        cut = torch.cat([tiles(whole, side) for whole in sized])  # (tiles, 3, height, width)
+        vision = {"pixel_values": normalise(cut, image)}
         names = [processor.start_image_token, processor.image_token, processor.end_image_token]
         start, token, end = processor.tokenizer.convert_tokens_to_ids(names)
         return DevicePixels(vision, vision, [start, *[token] * (processor.image_seq_length * len(cut)), end])

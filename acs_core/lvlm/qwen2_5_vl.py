@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from transformers import vision_utils
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from acs_core.device_array import upload
 from acs_core.errors import BenchError, ModelError
 from acs_core.lvlm.base import RELATIVE, RESIZED, Family, Layout
-from acs_core.lvlm.device_pixels import DevicePixels, is_usual, normalise, patches
+from acs_core.lvlm.device_pixels import DevicePixels, is_usual, normalise, patches, repeated, resized
 from acs_core.lvlm.picture import limit_pixels
 from acs_core.lvlm.shapes import ENDS, IMAGE, VIDEO, VISION_END, VISION_START, ModelShape, RandomPicture
 
@@ -161,23 +162,40 @@ class Qwen2_5_VL(Family):
         patch = processor.image_processor.patch_size
         return columns * patch, rows * patch
 
-    def device_pixels(self, processor: Any, picture: np.ndarray, device: torch.device) -> DevicePixels | None:
+    def device_pixels(
+        self, processor: Any, picture: np.ndarray, device: torch.device, resize_there: bool = True
+    ) -> DevicePixels | None:
         """A grid of whole image tokens, cut into patches."""
         image = processor.image_processor
-        if not is_usual(image):
+        least, most = image.size.shortest_edge, image.size.longest_edge
+        if not (is_usual(image) and least and most):
             return None
         patch, merge = image.patch_size, image.merge_size
-        sized = image.resize(picture.transpose(2, 0, 1), image.size, image.resample, factor=patch * merge)
-        _, height, width = sized.shape
-        values = normalise(upload(torch.from_numpy(sized), device), image)
-        grid = torch.tensor([[1, height // patch, width // patch]])
+        size = smart_resize(*picture.shape[:2], factor=patch * merge, min_pixels=least, max_pixels=most)
+        (sized,) = resized(picture, [size], image.resample, device, resize_there)
+        grid = torch.tensor([[1, size[0] // patch, size[1] // patch]])
         vision = {
-            "pixel_values": patches(values, patch, merge, image.temporal_patch_size),
+            "pixel_values": repeated(normalise(patches(sized, patch, merge), image), image.temporal_patch_size),
             "image_grid_thw": upload(grid, device),
         }
         token = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
-        count = height * width // (patch * merge) ** 2
+        count = int(grid.prod()) // merge**2
         return DevicePixels(vision, {**vision, "image_grid_thw": grid}, [token] * count)
+
+    def tower_inputs(self, tower: Any, vision: Mapping[str, Any]) -> dict[str, Any]:
+        """See :meth:`acs_core.lvlm.base.Family.tower_inputs`."""
+        grid, merge = vision["image_grid_thw"], tower.config.spatial_merge_size
+        whole = vision_utils.get_vision_cu_seqlens(grid)
+        made = {
+            "position_ids": vision_utils.get_vision_position_ids(grid, merge),
+            "cu_seqlens": whole,
+            "max_seqlen": int(whole.diff().max()),
+        }
+        if hasattr(tower, "window_size"):  # Qwen2-VL and Qwen3-VL have no windows
+            order, windows = vision_utils.get_vision_window_index(grid, merge, tower.window_size, tower.patch_size)
+            sizes = {"cu_window_seqlens": windows, "max_window_seqlen": int(windows.diff().max())}
+            made |= {"window_index": upload(order, grid.device), **sizes}
+        return made
 
     def image_tokens(self, config: Any, width: int, height: int, max_tokens: int | None = None) -> int:
         """Those of the picture resized to whole tokens."""

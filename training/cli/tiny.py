@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +18,7 @@ from acs_core.types import MAX_TEMPERATURE
 from training.cli.config import Configuration, recorded
 from training.cli.console import bar, err, out_console
 from training.cli.options import AUTO, Device, Json
-from training.settings import PAPER, CollectConfig
+from training.settings import GUIDE_WEIGHT, PAPER, CollectConfig
 
 if TYPE_CHECKING:
     from acs_core.lvlm.base import LVLM
@@ -56,6 +56,10 @@ class TinyOptions(Configuration):
     steps: Annotated[
         tuple[str, ...], typer.Option(help="Steps of a phase instead of the recipe's, as D=400; repeatable.")
     ] = ()
+    guide_weight: Annotated[
+        float,
+        typer.Option(help="Weight of the loss that supervises attention; 0 trains without it.", min=0.0, max=10.0),
+    ] = GUIDE_WEIGHT
 
 
 def tiny(options: TinyOptions) -> None:
@@ -82,7 +86,7 @@ def tiny(options: TinyOptions) -> None:
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--first-phase") from error
     try:
-        config = config.with_steps(dict(map(_phase_steps, o.steps)))
+        config = replace(config.with_steps(dict(map(_phase_steps, o.steps))), guide_weight=o.guide_weight)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--steps") from error
     torch.set_num_threads(o.threads)

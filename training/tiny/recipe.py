@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from training.settings import GUIDE_WEIGHT
 from training.tiny.mistakes import Mistakes
 from training.world.scene import WorldConfig, crowded
 
@@ -61,7 +62,7 @@ class TrainConfig:
 
     phases: tuple[PhaseConfig, ...]
     warm_up_steps: int = 150  # at the beginning of each phase that names no other number
-    guide_weight: float = 0.5  # weight of the attention supervision's loss, in its steps
+    guide_weight: float = GUIDE_WEIGHT  # in the steps that are guided
     validation_pictures: int = 120
     validation_cases: int = 256
     checkpoint_every: int = 100
@@ -146,5 +147,5 @@ def standard_phases(steps: Sequence[int]) -> tuple[PhaseConfig, ...]:
         PhaseConfig("B", b, 2e-3, batch=64, pictures=24000, absent_share=0.3, dense_weight=0.3, guided_steps=1500),
         PhaseConfig("C", c, 1e-3, batch=12, pictures=6000, absent_share=0.5, new_optimiser=True),
         exact,
-        replace(exact, name="E", steps=e, rate=8e-4, mistakes=Mistakes(0.28, 0.16, 0.05, background=0.7)),
+        replace(exact, name="E", steps=e, rate=8e-4, mistakes=Mistakes(0.4, 0.24, 0.08, background=0.7)),
     )

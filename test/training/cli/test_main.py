@@ -1,4 +1,5 @@
 import json
+from unittest.mock import Mock
 
 import pytest
 from typer.testing import CliRunner
@@ -6,6 +7,8 @@ from typer.testing import CliRunner
 from acs_core.artifacts.registry import ASSETS
 from acs_core.selection.registry import fuses_boxes
 from training.cli import main
+from training.tiny import train
+from training.tiny.recipe import TrainConfig
 
 runner = CliRunner()
 
@@ -124,3 +127,13 @@ def test_mistakes_end_with_a_reason_and_the_right_code(monkeypatch, capsys, tmp_
         main.main()
     assert ended.value.code == code
     assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_weight_of_the_attention_loss_reaches_the_trainer(monkeypatch, tmp_path):
+    made = []
+    monkeypatch.setattr(train, "TinyTrainer", lambda out, config, *rest: made.append(config) or Mock(model_folder=out))
+    for words in ([], ["--guide-weight", "0"]):
+        done = runner.invoke(main.app, ["tiny", "--threads", "1", "--out", str(tmp_path), *words])
+        assert done.exit_code == 0, done.output
+    assert [config.guide_weight for config in made] == [TrainConfig.guide_weight, 0.0]
+    assert made[0].phases == made[1].phases
