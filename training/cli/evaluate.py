@@ -203,9 +203,8 @@ def evaluate(options: EvaluateOptions) -> None:
     if o.plan:
         _show(wanted)
         return
-    asked = (
-        choose_questions(content, o.nonsense, o.seed, None if o.calibrated_too else used, source) if o.nonsense else []
-    )
+    known = None if o.calibrated_too else used
+    unknown = choose_questions(content, o.nonsense, o.seed, known, source) if o.nonsense else []
     read = (data.file, data.images, o.files or built, *o.collected)
     taken = OutputFolder(o.out, o.full_command, inputs=read, replaces=(*MADE, o.run_file)) if o.out else None
     with (
@@ -229,9 +228,9 @@ def evaluate(options: EvaluateOptions) -> None:
             sampling = SamplingConfig(o.samples, config.temperatures[0], o.top_p, o.top_k, seed=o.seed)
             found = with_latency(found, lvlm, scorers, pairs, sampling, partial(move, "time answers"))
         more: tuple[Table, ...] = ()
-        if asked:
+        if unknown:
             scores = unknown_phrases(
-                lvlm, scorers, asked, cache, config, source, weights, partial(move, "unknown phrases")
+                lvlm, scorers, unknown, cache, config, source, weights, partial(move, "unknown phrases")
             )
             more = (unknown_phrases_table(scores, config),)
         _tell(found, folder, o.json, more)
