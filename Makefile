@@ -51,7 +51,7 @@ lint: env ## check style, types and who imports whom
 INSTALL := $(RUN)/python tools/install_locked.py
 DOCS := $(VENV)-docs
 docs: env ## build the docs site into site/, with every warning an error
-	@[ -x $(DOCS)/bin/mkdocs ] || { $(RUN)/python -m venv $(DOCS) && $(INSTALL) $(DOCS)/bin/python docs.txt; }
+	@[ -x $(DOCS)/bin/mkdocs ] || { echo "docs: installing mkdocs" && $(RUN)/python -m venv $(DOCS) && $(INSTALL) $(DOCS)/bin/python docs.txt; }
 	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict && echo "docs: site/index.html"
 
 fuzz: env ## throw generated bad input at every way in (ARGS="--target parser --cases 1000000" are passed on)
@@ -63,12 +63,12 @@ fuzznode: env ## send a running node generated messages over DDS (ARGS="--cases 
 
 AUDIT := $(VENV)-audit
 audit: env ## ask PyPI's advisory database about every locked package
-	@[ -x $(AUDIT)/bin/pip-audit ] || { $(RUN)/python -m venv $(AUDIT) && $(INSTALL) $(AUDIT)/bin/python audit.txt; }
+	@[ -x $(AUDIT)/bin/pip-audit ] || { echo "audit: installing pip-audit" && $(RUN)/python -m venv $(AUDIT) && $(INSTALL) $(AUDIT)/bin/python audit.txt; }
 	@$(RUN)/python tools/audit.py $(AUDIT)/bin/pip-audit || [ $$? -eq 3 ] # 3: no answer; it has said so
 
 LOCK := $(VENV)-lock
 lock: env ## write requirements/locked anew after a change of requirements/*.txt
-	@[ -x $(LOCK)/bin/uv ] || { $(RUN)/python -m venv $(LOCK) && $(INSTALL) $(LOCK)/bin/python uv.txt; }
+	@[ -x $(LOCK)/bin/uv ] || { echo "lock: installing uv" && $(RUN)/python -m venv $(LOCK) && $(INSTALL) $(LOCK)/bin/python uv.txt; }
 	@$(RUN)/python tools/lock.py $(LOCK)/bin/uv
 
 BENCH := $(RUN)/acs-bench

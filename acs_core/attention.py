@@ -60,8 +60,19 @@ class AttentionNeeds:
     token_statistics: bool = False
     whole_responses: bool = False
 
+    @property
+    def reads_attention(self) -> bool:
+        """Whether maps or entropies are needed."""
+        return self.maps or self.all_entropies or self.heads is not None
 
-@read_on_host("entropy", "maps")
+    @property
+    def end_with_first_box(self) -> bool:
+        """Whether responses about one object may end with their first box. Log-probabilities of responses, which only
+        selectors read, are those of whole ones."""
+        return not (self.token_statistics or self.whole_responses)
+
+
+@read_on_host("entropy", "maps", "hidden")
 @dataclass(frozen=True)
 class AttentionRecord:
     """Attention of C candidates over the coordinates x1, y1, x2, y2, L layers and K heads.
@@ -74,7 +85,10 @@ class AttentionRecord:
         maps: (C, 4, L, K, h, w) float32 raw weights; resizing keeps their sum. None if not requested.
         grid: (Hv, Wv), the prompt's own grid.
         tokens: certainty of the model about the tokens of the candidates; None if not requested.
-        num_responses: number of responses, including those without a candidate; 0 if unknown.
+        num_responses: number of responses, including those without a candidate, without those that the deadline cut off
+            before their first box, which say nothing; 0 if unknown.
+        hidden: (D,) float32, the model's last hidden state at the end of the prompt, of the first look; None if it is
+            unknown.
     """
 
     entropy: np.ndarray
@@ -82,6 +96,7 @@ class AttentionRecord:
     grid: tuple[int, int]
     tokens: TokenStatistics | None = None
     num_responses: int = 0
+    hidden: np.ndarray | None = None
 
     @property
     def device_bytes(self) -> int:
@@ -92,11 +107,25 @@ class AttentionRecord:
 
     def of_responses(self, number: int) -> AttentionRecord:
         """Return this record with another number of responses."""
-        return AttentionRecord(held(self, "entropy"), held(self, "maps"), self.grid, self.tokens, number)
+        entropy, maps, hidden = (held(self, name) for name in ("entropy", "maps", "hidden"))
+        return AttentionRecord(entropy, maps, self.grid, self.tokens, number, hidden)
 
     def on_host(self) -> AttentionRecord:
         """Return this record with everything on the host."""
-        return AttentionRecord(self.entropy, self.maps, self.grid, self.tokens, self.num_responses)
+        return AttentionRecord(self.entropy, self.maps, self.grid, self.tokens, self.num_responses, self.hidden)
+
+    def evened(self) -> AttentionRecord:
+        """Return this record with its attention taken out: each map constant, of the same mass, and each entropy that
+        of an even map. What a selector then still chooses by is not attention."""
+        maps = self.maps
+        if maps is not None and maps.size:
+            part, exponent = np.frexp(maps.mean(axis=(-2, -1), keepdims=True, dtype=np.float64))
+            # With few binary digits, so that sums over cells are exact and equal maps have exactly equal shares.
+            mean = np.ldexp(np.round(part * 4096) / 4096, exponent).astype(maps.dtype)
+            maps = np.ascontiguousarray(np.broadcast_to(mean, maps.shape))
+        cells = self.grid[0] * self.grid[1]
+        entropy = np.where(np.isnan(self.entropy), np.nan, math.log(cells)).astype(np.float32)
+        return AttentionRecord(entropy, maps, self.grid, self.tokens, self.num_responses, held(self, "hidden"))
 
     def only(self, index: Sequence[int] | np.ndarray) -> AttentionRecord:
         """Return the record of some of the candidates, given their indices or a (C,) bool mask."""
@@ -108,6 +137,7 @@ class AttentionRecord:
             self.grid,
             None if self.tokens is None else self.tokens.only(at),
             self.num_responses,
+            held(self, "hidden"),
         )
 
     def followed_by(self, more: AttentionRecord) -> AttentionRecord:
@@ -127,6 +157,7 @@ class AttentionRecord:
             self.grid,
             self.tokens.followed_by(more.tokens) if self.tokens and more.tokens else None,
             self.num_responses + more.num_responses,
+            held(self, "hidden"),
         )
 
 
@@ -153,9 +184,10 @@ def capture(
     size = (needs.map_size or prompt.grid) if needs.maps else None
     tokens = _token_statistics(samples, candidates) if needs.token_statistics else None
     drawn = len(samples.response_ids)
+    hidden: Any = samples.state.hidden[samples.prompt].float()  # a tensor here, read as an array
     if not candidates or not (asked.any() or size):
         maps = np.zeros((*shape, *size), np.float32) if size else None
-        return AttentionRecord(np.full(shape, np.nan, np.float32), maps, prompt.grid, tokens, drawn)
+        return AttentionRecord(np.full(shape, np.nan, np.float32), maps, prompt.grid, tokens, drawn, hidden)
 
     device = lvlm.device
     with torch.inference_mode():
@@ -190,7 +222,7 @@ def capture(
             )
     entropies: Any = kept  # tensors here, read as arrays
     maps_of_all: Any = all_maps
-    return AttentionRecord(entropies, maps_of_all, prompt.grid, tokens, drawn)
+    return AttentionRecord(entropies, maps_of_all, prompt.grid, tokens, drawn, hidden)
 
 
 def _layers_at_once(device: torch.device) -> int:

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -111,12 +110,17 @@ def _run(options: argparse.Namespace, images: Sequence[Path]) -> int:
             answers.add(image, results)
             if options.json != Path("-"):
                 for result in results:
-                    print_line(image, result, console) if len(images) > 1 else print_result(result, console)
+                    if len(images) > 1:
+                        print_line(image, result, console)
+                    else:
+                        print_result(result, console, with_time=len(results) == 1)
+                if len(images) == 1 < len(results):
+                    total = results[0].timing_ms.get("total", 0.0)
+                    console.print(f"{len(results)} phrases in one call: {total:.0f} ms", style="dim", highlight=False)
             if outputs.pictures:
-                from acs_core.overlay import draw_result
+                from acs_core.overlay import draw_results
 
-                drawn = np.concatenate([draw_result(pixels, result) for result in results])
-                write_picture(outputs.pictures[number], drawn, "acs-ground")
+                write_picture(outputs.pictures[number], draw_results(pixels, results), "acs-ground")
     except BaseException:  # Ctrl-C, a full disk, a lost device: minutes of answers are not lost with it
         answers.save_unfinished(options.json)
         raise
@@ -203,6 +207,7 @@ def _load(options: argparse.Namespace) -> Grounder:
         quantization=options.quantization,
         max_image_tokens=options.max_image_tokens,
         coordinate_frame=options.coordinate_frame,
+        prefix_bytes=options.prefix_bytes,
     )
 
 
@@ -235,8 +240,9 @@ def _score(result: GroundingResult, score: float) -> str:
     return "no score" if result.score_kind is ScoreKind.NONE else f"{score:.2f}"
 
 
-def print_result(result: GroundingResult, console: Console) -> None:
-    """Print a result as text: the detections, then every candidate with its outcome, best first."""
+def print_result(result: GroundingResult, console: Console, with_time: bool = True) -> None:
+    """Print a result as text: the detections, then every candidate with its outcome, best first, and ``with_time`` the
+    time of the call, which all its phrases share."""
 
     def say(text: str, style: str = "") -> None:
         # Phrases and model output are data: square brackets in them are not markup.
@@ -257,14 +263,14 @@ def print_result(result: GroundingResult, console: Console) -> None:
     else:
         for text, count in _texts(result).items():
             say(f"  {count} x {text}", "dim")
-    total = result.timing_ms.get("total", 0.0)
+    time = f", {result.timing_ms.get('total', 0.0):.0f} ms" if with_time else ""
     if result.window:
         again = ", ".join(str(i) for i, c in enumerate(result.candidates) if c.look) or "none"
         say(f"second look at {_corners(result.window)}: candidates {again}", "dim")
     for left_out in result.skipped:
         say(f"skipped: {left_out}", "yellow")
     kind = result.score_kind.value.replace("_", " ")
-    say(f"{result.selector}, score: {kind}, seed {result.seed}, {total:.0f} ms", "dim")
+    say(f"{result.selector}, score: {kind}, seed {result.seed}{time}", "dim")
 
 
 def _table(result: GroundingResult) -> Table:

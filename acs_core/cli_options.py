@@ -12,9 +12,11 @@ from acs_core.request import MAX_DEADLINE_MS
 from acs_core.types import (
     COORDINATE_FRAMES,
     DEFAULT_MODEL,
+    DEFAULT_PREFIX_BYTES,
     FAMILY_FRAME,
     LEAST_IMAGE_TOKENS,
     MAX_IMAGE_TOKENS,
+    MAX_PREFIX_BYTES,
     MAX_SAMPLES,
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
@@ -77,6 +79,13 @@ def make_parser() -> argparse.ArgumentParser:
         choices=COORDINATE_FRAMES,
         help="how the model states coordinates: as its family does, or 0 to 1000, in pixels of the resized or of the "
         "original picture, or 0 to 1 (default: %(default)s; acs-bench check-model finds out)",
+    )
+    model(
+        "--prefix-bytes",
+        type=whole_option(0, MAX_PREFIX_BYTES),
+        default=DEFAULT_PREFIX_BYTES,
+        metavar="BYTES",
+        help="memory for windows of second looks that several phrases share (default: %(default)s); 0 reads each anew",
     )
     choice = parser.add_argument_group("selection").add_argument
     choice(

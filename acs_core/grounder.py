@@ -12,12 +12,12 @@ from typing import Literal, Unpack
 import numpy as np
 import torch
 
-from acs_core.arguments import path, text
+from acs_core.arguments import path, text, whole
 from acs_core.artifacts.calibration import Calibration, WorkingPoint
 from acs_core.artifacts.heads import HeadFile
 from acs_core.artifacts.model_name import check_model_name
 from acs_core.errors import CalibrationError, Cancelled, DeviceMemoryError
-from acs_core.generation.prefix_cache import DEFAULT_PREFIX_BYTES, PrefixCache
+from acs_core.generation.prefix_cache import PrefixCache
 from acs_core.generation.schedule import ThroughputEstimate
 from acs_core.image import ImageInput, as_image
 from acs_core.lvlm import load_lvlm, open_model
@@ -29,7 +29,16 @@ from acs_core.request import GroundingRequest, GroundOptions
 from acs_core.selection.decision import Scorer
 from acs_core.selection.defaults import default_files, scorer_for
 from acs_core.selection.registry import AUTO, Selector, check_files
-from acs_core.types import DEFAULT_MODEL, FAMILY_FRAME, GroundingResult, ScoreKind, ShouldStop, memory_text
+from acs_core.types import (
+    DEFAULT_MODEL,
+    DEFAULT_PREFIX_BYTES,
+    FAMILY_FRAME,
+    MAX_PREFIX_BYTES,
+    GroundingResult,
+    ScoreKind,
+    ShouldStop,
+    memory_text,
+)
 
 LOCK_POLL_S = 0.05
 _ANY_PHRASE = "object"
@@ -77,10 +86,12 @@ class Grounder:
         model_name: name of the model in results, by default ``lvlm.name``.
         second_look: calibration of results with a second look; by default the same as ``calibration``.
         revision: commit of ``model_name`` in results, by default ``lvlm.revision``.
-        prefix_bytes: maximum number of bytes for images that stay prefilled (:meth:`set_image`).
+        prefix_bytes: maximum number of bytes for images that stay prefilled (:meth:`set_image`), 0 to 2^40; 0 keeps
+            none.
 
     Raises:
         CalibrationError: a calibration was made for another model, selector or number of looks.
+        TypeError, ValueError: ``prefix_bytes`` is no whole number or out of range.
     """
 
     def __init__(
@@ -93,7 +104,7 @@ class Grounder:
         revision: str | None = None,
         prefix_bytes: int = DEFAULT_PREFIX_BYTES,
     ) -> None:
-        self._prefixes = PrefixCache(prefix_bytes)
+        self._prefixes = PrefixCache(whole("prefix_bytes", prefix_bytes, 0, MAX_PREFIX_BYTES))
         self._scorer = Scorer(selector, calibration, second_look)
         self._scorer.check(lvlm)
         self.lvlm = lvlm
@@ -120,6 +131,7 @@ class Grounder:
         quantization: str = "none",
         max_image_tokens: int | None = None,
         coordinate_frame: str = FAMILY_FRAME,
+        prefix_bytes: int = DEFAULT_PREFIX_BYTES,
     ) -> Grounder:
         """Load a model and the files that the selector needs.
 
@@ -140,6 +152,7 @@ class Grounder:
             revision: branch, tag or commit of a hub id; for a folder of built files, of the hub id they were built for.
                 All files are read at the commit that it is now.
             device, dtype, quantization, max_image_tokens, coordinate_frame: see :func:`acs_core.lvlm.load_lvlm`.
+            prefix_bytes: see :class:`Grounder`.
 
         Everything that ``config.json`` tells is checked before the weights are downloaded: the architecture, and
         whether the files that the selector needs are there and were made for the model.
@@ -163,6 +176,7 @@ class Grounder:
         if calibration is not None and calibration is not False and not isinstance(calibration, Calibration):
             calibration = path("calibration", calibration)
         check_model_name(name)
+        prefix_bytes = whole("prefix_bytes", prefix_bytes, 0, MAX_PREFIX_BYTES)
         check_options(device, dtype, quantization, max_image_tokens, coordinate_frame)
         source = open_model(name, revision=revision, device=device)
         built = source.built.folder(default_files(selector)) if source.built else None
@@ -174,7 +188,9 @@ class Grounder:
             max_image_tokens=max_image_tokens,
             coordinate_frame=coordinate_frame,
         )
-        return cls(lvlm, scorer.selector, scorer.calibration, name, scorer.second_look, source.given_revision)
+        return cls(
+            lvlm, scorer.selector, scorer.calibration, name, scorer.second_look, source.given_revision, prefix_bytes
+        )
 
     def __repr__(self) -> str:
         parts = {"selector": self.selector_name, "device": self.device, "score_kind": self.score_kind.value}
@@ -349,7 +365,7 @@ class Grounder:
     def _samples_without(self, request: GroundingRequest, lost: int, reason: str) -> int:
         """Number of further responses to leave out, beyond ``lost``, after the device ran out of memory."""
         left = request.config.num_samples - lost
-        self.lvlm.graphs.kept.clear()  # frees the buffers of recorded decode steps
+        self.lvlm.graphs.free()
         self._prefixes.clear()
         if left == 1 or self.selector.greedy_decoding:
             width, height = request.image_size

@@ -17,6 +17,7 @@ TRUTH = (255, 225, 0)
 REFUSED = (255, 170, 60)
 DARK = (22, 24, 28)
 LIGHT = (240, 240, 240)
+MAX_GRID = 4096  # pixels
 
 KIND_TEXT = {
     ScoreKind.CALIBRATED: "P(IoU>=0.5)",
@@ -31,7 +32,12 @@ Rect = tuple[float, float, float, float]
 
 
 def draw_result(
-    image: np.ndarray, result: GroundingResult, truth: Sequence[Box] = (), *, min_side: int = 480
+    image: np.ndarray,
+    result: GroundingResult,
+    truth: Sequence[Box] = (),
+    *,
+    min_side: int = 480,
+    max_side: int | None = None,
 ) -> np.ndarray:
     """Draw a result on its image.
 
@@ -46,14 +52,18 @@ def draw_result(
         truth: true boxes in pixels of the image.
         min_side: images whose longer side is smaller are enlarged by an integer factor, since labels would cover them.
             0 keeps the size.
+        max_side: images whose longer side is larger after that are reduced to it, before anything is drawn. None: any.
 
     Returns:
         (S + f*H, f*W, 3) uint8 RGB with the factor f and a strip of S pixels above.
     """
-    factor = max(1, -(-min_side // max(image.shape[:2])))
-    height, width = image.shape[0] * factor, image.shape[1] * factor
-    picture = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.NEAREST)
-    unit = max(1, round(max(height, width) / 500))  # line width in pixels, proportional to the image
+    factor: float = _enlargement(image, min_side)
+    if max_side is not None:
+        factor = min(factor, max_side / max(image.shape[:2]))
+    width, height = _scaled(image, factor)
+    resampling = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX
+    picture = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), resampling)
+    unit = _unit((width, height))
     pen = _Pen(ImageDraw.Draw(picture, "RGBA"), unit, (width, height), factor, [])
 
     for part in (result.region, result.window):
@@ -84,12 +94,79 @@ def draw_result(
     return np.concatenate([strip, np.asarray(picture)])
 
 
+def draw_results(image: np.ndarray, results: Sequence[GroundingResult], *, min_side: int = 480) -> np.ndarray:
+    """Draw the results of several phrases on their image, one copy of it for each phrase, in a grid.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, the image of the results.
+        results: one result per phrase. One alone is drawn as by :func:`draw_result`. The time of a call, which all
+            phrases share, is drawn for one alone only.
+        min_side: see :func:`draw_result`.
+
+    Returns:
+        (H', W', 3) uint8 RGB. The grid of several results is at most MAX_GRID pixels high and wide; larger copies are
+        reduced.
+
+    Raises:
+        ValueError: there are no results.
+    """
+    if not results:
+        raise ValueError("results must hold one result per phrase, got none")
+    if len(results) == 1:
+        return draw_result(image, results[0], min_side=min_side)
+    side, columns = _grid_of(image, len(results), min_side)
+    tiles = [draw_result(image, replace(result, timing_ms={}), min_side=min_side, max_side=side) for result in results]
+    height, width = tiles[0].shape[:2]
+    canvas = np.full((-(-len(tiles) // columns) * height, columns * width, 3), DARK, np.uint8)
+    for i, tile in enumerate(tiles):
+        row, column = divmod(i, columns)
+        canvas[row * height : (row + 1) * height, column * width : (column + 1) * width] = tile
+    return canvas
+
+
+def _grid_of(image: np.ndarray, count: int, min_side: int) -> tuple[int, int]:
+    """Return the longer side in pixels of each of ``count`` copies of ``image``, and the number of columns: those with
+    the largest copies that fit into MAX_GRID, and among them the squarest."""
+    longer = max(image.shape[:2])
+    largest = longer * _enlargement(image, min_side)
+
+    def extent(side: int, columns: int) -> int:
+        width, height = _scaled(image, side / longer)
+        height += _strip_height(_unit((width, height)))
+        return max(columns * width, -(-count // columns) * height)
+
+    def best(columns: int) -> tuple[int, int, int]:
+        low, high = 1, largest
+        while low < high:  # binary search for the largest copies that fit
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if extent(middle, columns) <= MAX_GRID else (low, middle - 1)
+        return low, -extent(low, columns), -columns
+
+    side, _, columns = max(best(columns) for columns in range(1, count + 1))
+    return side, -columns
+
+
+def _enlargement(image: np.ndarray, min_side: int) -> int:
+    """Return the integer factor by which an image (H, W, 3) is enlarged to a longer side of ``min_side`` pixels."""
+    return max(1, -(-min_side // max(image.shape[:2])))
+
+
+def _scaled(image: np.ndarray, factor: float) -> tuple[int, int]:
+    """Return (width, height) of an image (H, W, 3) scaled by ``factor``, in pixels."""
+    return max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
+
+
+def _unit(size: tuple[int, int]) -> int:
+    """Return the line width in pixels for a picture of ``size`` (width, height), proportional to it."""
+    return max(1, round(max(size) / 500))
+
+
 @dataclass(frozen=True)
 class _Pen:
     draw: ImageDraw.ImageDraw
     unit: int
     size: tuple[int, int]  # width, height of the canvas
-    factor: int
+    factor: float
     taken: list[Rect]  # rectangles of the labels drawn so far
 
     def rimmed(self, box: Box, color: Color, width: int) -> None:
@@ -171,14 +248,23 @@ def _strip(result: GroundingResult, has_truth: bool, width: int, unit: int) -> n
     if has_truth:
         facts += ", truth in yellow"
     lines = ((f"“{result.phrase}”", big, LIGHT), (verdict, small, ink), (facts, small, LOSER))
-    heights = [round(font.size * 1.35) for _, font, _ in lines]
-    strip = Image.new("RGB", (width, sum(heights) + 2 * pad), DARK)
+    heights = [_line_height(font.size) for _, font, _ in lines]
+    strip = Image.new("RGB", (width, _strip_height(unit)), DARK)
     draw = ImageDraw.Draw(strip)
     y = pad
     for (text, font, color), height in zip(lines, heights, strict=True):
         draw.text((pad, y), _fit(draw, text, font, width - 2 * pad), font=font, fill=color)
         y += height
     return np.asarray(strip)
+
+
+def _strip_height(unit: int) -> int:
+    """Return the height in pixels of the strip above a picture with lines of ``unit`` pixels."""
+    return _line_height(16 * unit) + 2 * _line_height(12 * unit) + 2 * 5 * unit
+
+
+def _line_height(font_size: float) -> int:
+    return round(font_size * 1.35)
 
 
 def _plural(count: int, one: str, many: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -55,7 +56,8 @@ def run_pipeline(
         config: sampling parameters; may have fewer responses than those of ``request``.
         model_name: name of the model in results.
         revision: its commit; None for a folder.
-        prefixes: the prefilled images, used and updated with ``request.keep_prefix``.
+        prefixes: the prefilled images, used and updated with ``request.keep_prefix``; within the call also for windows
+            of second looks that several phrases share.
 
     Returns:
         One result per phrase.
@@ -64,11 +66,10 @@ def run_pipeline(
         Cancelled: ``request.should_stop`` returned True.
     """
     clock = StageClock(request.start, request.should_stop, request.on_stage)
-    kept = prefixes if request.keep_prefix else None
-    answers = _first_look(lvlm, scorer, throughput, request, config, clock, kept)
+    answers = _first_look(lvlm, scorer, throughput, request, config, clock, prefixes if request.keep_prefix else None)
     if request.second_look:
         clock.begin(SECOND_LOOK)
-        answers = _second_looks(lvlm, scorer, throughput, request, config, answers, clock.worked_ms, kept)
+        answers = _second_looks(lvlm, scorer, throughput, request, config, answers, clock.worked_ms, prefixes)
     timing = clock.end()
     throughput.note_after(timing["attention"] + timing["selection"])
     results = (
@@ -147,7 +148,7 @@ def _first_look(
     clock.begin("sampling")
     drawn = _answer(lvlm, scorer, state, config, request, throughput)
     clock.begin("attention")
-    seen = _seen(lvlm, prompts, drawn, scorer.needs)
+    seen = _seen(lvlm, prompts, drawn, scorer.needs, config.max_new_tokens)
     clock.begin("selection")
     choices = [_choose(scorer, request, phrase, s) for phrase, s in zip(request.phrases, seen, strict=True)]
     looks: list[np.ndarray | None] = [None] * len(prompts)
@@ -163,7 +164,11 @@ def _first_look(
 
 
 def _seen(
-    lvlm: LVLM, prompts: Sequence[Prompt], drawn: Sequence[ScheduledGenerations], needs: AttentionNeeds
+    lvlm: LVLM,
+    prompts: Sequence[Prompt],
+    drawn: Sequence[ScheduledGenerations],
+    needs: AttentionNeeds,
+    max_new_tokens: int,
 ) -> list[CandidateSet]:
     """Return the candidates of each phrase with their attention, of which DEVICE_BYTES at most stay on the device."""
     seen: list[CandidateSet] = []
@@ -175,6 +180,7 @@ def _seen(
             record = record.on_host()
         else:
             used += size
+        record = record.of_responses(answers.counted(max_new_tokens))
         seen.append(CandidateSet(answers.candidates, answers.responses, record))
     return seen
 
@@ -187,15 +193,20 @@ def _second_looks(
     config: SamplingConfig,
     answers: Sequence[_PhraseState],
     expected_ms: float,
-    prefixes: PrefixCache | None,
+    prefixes: PrefixCache,
 ) -> list[_PhraseState]:
-    """``answers`` with what a second look at each adds, one after the other, since each has a window of its own.
-    ``expected_ms``: what one will take, at most."""
+    """Return ``answers`` with the candidates of a second look at each, one after the other.
+
+    A window that several phrases share is read once. It stays in ``prefixes`` after the call with
+    ``request.keep_prefix``, as every window does then. ``expected_ms``: longest expected time of one look.
+    """
     look = request.second_look or SecondLook()
+    windows = [scorer.second_window(a.decision, request.image_size, look, request.multiple) for a in answers]
+    uses = Counter(window.box for window, _ in windows if window)
     found = []
     deadline = Deadline(request.deadline_ms, request.start)
-    for phrase, answer in zip(request.phrases, answers, strict=True):
-        window, why = scorer.second_window(answer.decision, request.image_size, look, request.multiple)
+    earlier = prefixes.keys
+    for phrase, answer, (window, why) in zip(request.phrases, answers, windows, strict=True):
         if window and deadline.left_ms() < expected_ms:
             window, why = None, f"no second look: {deadline_text(deadline.ms)}"
         second = None
@@ -203,8 +214,12 @@ def _second_looks(
         if window:
             try:
                 again = _second_config(look, config, answer.seed)
-                second = _look_again(lvlm, scorer, throughput, request, again, phrase, window, prefixes)
+                kept = prefixes if request.keep_prefix or uses[window.box] > 1 else None
+                second = _look_again(lvlm, scorer, throughput, request, again, phrase, window, kept)
+                if request.keep_prefix:
+                    prefixes.touch(request.image)  # the next windows take the place of older ones before that of it
             except torch.OutOfMemoryError:
+                prefixes.clear()
                 why = f"no second look: {memory_text(lvlm.device)}"
         if window is None or second is None:
             found.append(replace(answer, skipped=(*answer.skipped, why)))
@@ -220,6 +235,8 @@ def _second_looks(
                 window=window.box,
             )
         )
+    if not request.keep_prefix:
+        prefixes.keep_only(earlier)
     return found
 
 
@@ -262,6 +279,7 @@ def _look_again(
     state = _read(lvlm, image, [prompt], request, config, prefixes)
     (drawn,) = _answer(lvlm, scorer, state, config, request, throughput)
     record = capture(lvlm, prompt, drawn.samples, drawn.candidates, scorer.needs)
+    record = record.of_responses(drawn.counted(config.max_new_tokens))
     return CandidateSet(drawn.candidates, drawn.responses, record), drawn.skipped
 
 
@@ -291,8 +309,7 @@ def _answer(
 ) -> tuple[ScheduledGenerations, ...]:
     deadline = Deadline(request.deadline_ms, request.start, throughput.after_ms)
     selector, statistics = scorer.selector, scorer.needs.token_statistics
-    needs = selector.needs  # log-probabilities of responses, which only selectors read, mean those of whole ones
-    whole = request.multiple or request.whole_responses or needs.token_statistics or needs.whole_responses
+    whole = request.multiple or request.whole_responses or not selector.needs.end_with_first_box
     names_other = names_something_else if request.check_labels else None
     is_complete = None if whole else FirstBoxComplete(lvlm, names_other)
     if selector.greedy_decoding:

@@ -26,7 +26,8 @@ class GroundOptions(TypedDict, total=False):
 
     - ``sampling``: sampling parameters, by default those of the paper (N = 10, temperature 0.5). A greedy selector uses
       only ``max_new_tokens``. Phrases of the same call share a seed.
-    - ``samples``, ``temperature``, ``seed``: replace ``num_samples``, ``temperature`` and ``seed`` of ``sampling``.
+    - ``samples``, ``temperature``, ``seed``, ``speculation``: replace ``num_samples`` and the fields of the same names
+      of ``sampling``.
       ``samples="auto"`` stops early when the responses agree (``auto`` of :class:`acs_core.types.SamplingConfig`). None
       changes nothing.
     - ``multiple`` (False): whether to report several objects per phrase instead of the best box only.
@@ -66,6 +67,7 @@ class GroundOptions(TypedDict, total=False):
     samples: int | Literal["auto"] | None
     temperature: float | None
     seed: int | None
+    speculation: bool | None
     multiple: bool
     min_score: float
     min_precision: float
@@ -192,7 +194,8 @@ def _cut(image: np.ndarray, region: Box) -> np.ndarray:
 
 
 def _sampling(given: Mapping[str, Any]) -> SamplingConfig:
-    """The sampling parameters of a call: ``sampling``, with ``samples``, ``temperature`` and ``seed`` replaced."""
+    """The sampling parameters of a call: ``sampling``, with ``samples``, ``temperature``, ``seed`` and ``speculation``
+    replaced."""
     sampling = given.get("sampling")
     if sampling is not None:
         instance("sampling", sampling, SamplingConfig, "a SamplingConfig or None")
@@ -203,7 +206,7 @@ def _sampling(given: Mapping[str, Any]) -> SamplingConfig:
         changes["auto"] = True
     elif samples is not None:
         changes |= {"num_samples": whole("samples", samples, 1, MAX_SAMPLES), "auto": False}
-    changes |= {name: given[name] for name in ("temperature", "seed") if given.get(name) is not None}
+    changes |= {name: given[name] for name in ("temperature", "seed", "speculation") if given.get(name) is not None}
     config = sampling or PAPER_SAMPLING
     return replace(config, **changes) if changes else config
 

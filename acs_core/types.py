@@ -17,6 +17,8 @@ MAX_SAMPLES = 1024
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-4, 1e4
 MAX_NEW_TOKENS = 8192
 LEAST_IMAGE_TOKENS, MAX_IMAGE_TOKENS = 16, 2**20
+DEFAULT_PREFIX_BYTES = 256 * 2**20  # three images of 1,300 tokens with a 7B model
+MAX_PREFIX_BYTES = 2**40
 DEFAULT_MODEL = "tiny-qwen2.5-vl"  # of the library, the commands and the node: the better of the embedded models
 FAMILY_FRAME = "family"
 # Frames of coordinates: that of the family; 0 to 1000 on both axes; pixels of the picture as the processor resized it;

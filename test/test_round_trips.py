@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from acs_core.artifacts.calibration import Calibration, CalibrationImages, WorkingPoint
 from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.artifacts.identity import ModelIdentity
+from acs_core.artifacts.presence import PresenceProbe
 from acs_core.artifacts.trees import Trees
 from acs_core.evaluation.layout import from_dict, to_dict
 from acs_core.evaluation.records import EntropyProfile, Evaluation, Group, Prediction, Question, RegressorAccuracy, Run
@@ -160,7 +161,7 @@ def test_a_calibration_comes_back_with_every_field(tmp_path):
     curves = (0.0, 0.5, 1.0), (0.25, 0.5, 0.75)
     seen = CalibrationImages("val/instances.json", (3, 5), ("0123456789abcdef",))
     model = one_split("mean IoU", ["confidence", "mean IoU"])
-    more = {"score_model": model, "questions": 20, "absent": 10}
+    more = {"score_model": model, "questions": 20, "absent": 10, "presence": PresenceProbe((0.5, 0.25), 1.5)}
     given = Calibration(
         IDENTITY, "acs-free", "concentration", *curves, 12, "acs-train", *curves, points, True, seen, **more
     )

@@ -22,8 +22,8 @@ INPUTS = ("runtime.txt", "training.txt", "dev.txt")
 ROS_INPUTS = {name: f"ros_{name}.txt" for name in DISTRIBUTIONS}
 SINGLE = ("audit.txt", "docs.txt", "fuzz.txt", "uv.txt")  # one lock file each, since they are optional
 NOT_AS_WHEELS = ("empy",)
-# PyPI's torch, and its dependencies that the CPU build does not have.
-GPU_BUILD = ("torch", "triton")
+# PyPI's torch, and its dependencies that the CPU build does not have; without triton, which the tests need, too.
+GPU_BUILD = ("torch",)
 GPU_BUILD_PREFIXES = ("nvidia-", "cuda-")
 HEADER = "# Written by tools/lock.py (make lock) from {}. Do not edit.\n"
 

@@ -17,13 +17,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import locked
 from build_interfaces import InterfaceBuild, clean_environment
 from machine_check import one_line, problems, this_machine
+from pip_progress import PipProgress
 from run_logged import StepFailed, run_logged
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +54,12 @@ def show(line: str) -> None:
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns - 3
         print(f"\r\x1b[K  {line[:width]}", end="\r", flush=True)
+
+
+def say(line: str) -> None:
+    """Print a line about the running step that stays, in place of what :func:`show` shows."""
+    clear = "\r\x1b[K" if sys.stdout.isatty() else ""
+    print(f"{clear}set-up:   {line}", flush=True)
 
 
 class SetUp:
@@ -132,8 +139,9 @@ class SetUp:
         self._write_stamps({"venv": str(self.venv), "ros": self.ros})
 
     def _install_wheels(self) -> None:
-        self._pip("wheels.log", *locked.WHEELS_ONLY, f"-r{locked.ENVIRONMENT}", f"-r{self.ros_lock}")
-        self._pip("sources.log", *locked.BUILT_HERE, f"-r{locked.SOURCES}")
+        self._pip("wheels.log", *locked.WHEELS_ONLY, files=(locked.ENVIRONMENT, self.ros_lock))
+        self._pip("sources.log", *locked.BUILT_HERE, files=(locked.SOURCES,))
+        say("PyTorch, the largest")
         self._install_torch()
         # Dependencies were not resolved: report here what the lock files lack, not at the first import.
         check = [str(self.python), "-m", "pip", "check"]
@@ -142,22 +150,26 @@ class SetUp:
     def _install_torch(self) -> None:
         """Install PyTorch's CPU build if the user's pip finds it, else the GPU build with its libraries."""
         try:
-            self._pip("torch_cpu.log", *locked.WHEELS_ONLY, f"-r{locked.TORCH_CPU}")
+            self._pip("torch_cpu.log", *locked.WHEELS_ONLY, files=(locked.TORCH_CPU,))
         except StepFailed:
             if not locked.not_offered((self.work / "torch_cpu.log").read_text()):
                 raise
-            self._pip("torch_gpu.log", *locked.WHEELS_ONLY, f"-r{locked.TORCH_GPU}")
+            say("the build for GPUs, since no index that pip asks has the one for CPUs (2 GB)")
+            self._pip("torch_gpu.log", *locked.WHEELS_ONLY, files=(locked.TORCH_GPU,))
 
     def _install_package(self) -> None:
         # --force-reinstall: launch and config files may have changed although the version is the same.
         self._pip("package.log", "--no-deps", "--no-build-isolation", "--force-reinstall", "-e", str(ROOT))
 
-    def _pip(self, log: str, *arguments: str) -> None:
+    def _pip(self, log: str, *arguments: str, files: Sequence[Path] = ()) -> None:
+        """Run ``pip install`` with ``arguments`` and for the packages of the lock ``files``."""
+        arguments = (*arguments, *(f"-r{file}" for file in files))
+        progress = PipProgress(len(locked.read(*files)), say, show)
         pip = [str(self.python), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off"]
         path = self.work / log
         path.unlink(missing_ok=True)
         try:
-            run_logged([*pip, *arguments], path, clean_environment(self.venv), show)
+            run_logged([*pip, *arguments], path, clean_environment(self.venv), progress)
         except StepFailed as failure:
             refused = locked.refusal(path.read_text())
             raise StepFailed(f"{refused}\n  whole log: {path}") if refused else failure from None

@@ -187,7 +187,8 @@ class EvaluateConfig:
     ``limits``: how many questions of each group (keys of ``SIZES``) at most, 0 for none; if there are more, so many
     are drawn with ``seed``. Each is answered with ``samples`` responses at each of ``temperatures``; small objects, at
     those of ``curve_temperatures``, with as many as ``curve`` goes up to. ``map_size``, ``step``,
-    ``top_p`` and ``top_k`` as in :class:`CollectConfig`.
+    ``top_p`` and ``top_k`` as in :class:`CollectConfig`. ``without_attention``: whether selectors that read attention
+    also choose on even attention.
 
     Raises:
         TypeError: a value is of another type.
@@ -204,6 +205,7 @@ class EvaluateConfig:
     step: Step = CollectConfig.step
     top_p: float = CollectConfig.top_p
     top_k: int = CollectConfig.top_k
+    without_attention: bool = False
 
     def __post_init__(self) -> None:
         SamplingConfig(top_p=self.top_p, top_k=self.top_k)  # raises if one is out of its range
@@ -220,7 +222,14 @@ class EvaluateConfig:
                     real(name, value, MIN_TEMPERATURE, MAX_TEMPERATURE)
         whole("samples", self.samples, 1, MAX_SAMPLES)
         whole("seed", self.seed, 0, MAX_FIRST_SEED)
-        set_fields(self, {"map_size": size_of_maps(self.map_size), "step": one_of("step", self.step, _steps())})
+        set_fields(
+            self,
+            {
+                "map_size": size_of_maps(self.map_size),
+                "step": one_of("step", self.step, _steps()),
+                "without_attention": flag("without_attention", self.without_attention),
+            },
+        )
 
 
 def _steps() -> tuple[str, ...]:

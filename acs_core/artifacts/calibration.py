@@ -20,6 +20,7 @@ import numpy as np
 from acs_core import arguments
 from acs_core.artifacts.identity import ModelIdentity, ModelInfo
 from acs_core.artifacts.json_io import number, read_object
+from acs_core.artifacts.presence import PresenceProbe
 from acs_core.artifacts.score_model import ScoreModel
 from acs_core.errors import CalibrationError
 from acs_core.output import write_text
@@ -91,6 +92,7 @@ class Calibration:
         score_model: model whose estimate the curves map; None if they map the confidence.
         questions: number of questions that were asked for it, including those without a box; 0 if it is not known.
         absent: number of these questions about objects that the image does not show.
+        presence: probe of the model's hidden state whose estimate is a feature of the score model; None without one.
 
     Raises:
         CalibrationError: the knots are not such a curve, or the working points not such thresholds.
@@ -111,6 +113,7 @@ class Calibration:
     score_model: ScoreModel | None = None
     questions: int = 0
     absent: int = 0
+    presence: PresenceProbe | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.absent <= self.questions <= arguments.MAX_COUNT:
@@ -229,6 +232,7 @@ class Calibration:
             score_model=_score_model(data["score_model"]) if "score_model" in data else None,
             questions=counts["questions"],
             absent=counts["absent"],
+            presence=_presence(data["presence"]) if "presence" in data else None,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -244,6 +248,8 @@ class Calibration:
         data |= {"working_points": [asdict(p) for p in self.working_points]}
         if self.score_model:
             data |= {"score_model": self.score_model.to_dict()}
+        if self.presence:
+            data |= {"presence": self.presence.to_dict()}
         if self.images:
             data |= {"images": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.images).items()}}
         return data
@@ -328,6 +334,15 @@ def _score_model(value: Any) -> ScoreModel:
         return ScoreModel.from_dict(value)
     except ValueError as error:
         raise CalibrationError(f'field "score_model": {error}') from error
+
+
+def _presence(value: Any) -> PresenceProbe:
+    if not isinstance(value, Mapping):
+        raise CalibrationError(f'field "presence" must be an object, got {shorten(value)}')
+    try:
+        return PresenceProbe.from_dict(value)
+    except ValueError as error:
+        raise CalibrationError(f'field "presence": {error}') from error
 
 
 def _working_points(value: Any) -> tuple[WorkingPoint, ...]:

@@ -19,6 +19,7 @@ import torch
 from acs_core.bench.goals import GPU_GOALS, SAMPLES, SHARE, STEP, TOGETHER, Goal, with_values
 from acs_core.bench.limits import measure_limits
 from acs_core.bench.markdown import MAX_CELL
+from acs_core.bench.options import measure_options
 from acs_core.bench.phrases import compare_phrases
 from acs_core.bench.subject import Subject, about_frame, load_subject
 from acs_core.bench.whole import compare_whole
@@ -29,7 +30,8 @@ GPU_SHAPES, GPU_FRAMES = ("7b", "8b"), ((640, 480), (1920, 1080))
 CPU_SHAPES, CPU_FRAMES = ("small", "tiny-internvl"), ((224, 224), (448, 448))
 PHRASES = 4
 WHOLE_WAYS, TEXT_WAYS, CTRANSLATE2_WAYS = "abcdejf", "ig", "eih"
-BUDGETS = {"whole": 60.0, "limits": 25.0, "phrases": 20.0, "text": 30.0, "ctranslate2": 60.0}  # seconds of a part
+# Seconds of a part.
+BUDGETS = {"whole": 60.0, "limits": 25.0, "phrases": 20.0, "options": 25.0, "text": 30.0, "ctranslate2": 60.0}
 FAILED = "failed"
 NEW_TOKENS = 40  # of a response where they are not answers
 
@@ -142,6 +144,7 @@ def parts_of(plan: CheckPlan) -> list[Part]:
         frame = plan.frames[0]
         make = partial(Part, shape=shape, frame=f"{frame[0]}x{frame[1]}")
         parts.append(make("phrases", run=partial(_phrases, plan, held, shape, frame)))
+        parts.append(make("options", run=partial(_options, plan, held, shape, frame)))
         parts.append(make("text", run=partial(_whole, plan, held, shape, frame, TEXT_WAYS)))
     frame = plan.frames[0]
     for shape in plan.shapes:
@@ -244,3 +247,7 @@ def _limits(plan: CheckPlan, held: _Held, shape: str, frame: Frame, _: Callable[
 def _phrases(plan: CheckPlan, held: _Held, shape: str, frame: Frame, _: Callable[[], bool]) -> Found:
     report = compare_phrases(held.about(shape, frame, PHRASES), plan.samples, NEW_TOKENS, plan.repeats)
     return Found(report.to_dict(), {TOGETHER: report.ratio})
+
+
+def _options(plan: CheckPlan, held: _Held, shape: str, frame: Frame, _: Callable[[], bool]) -> Found:
+    return Found(measure_options(held.about(shape, frame), plan.samples, NEW_TOKENS, plan.repeats).to_dict())

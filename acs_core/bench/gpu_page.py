@@ -16,6 +16,7 @@ TITLES = {
     "whole": "Whole calls",
     "limits": "Limits of the hardware",
     "phrases": "Several phrases",
+    "options": "Attention kernels, recorded vision tower",
     "text": "The language model alone",
     "ctranslate2": "CTranslate2",
 }
@@ -57,6 +58,8 @@ def _body(result: PartResult) -> list[str]:
     numbers = result.found.numbers
     if result.kind == "limits":
         return list(table(("", ""), _limits(numbers)))
+    if result.kind == "options":
+        return list(table(("", "option", f"N = {numbers['samples']}"), _options(numbers["rows"])))
     if result.kind == "phrases":
         return [
             f"{numbers['phrases']} phrases of {numbers['samples']} responses: {numbers['together_s']:.3g} s in one "
@@ -100,4 +103,10 @@ def _limits(numbers: dict[str, Any]) -> list[tuple[str, str]]:
         (f"N = {numbers['samples']} / N = 1", f"{numbers['N samples / one']:.2f}"),
         ("attention and selection", f"{numbers['looking_share']:.1%} of the call"),
         ("added memory", f"{memory}, weights {numbers['weights_mb']:.0f} MB"),
+    ]
+
+
+def _options(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    return [
+        (row["option"], row["setting"], row["note"] if row["ms"] is None else f"{row['ms']:.3g} ms") for row in rows
     ]

@@ -16,7 +16,7 @@ import numpy as np
 from acs_core.arguments import MAX_NUMPY_SEED, set_fields, whole
 from acs_core.evaluation.average_precision import AveragePrecision, average_precision, is_installed, is_scored
 from acs_core.evaluation.outcomes import Outcomes, outcomes_of
-from acs_core.evaluation.records import SECOND_LOOK, Group, Run
+from acs_core.evaluation.records import EVEN_ATTENTION, SECOND_LOOK, Group, Run
 from acs_core.evaluation.statistics import (
     DRAWS,
     CalibrationReport,
@@ -170,11 +170,27 @@ class GroupMetrics:
 
     @cached_property
     def main_runs(self) -> tuple[int, ...]:
-        """Indices of the runs with :attr:`main_samples`, and of all runs of methods never run with that number."""
+        """Indices of the runs with :attr:`main_samples`, and of all runs of methods never run with that number; without
+        those of :attr:`ablated`."""
         have = {run.method for run in self.group.runs if run.samples == self.main_samples}
         return tuple(
-            r for r, run in enumerate(self.group.runs) if run.samples == self.main_samples or run.method not in have
+            r
+            for r, run in enumerate(self.group.runs)
+            if (run.samples == self.main_samples or run.method not in have) and not run.method.endswith(EVEN_ATTENTION)
         )
+
+    @cached_property
+    def ablated(self) -> dict[int, int]:
+        """Indices of the runs of :attr:`main_runs` whose attention was also taken out, each with that of the run
+        without."""
+        without = {
+            (run.method, run.temperature, run.samples): r
+            for r, run in enumerate(self.group.runs)
+            if run.method.endswith(EVEN_ATTENTION)
+        }
+        runs = self.group.runs
+        found = {r: (runs[r].method + EVEN_ATTENTION, runs[r].temperature, runs[r].samples) for r in self.main_runs}
+        return {r: without[setting] for r, setting in found.items() if setting in without}
 
     @cached_property
     def highlights(self) -> tuple[int, ...]:

@@ -93,6 +93,45 @@ def consensus_significance_table(measured: GroupMetrics) -> Table | None:
     return _paired_table(measured, firsts, [*firsts], "significance-consensus", title)
 
 
+def without_attention_table(measured: GroupMetrics) -> Table | None:
+    """Return the table that compares methods with themselves on even attention, on the same responses; None without
+    such runs, or as for :func:`significance_table`."""
+    order = in_order(measured.group.runs, [*measured.ablated])
+    if not order or not measured.outcomes.single or measured.few:
+        return None
+    paired = {r: measured.against(r, measured.ablated[r]) for r in order}
+    corrected = holm([p.mcnemar for p in paired.values()])
+    absent = not measured.outcomes.shown.all()
+    rows = []
+    for (r, p), p_holm in zip(paired.items(), corrected, strict=True):
+        both = (r, measured.ablated[r])
+        run = measured.group.runs[r]
+        values = [percent(measured.scores[k].accuracy) for k in both]
+        tests = Cell(p.won), Cell(p.lost), Cell(p.mcnemar), Cell(p_holm), percent(p.miou)
+        areas = [Cell(measured.auroc(k)) for k in both]
+        curves = [measured.risk_coverage(k) for k in both]
+        halves = [Cell(None if curve is None else 100 * curve.accuracy_at(0.5)) for curve in curves]
+        rows.append(TableRow((*named(run), *values, percent(p.accuracy), *tests, *halves, *areas), run.kind))
+    columns = (
+        *(METHOD, TAU, Column("Acc@0.5 %", "percent"), Column("on even attention %", "percent")),
+        *(Column("gain, points", "points"), Column("won", "count"), Column("lost", "count")),
+        *(Column("p", "p"), Column("p (Holm)", "p"), Column("mIoU gain, points", "points")),
+        *(Column("50 % kept", "percent"), Column("50 % kept, on even attention", "percent")),
+        *(Column("AUROC of all", "ratio"), Column("AUROC of all, on even attention", "ratio")),
+    )
+    notes = (
+        "On even attention: the same selector, file and calibration choose from the same responses, with each map of "
+        "attention replaced by a constant one of the same mass, and each entropy by that of an even map. What is left "
+        "is agreement and the shape of the boxes.",
+        "Gain: with attention minus without, on the same questions, with 95 % intervals of a paired bootstrap over "
+        "pictures. Won: right only with attention; lost: only without. p: McNemar's exact test, two-sided; Holm: "
+        "corrected for the number of rows.",
+        "50 % kept, AUROC of all: as in the tables of abstention and calibration"
+        + (", absent objects included." if absent else "."),
+    )
+    return Table("without-attention", "With attention and without", columns, tuple(rows), notes)
+
+
 def _paired_table(
     measured: GroupMetrics,
     first: int | Mapping[int, int],

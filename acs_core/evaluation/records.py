@@ -9,6 +9,7 @@ from acs_core.geometry import Box
 
 OBJECTS = ("single", "several")
 SECOND_LOOK = " + second look"  # ends the names of methods with a second look, which costs further responses
+EVEN_ATTENTION = " on even attention"  # ends the names of methods whose attention was taken out, as an ablation
 CALIBRATED_ON = "images of the calibrations"  # fact of an evaluation that also stands below its tables
 
 
@@ -64,7 +65,8 @@ class Run:
         temperature: sampling temperature; None without sampling.
         samples: number of responses that the method selected from.
         answers: one prediction per question of the :class:`Group`, in its order.
-        kind: "baseline", "ours" or "bound" (a reference such as the best of N by ground truth, or a random choice).
+        kind: "baseline", "ours" or "bound" (a reference such as the best of N by ground truth, a random choice, or a
+            method on even attention).
         learned: whether the method was fitted on data with true boxes; training-free methods are also ranked among
             themselves.
     """

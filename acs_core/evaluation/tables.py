@@ -23,6 +23,7 @@ REST: tuple[Maker, ...] = (
     more.significance_table,
     more.free_significance_table,
     more.consensus_significance_table,
+    more.without_attention_table,
     more.calibration_table,
     more.abstention_table,
     more.size_table,

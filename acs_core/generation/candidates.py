@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from acs_core.generation.generate import Generations
@@ -145,9 +146,15 @@ def without_examples(boxes: Sequence[ParsedBox]) -> list[ParsedBox]:
     """
     if len(boxes) < 2:
         return list(boxes)
-    examples = {box.values for box in parse_response(PROMPT)}
+    examples = example_boxes()
     repeated = examples <= {box.values for box in boxes}
     return [box for box in boxes if not (repeated and box.values in examples)]
+
+
+@cache
+def example_boxes() -> frozenset[tuple[float, float, float, float]]:
+    """Return the numbers of the example boxes of the prompt."""
+    return frozenset(box.values for box in parse_response(PROMPT))
 
 
 def says_absent(text: str) -> bool:

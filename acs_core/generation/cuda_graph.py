@@ -3,7 +3,8 @@
 Launching the roughly thousand small kernels of a step takes the CPU several times as long as the GPU needs to run them.
 A CUDA graph launches them all at once, but only with the addresses and shapes it was recorded with; hence the buffers
 of :mod:`acs_core.generation.static_rows`. A step feeds every row the same number of tokens, one of :data:`WIDTHS`; each
-width has a graph of its own on the same buffers.
+width has a graph of its own on the same buffers. Where Triton is installed, the attention of a step is computed by
+kernels of :mod:`acs_core.generation.attention_kernel` (``lvlm.graphs.kernel``).
 
 The code also runs without a graph on a CPU, for the tests. On a CPU :mod:`acs_core.generation.generate` uses the eager
 decoder instead.
@@ -11,10 +12,12 @@ decoder instead.
 
 from __future__ import annotations
 
-import gc
+import importlib
+import importlib.util
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -22,11 +25,13 @@ import torch
 from acs_core.device_array import upload
 from acs_core.generation.device_draw import DeviceDraw
 from acs_core.generation.prefill import PrefillState, cache_name
+from acs_core.generation.recording import first_error, recorded
 from acs_core.generation.shared_cache import no_mask
 from acs_core.generation.static_rows import Capacity, StaticRows
 from acs_core.generation.token_sampler import TableSampler
 from acs_core.lvlm.base import LVLM
 from acs_core.lvlm.fused import fuse_projections
+from acs_core.plain_text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +49,22 @@ class StaticDecoder:
         state: prefill of the prompts.
         capacity: sizes of the buffers.
         widths: numbers of tokens per row that a step may have, ascending.
+        kernel: see :class:`acs_core.generation.static_rows.StaticRows`.
     """
 
-    def __init__(self, lvlm: LVLM, state: PrefillState, capacity: Capacity, widths: Sequence[int] = WIDTHS) -> None:
+    def __init__(
+        self,
+        lvlm: LVLM,
+        state: PrefillState,
+        capacity: Capacity,
+        widths: Sequence[int] = WIDTHS,
+        kernel: ModuleType | None = None,
+    ) -> None:
         # No reference to the LVLM, which caches this decoder: the cycle would delay the release of both.
         self._text_model, self._device = lvlm.text_model, lvlm.device
         n = capacity.rows
         self.nbytes = capacity.nbytes(state, lvlm.num_heads)
-        self.rows = StaticRows(state, lvlm.num_heads, capacity)
+        self.rows = StaticRows(state, lvlm.num_heads, capacity, kernel)
         self.rows.begin(state)
         self._axes = state.prompts[0].position_ids.shape[:-2]  # () or (3,)
         # Tokens, and per row the index of its next own token: one transfer for both.
@@ -65,7 +78,7 @@ class StaticDecoder:
         self._can_draw = True  # False after a recording has failed
         if lvlm.device.type == "cuda":
             for width in widths:
-                self._graphs[width], self._logits[width] = self._recorded(partial(self._step, width))
+                self._graphs[width], self._logits[width] = recorded(partial(self._step, width), self._device)
 
     def begin(self, state: PrefillState) -> None:
         """Reset the decoder to the prompts of ``state``, of which there may be fewer than it has room for."""
@@ -131,9 +144,9 @@ class StaticDecoder:
             drawn = DeviceDraw(sampler, self.rows.n, self.rows.capacity.own, statistics, self._device)
             if self._device.type == "cuda":
                 try:
-                    drawn.recorded, _ = self._recorded(partial(self._draw_step, drawn))
+                    drawn.recorded, _ = recorded(partial(self._draw_step, drawn), self._device)
                 except RuntimeError as error:
-                    first = _first(error)
+                    first = first_error(error)
                     if isinstance(first, torch.OutOfMemoryError):
                         raise first from None
                     self._can_draw = False
@@ -155,30 +168,11 @@ class StaticDecoder:
         self._inputs[1][:, 1].copy_(drawn.fed)
         drawn.draw(self._step(1)[:, 0])
 
-    def _recorded(self, step: Callable[[], Any]) -> tuple[Any, Any]:
-        """Record ``step`` as a CUDA graph, after two warm-up steps in which libraries initialise themselves; return the
-        graph, and what ``step`` returned while it was recorded."""
-        gc.collect()  # destroying an old graph during a recording would break it
-        # Streams belong to the current device, which need not be the model's. The outer stream context restores the
-        # current stream even if the recording fails, which its own context does not.
-        with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream(self._device)):
-            side = torch.cuda.Stream(self._device)
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(2):
-                    step()
-            torch.cuda.current_stream().wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            # "thread_local" lets other threads use the GPU meanwhile.
-            with torch.cuda.graph(graph, stream=torch.cuda.Stream(self._device), capture_error_mode="thread_local"):
-                made = step()
-            return graph, made
-
 
 def static_decoder(lvlm: LVLM, state: PrefillState, n: int, limit: int) -> StaticDecoder | None:
     """Return a decoder of ``n`` responses of up to ``limit`` tokens to each prompt of ``state``, reset to them.
 
-    Decoders are cached per model by their sizes; one for more prompts serves fewer, too.
+    Decoders are cached per model by their sizes; one for more prompts serves fewer, too, down to half.
 
     Returns:
         The decoder; None if a step cannot be recorded, or if the buffers of several prompts would be too large.
@@ -192,32 +186,63 @@ def static_decoder(lvlm: LVLM, state: PrefillState, n: int, limit: int) -> Stati
     kept = lvlm.graphs.kept
     # A smaller one that is kept would leave fewer rows in vain, but a recording costs more than these.
     capacity = min((c for c in kept if c.holds(needed)), key=lambda c: c.prompts, default=needed)
-    decoder = kept.pop(capacity, None)
-    if decoder is None:
+    decoder, kernel = kept.pop(capacity, None), attention_kernel(lvlm)
+    if decoder is None or decoder.rows.kernel is not kernel:
+        decoder = None  # before another one is made, which needs its memory
         nbytes = capacity.nbytes(state, lvlm.num_heads)
         if capacity.prompts > 1 and nbytes > KEPT_BYTES:
             return None
         while kept and (len(kept) >= KEPT_GRAPHS or nbytes + sum(d.nbytes for d in kept.values()) > KEPT_BYTES):
             kept.pop(next(iter(kept)))
-        try:
-            if lvlm.graphs.fused or (lvlm.graphs.fused is None and lvlm.device.type == "cuda"):
-                fuse_projections(lvlm.text_model)
-            decoder = StaticDecoder(lvlm, state, capacity)
-        except RuntimeError as error:  # an operation that cannot be recorded, such as those of quantised layers
-            kept.clear()
-            first = _first(error)
-            if isinstance(first, torch.OutOfMemoryError):
-                raise first from None
-            lvlm.graphs.usable = False
-            log.warning("decode steps cannot be recorded as a CUDA graph and will be slower: %s", first)
+        decoder = _made(lvlm, state, capacity, kernel)
+        if decoder is None:
             return None
     kept[capacity] = decoder  # the most recently used last
     decoder.begin(state)
     return decoder
 
 
-def _first(error: BaseException) -> BaseException:
-    """Return the original error: a recording that fails raises further errors while it is closed."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return error
+def attention_kernel(lvlm: LVLM) -> ModuleType | None:
+    """Return the module of the attention kernels if the decode steps of ``lvlm`` are to use them; None if not.
+
+    Raises:
+        ImportError: ``lvlm.graphs.kernel`` is True, and there is no Triton.
+    """
+    wanted = lvlm.graphs.kernel
+    if wanted is None:
+        wanted = lvlm.device.type == "cuda" and importlib.util.find_spec("triton") is not None
+    if not wanted:
+        return None
+    kernel = importlib.import_module("acs_core.generation.attention_kernel")
+    return kernel if lvlm.hf_model.dtype in kernel.DTYPES else None
+
+
+def _made(lvlm: LVLM, state: PrefillState, capacity: Capacity, kernel: ModuleType | None) -> StaticDecoder | None:
+    """Return a new decoder, without the kernels if they do not run; None if a step cannot be recorded.
+
+    Raises:
+        torch.OutOfMemoryError: the GPU has no memory for it.
+    """
+    try:
+        if lvlm.graphs.fused or (lvlm.graphs.fused is None and lvlm.device.type == "cuda"):
+            fuse_projections(lvlm.text_model)
+        return StaticDecoder(lvlm, state, capacity, kernel=kernel)
+    except Exception as error:  # kernels are compiled for the device, which raises errors of many kinds
+        first = first_error(error)
+        lvlm.graphs.kept.clear()
+        if isinstance(first, torch.OutOfMemoryError):
+            raise first from None
+        if kernel is None and not isinstance(error, RuntimeError):
+            raise
+        reason = one_line(f"{first}")
+        del first
+    # Outside the handler, whose traceback keeps the buffers of the failed attempt alive.
+    if kernel is not None:
+        made = _made(lvlm, state, capacity, None)
+        if made is not None:
+            lvlm.graphs.kernel = False
+            log.warning("the attention kernels do not run here, decode steps do without them: %s", reason)
+        return made
+    lvlm.graphs.usable = False  # an operation cannot be recorded, such as those of quantised layers
+    log.warning("decode steps cannot be recorded as a CUDA graph and will be slower: %s", reason)
+    return None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from acs_core.generation.candidates import decode_with_tokens, parse_response
+from acs_core.generation.candidates import decode_with_tokens, example_boxes, parse_response
 from acs_core.lvlm.base import LVLM, Prompt
-from acs_core.lvlm.instruction import PROMPT
 
 _OPEN, _CLOSE = "{｛", "}｝"
 _ENDS = frozenset("])}>" + "］）｝】〕＞")  # one of them follows the last number of a complete box
 
 
 class FirstBoxComplete:
-    """Test of unfinished responses: whether they hold a box inside the image with all that belongs to it.
+    """Test of unfinished responses to the prompts of a call: whether they hold a box inside the image and all of it.
 
     A box in braces is complete with the closing one, so that its label is read; another with the closing bracket. A box
     that is an example of the prompt does not count, since it takes the second one to know that a response repeats the
@@ -28,8 +27,9 @@ class FirstBoxComplete:
     def __init__(self, lvlm: LVLM, names_other: Callable[[str, str], bool] | None = None) -> None:
         self._lvlm, self._names_other = lvlm, names_other
         self._known: dict[tuple[int, ...], str] = {}
-        self._examples = {box.values for box in parse_response(PROMPT)}
+        self._examples = example_boxes()
         self._may_end: dict[int, bool] = {}
+        self._asked: dict[tuple[int, tuple[int, ...]], bool] = {}  # responses that were asked about, by their prompt
 
     def __call__(self, prompt: Prompt, ids: Sequence[int]) -> bool:
         """Return whether the response with the token ids ``ids`` to ``prompt`` may end after them."""
@@ -38,6 +38,12 @@ class FirstBoxComplete:
             self._may_end[newest] = not _ENDS.isdisjoint(self._lvlm.tokenizer.decode([newest]))
         if not self._may_end[newest]:
             return False
+        asked = id(prompt), tuple(ids)
+        if asked not in self._asked:
+            self._asked[asked] = self._is_complete(prompt, ids)
+        return self._asked[asked]
+
+    def _is_complete(self, prompt: Prompt, ids: Sequence[int]) -> bool:
         text, _ = decode_with_tokens(self._lvlm.tokenizer, ids, self._known)
         for found in parse_response(text):
             box = self._lvlm.to_pixels(prompt, found.in_frame(prompt.frame_size)).clip(*prompt.image_size)

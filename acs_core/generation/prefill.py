@@ -8,8 +8,9 @@ number of responses can be generated from it (:mod:`acs_core.generation.generate
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,8 +18,10 @@ import torch
 
 from acs_core.device_array import upload
 from acs_core.errors import Cancelled
+from acs_core.generation.patch_projection import patches_by_products
 from acs_core.generation.shared_cache import CacheSegment, Opening, QueryRecorder, use_shared_prefix_attention
 from acs_core.generation.speculation import AnswerDrafts
+from acs_core.generation.vision_graph import recorded_vision
 from acs_core.generation.vision_windows import batched_windows
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.types import ShouldStop
@@ -42,6 +45,7 @@ class PrefillState:
         logits: (V,) for each prompt, the logits of the first response token.
         queries: (L, K, D) for each prompt, the queries of its last token.
         openings: for each prompt the tokens that its responses probably begin with; None if there are none.
+        hidden: (D,) for each prompt, the last hidden state of its last token, from which ``logits`` are computed.
     """
 
     prompts: tuple[Prompt, ...]
@@ -50,6 +54,7 @@ class PrefillState:
     logits: tuple[torch.Tensor, ...]
     queries: tuple[torch.Tensor, ...]
     openings: tuple[Opening | None, ...]
+    hidden: tuple[torch.Tensor, ...]
 
     def only(self, prompts: Sequence[int]) -> PrefillState:
         """Return the state of the prompts with the indices ``prompts``."""
@@ -62,6 +67,7 @@ class PrefillState:
             logits=tuple(self.logits[k] for k in prompts),
             queries=tuple(self.queries[k] for k in prompts),
             openings=tuple(self.openings[k] for k in prompts),
+            hidden=tuple(self.hidden[k] for k in prompts),
         )
 
     def apart(self) -> tuple[PrefillState, ...]:
@@ -74,9 +80,10 @@ class PrefillState:
                 (logits,),
                 (queries,),
                 (opening,),
+                (hidden,),
             )
-            for prompt, suffix, logits, queries, opening in zip(
-                self.prompts, self.suffixes, self.logits, self.queries, self.openings, strict=True
+            for prompt, suffix, logits, queries, opening, hidden in zip(
+                self.prompts, self.suffixes, self.logits, self.queries, self.openings, self.hidden, strict=True
             )
         )
 
@@ -89,6 +96,7 @@ class PromptEnd:
     logits: torch.Tensor
     queries: torch.Tensor
     opening: Opening | None
+    hidden: torch.Tensor
 
 
 def prefill(
@@ -113,7 +121,7 @@ def prefill(
     with lvlm.lock, torch.inference_mode(), use_shared_prefix_attention(lvlm):
         if len(prompts) == 1:
             _, end = _forward(lvlm, prompts[0], 0, None, should_stop, drafts)
-            return PrefillState(tuple(prompts), end.segment, (None,), (end.logits,), (end.queries,), (end.opening,))
+            return replace(joined(prompts, end.segment, [end]), suffixes=(None,))
         shared = _shared_length(prompts)
         cache, begin = _forward(lvlm, prompts[0], 0, None, should_stop, None, shared)
         ends = []
@@ -157,6 +165,7 @@ def joined(prompts: Sequence[Prompt], prefix: CacheSegment, ends: Sequence[Promp
         tuple(end.logits for end in ends),
         tuple(end.queries for end in ends),
         tuple(end.opening for end in ends),
+        tuple(end.hidden for end in ends),
     )
 
 
@@ -175,7 +184,8 @@ def stack_states(prefill_states: Sequence[PrefillState]) -> PrefillState:
     nothing = CacheSegment(tuple(k[:, :0] for k in first.keys), tuple(v[:, :0] for v in first.values))
     prompts, suffixes = tuple(r.prompts[0] for r in prefill_states), tuple(r.prefix for r in prefill_states)
     logits, queries = tuple(r.logits[0] for r in prefill_states), tuple(r.queries[0] for r in prefill_states)
-    return PrefillState(prompts, nothing, suffixes, logits, queries, tuple(r.openings[0] for r in prefill_states))
+    openings, hidden = tuple(r.openings[0] for r in prefill_states), tuple(r.hidden[0] for r in prefill_states)
+    return PrefillState(prompts, nothing, suffixes, logits, queries, openings, hidden)
 
 
 def _shared_length(prompts: Sequence[Prompt]) -> int:
@@ -220,7 +230,7 @@ def _forward(
         ids = torch.cat([ids, upload([drafted], ids.device)], dim=1)
         later = prompt.next_position + torch.arange(more, device=ids.device)
         positions = torch.cat([positions, later.expand(*positions.shape[:-1], more)], dim=-1)
-    with batched_windows(lvlm):
+    with patches_by_products(lvlm), batched_windows(lvlm), recorded_vision(lvlm, prompt), _last_hidden(lvlm) as kept:
         out = lvlm.hf_model(
             input_ids=ids,
             attention_mask=ids.new_ones(1, stop + more),
@@ -235,7 +245,19 @@ def _forward(
     queries = torch.stack(noted.layers)[:, 0]  # (L, 1 + q, K, D)
     logits = out.logits[0]  # (1 + q, V)
     opening = Opening(drafted, _segment(cache, stop, stop + more), queries[:, 1:], logits[1:]) if drafted else None
-    return cache, PromptEnd(_segment(cache, start, stop), logits[0], queries[:, 0], opening)
+    return cache, PromptEnd(_segment(cache, start, stop), logits[0], queries[:, 0], opening, kept[0][0, 0])
+
+
+@contextmanager
+def _last_hidden(lvlm: LVLM) -> Iterator[list[torch.Tensor]]:
+    """Note what the output layer reads in a forward: (1, 1 + q, D) last hidden states of the tokens whose logits are
+    computed. They are there in any case."""
+    kept: list[torch.Tensor] = []
+    hook = lvlm.hf_model.get_output_embeddings().register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+    try:
+        yield kept
+    finally:
+        hook.remove()
 
 
 def _segment(cache: Any, start: int, stop: int) -> CacheSegment:

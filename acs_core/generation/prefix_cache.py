@@ -20,9 +20,8 @@ from acs_core.generation.prefill import PrefillState, joined, prefill, read_end,
 from acs_core.generation.shared_cache import CacheSegment, use_shared_prefix_attention
 from acs_core.generation.speculation import AnswerDrafts
 from acs_core.lvlm.base import LVLM, Prompt
-from acs_core.types import ShouldStop
+from acs_core.types import DEFAULT_PREFIX_BYTES, ShouldStop
 
-DEFAULT_PREFIX_BYTES = 256 * 2**20  # three images of 1,300 tokens with a 7B model
 # Two phrases whose tokens differ from the first on: what their prompts share is the part before the phrase.
 _PROBES = ("a", "zebra")
 
@@ -66,6 +65,20 @@ class PrefixCache:
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self._kept)
+
+    @property
+    def keys(self) -> frozenset[bytes]:
+        """Digests of the images."""
+        return frozenset(self._kept)
+
+    def keep_only(self, keys: frozenset[bytes]) -> None:
+        """Forget the images whose digests are not in ``keys``."""
+        for key in self.keys - keys:
+            del self._kept[key]
+
+    def touch(self, image: np.ndarray) -> None:
+        """Count ``image`` (H, W, 3) uint8 as the one that was used last, if it is kept."""
+        self._find(_digest(image))
 
     def clear(self) -> None:
         """Forget all images."""

@@ -183,6 +183,17 @@ class ScheduledGenerations:
     responses: tuple[Response, ...]
     skipped: tuple[str, ...] = ()
 
+    def cut_off(self, max_new_tokens: int) -> tuple[bool, ...]:
+        """Return which responses were cut off by the deadline, and not by their limit of ``max_new_tokens``."""
+        ended = zip(self.samples.finished, self.samples.response_ids, strict=True)
+        return tuple(not done and len(ids) < max_new_tokens for done, ids in ended)
+
+    def counted(self, max_new_tokens: int) -> int:
+        """Return the number of responses without those that the deadline cut off before their first box: whether they
+        would have had one is not known."""
+        cut = zip(self.cut_off(max_new_tokens), self.responses, strict=True)
+        return sum(bool(response.num_boxes) or not early for early, response in cut)
+
 
 def sample_on_schedule(
     lvlm: LVLM,
@@ -327,9 +338,7 @@ def _told(answers: ScheduledGenerations, config: SamplingConfig, deadline: Deadl
     n = answers.samples.num_samples
     missing = config.num_samples - n
     late = deadline.passed() and not answers.samples.broken
-    ended = zip(answers.samples.finished, answers.samples.response_ids, strict=True)
-    # A response of max_new_tokens was cut off by that limit, not by the deadline.
-    cut = sum(not done and len(ids) < config.max_new_tokens for done, ids in ended) if late else 0
+    cut = sum(answers.cut_off(config.max_new_tokens)) if late else 0
     if answers.samples.broken:
         said.append(f"sampling ended early: {BROKEN}")
     elif missing and config.auto and _is_settled(answers):

@@ -351,13 +351,18 @@ def shared_prefix_attention(
 
 @contextmanager
 def use_shared_prefix_attention(lvlm: LVLM) -> Iterator[None]:
-    """Set the attention of the language model to ours inside the block, and restore it afterwards."""
-    before = lvlm.text_model.config._attn_implementation
-    lvlm.hf_model.set_attn_implementation({"text_config": IMPLEMENTATION})
+    """Set the attention of the language model to ours inside the block, and restore it afterwards.
+
+    All layers read it from the one configuration of the language model. (``set_attn_implementation`` of transformers
+    does the same after a walk through all modules, which takes longer than a decode step of a small model.)
+    """
+    config = lvlm.text_model.config
+    before = config._attn_implementation
+    config._attn_implementation = IMPLEMENTATION
     try:
         yield
     finally:
-        lvlm.hf_model.set_attn_implementation({"text_config": before})
+        config._attn_implementation = before
 
 
 def no_mask(device: torch.device) -> torch.Tensor:

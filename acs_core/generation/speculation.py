@@ -64,6 +64,7 @@ class AnswerDrafts:
         self._counts: dict[_Context, dict[int, float]] = {}
         self._digits: dict[int, bool] = {}
         self._phrases: dict[str, tuple[tuple[int, ...], ...]] = {}
+        self._drafted: dict[tuple[_Context, str], list[int]] = {}  # since the counts last changed
         for template in _TEMPLATES:
             for number in _NUMBERS:
                 text = template.format(b=_BOX.format(n=number, p=_OBJECT))
@@ -76,6 +77,7 @@ class AnswerDrafts:
             self._learn(ids, ended, phrase, 1.0)
 
     def _learn(self, ids: Sequence[int], finished: bool, phrase: str, weight: float) -> None:
+        self._drafted.clear()
         history, run = [_BEGIN], 0
         for symbol in (*self._symbols(ids, phrase), *([_END] if finished else [])):
             for context in _contexts(history, run):
@@ -88,17 +90,27 @@ class AnswerDrafts:
         history, run = ([] if len(late) < len(ids) else [_BEGIN]), 0
         for symbol in self._symbols(late, phrase):
             run = self._append(history, run, symbol)
+        # Only these symbols count, and most rows of a step share them: digits are no symbols of their own.
+        known = (tuple(history[-max(ORDERS) :]), run), phrase
+        if known not in self._drafted:
+            if len(self._drafted) >= _CONTEXTS:
+                self._drafted.clear()
+            self._drafted[known] = self._draft_after(history, run, phrase)
+        return self._drafted[known][:most]
+
+    def _draft_after(self, history: list[int], run: int, phrase: str) -> list[int]:
+        """Return up to MOST tokens that probably follow ``history`` and ``run`` digits."""
         ways = self._phrase_ids(phrase)
         drafted: list[int] = []
         certainty = 1.0
-        while len(drafted) < most:
+        while len(drafted) < MOST:
             symbol, share = self._likeliest(history, run)
             certainty *= share
             if symbol == _END or certainty < _LEAST or _PHRASE - symbol >= len(ways):
                 break  # the last where a tokenizer writes this phrase in fewer ways than an earlier one
             drafted += ways[_PHRASE - symbol] if symbol <= _PHRASE else [symbol]
             run = self._append(history, run, symbol)
-        return drafted[:most]
+        return drafted[:MOST]
 
     def _likeliest(self, history: Sequence[int], run: int) -> tuple[int, float]:
         for context in _contexts(history, run):
@@ -130,9 +142,12 @@ class AnswerDrafts:
 
     def _symbols(self, ids: Sequence[int], phrase: str) -> Iterator[int]:
         ways = self._phrase_ids(phrase)
+        beginnings = {way[0] for way in ways}
         i = 0
         while i < len(ids):
-            way = next((w for w, own in enumerate(ways) if tuple(ids[i : i + len(own)]) == own), None)
+            way = None
+            if ids[i] in beginnings:
+                way = next((w for w, own in enumerate(ways) if tuple(ids[i : i + len(own)]) == own), None)
             yield ids[i] if way is None else _PHRASE - way
             i += 1 if way is None else len(ways[way])
 

@@ -1,14 +1,16 @@
 """Key-value cache with fixed addresses and shapes, for recorded decode steps (:mod:`acs_core.generation.cuda_graph`).
 
-Prompt, own tokens and queries are kept in buffers of fixed capacity, a bias masks the slots that are not written yet,
-and the index of the next slot of each row is a tensor, too. Several prompts about one image share the buffers of what
-they have in common, and have buffers of their own for the rest.
+Prompt, own tokens and queries are kept in buffers of fixed capacity, lengths on the device and a bias mask the slots
+that are not written yet, and the index of the next slot of each row is a tensor, too. Several prompts about one image
+share the buffers of what they have in common, and have buffers of their own for the rest. Their attention is computed
+in operations of PyTorch, or by kernels of :mod:`acs_core.generation.attention_kernel`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -54,8 +56,10 @@ class Capacity:
         return self.prompts * self.each
 
     def holds(self, needed: Capacity) -> bool:
-        """Return whether buffers of this size serve ``needed``, with prompts to spare."""
-        return replace(self, prompts=needed.prompts) == needed and self.prompts >= needed.prompts
+        """Return whether buffers of this size serve ``needed`` with prompts to spare, fewer than are needed: each is
+        computed like the others."""
+        spare = self.prompts - needed.prompts
+        return replace(self, prompts=needed.prompts) == needed and 0 <= spare <= needed.prompts
 
     def nbytes(self, state: PrefillState, heads: int) -> int:
         """Return the bytes of the buffers, for K ``heads``."""
@@ -71,23 +75,32 @@ class StaticRows:
     The counterpart of :class:`acs_core.generation.shared_cache.SharedPrefixCache` with fixed shapes. Rows are ordered
     by prompt, the same number for each.
 
+    Args:
+        state: prefill of prompts of the same model.
+        heads: number of query heads K.
+        capacity: the sizes.
+        kernel: the module :mod:`acs_core.generation.attention_kernel`, to attend with its kernels; None for operations
+            of PyTorch.
+
     Attributes:
         capacity: the sizes.
         n: number of responses N.
+        kernel: as given.
         keys, values: what the prompts have in common, (G, S', D) per layer; G key groups of D channels.
         suffix_keys, suffix_values: further tokens of the prompts, (P, G, U', D) per layer.
         own_keys, own_values: own tokens, (N, G, T', D) per layer.
         queries: (N, K, T', D) per layer; K heads.
         bias, suffix_bias: (S',) and (P, U'), 0 for the tokens of the prompts and -inf for other slots.
+        used, suffix_used: (1,) and (P,), numbers of these tokens.
         starts: (N,), index of the next own token of each row.
     """
 
-    def __init__(self, state: PrefillState, heads: int, capacity: Capacity) -> None:
+    def __init__(self, state: PrefillState, heads: int, capacity: Capacity, kernel: ModuleType | None = None) -> None:
         like = state.prefix.keys[0]  # (G, S, D)
         groups, _, dim = like.shape
         layers = range(len(state.prefix.keys))
         n, own = capacity.rows, capacity.own
-        self.capacity, self.n = capacity, n
+        self.capacity, self.n, self.kernel = capacity, n, kernel
         self.keys = [like.new_zeros(groups, capacity.prefix, dim) for _ in layers]
         self.values = [like.new_zeros(groups, capacity.prefix, dim) for _ in layers]
         self.suffix_keys = [like.new_zeros(capacity.prompts, groups, capacity.suffix, dim) for _ in layers]
@@ -97,6 +110,8 @@ class StaticRows:
         self.queries = [like.new_zeros(n, heads, own, dim) for _ in layers]
         self.bias = like.new_zeros(capacity.prefix)
         self.suffix_bias = like.new_zeros(capacity.prompts, capacity.suffix)
+        self.used = torch.zeros(1, dtype=torch.long, device=like.device)
+        self.suffix_used = torch.zeros(capacity.prompts, dtype=torch.long, device=like.device)
         self.starts = torch.zeros(n, dtype=torch.long, device=like.device)
         self._slots = torch.zeros(n, 1, dtype=torch.long, device=like.device)  # (N, W) of the step
         self._hidden = torch.zeros(n, 1, own, dtype=torch.bool, device=like.device)  # (N, W, T')
@@ -108,10 +123,13 @@ class StaticRows:
             common += [suffix for suffix in state.suffixes if suffix]
             apart = ()
         self._fill(self.keys, self.values, self.bias, common)
+        self.used.fill_(sum(part.length for part in common))
         self.suffix_bias.fill_(-torch.inf)
+        self.suffix_used.zero_()
         for k, suffix in enumerate(apart):
             keys, values = [b[k] for b in self.suffix_keys], [b[k] for b in self.suffix_values]
             self._fill(keys, values, self.suffix_bias[k], [suffix] if suffix else [])
+            self.suffix_used[k].fill_(suffix.length if suffix else 0)
         # A failed call may have left NaN, which a weight of 0 does not mask.
         for store in (*self.own_keys, *self.own_values, *(b[len(apart) :] for b in self.suffix_values)):
             store.zero_()
@@ -178,6 +196,8 @@ class StaticRows:
         n, heads, width, dim = query.shape
         groups = key.shape[1]
         self.queries[layer].scatter_(2, self._slots[:, None, :, None].expand_as(query), query)
+        if self.kernel is not None:
+            return self._by_kernel(layer, query, key, value, scaling, self.kernel)
         query = query.reshape(n, groups, heads // groups * width, dim)  # (N, G, K/G * W, D)
         scores = [across(query, self.keys[layer].transpose(1, 2)) * scaling + self.bias]
         if self.capacity.suffix:
@@ -192,6 +212,17 @@ class StaticRows:
         if suffix:
             out += self._of_prompts(weights[..., prefix : prefix + suffix], self.suffix_values[layer])
         return out.reshape(n, heads, width, dim).transpose(1, 2)
+
+    def _by_kernel(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, kernel: Any
+    ) -> torch.Tensor:
+        prefix = kernel.KeysAndValues(self.keys[layer], self.values[layer], self.used)
+        suffix = kernel.KeysAndValues(self.suffix_keys[layer], self.suffix_values[layer], self.suffix_used)
+        own = kernel.KeysAndValues(key, value, self._slots)
+        made: torch.Tensor = kernel.decode_attention(
+            query, prefix, suffix if self.capacity.suffix else None, own, scaling
+        )
+        return made
 
     def _of_prompts(self, rows: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
         """Multiply (N, G, r, A) by the (P, G, A, B) of the rows' prompts, each of which is read once.

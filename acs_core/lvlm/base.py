@@ -169,6 +169,11 @@ class Family(ABC):
         ``resize_there``. ValueError if the processor refuses the picture."""
         return None
 
+    def tower_inputs(self, tower: Any, vision: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the forward of the vision tower, beside the pixel inputs ``vision``, that it otherwise computes
+        on the host from the size of the picture: with them, it can be recorded. By default none."""
+        return {}
+
     def image_tokens(self, config: Any, width: int, height: int, max_tokens: int | None = None) -> int:
         """Number of image tokens that the processor of a model with this ``config`` makes of a picture, with its usual
         limits and at most ``max_tokens``. A family with :attr:`shapes` needs it."""
@@ -182,11 +187,21 @@ class Family(ABC):
 
 @dataclass
 class DecodeGraphs:
-    """Cache of the recorded decode steps of one model (:mod:`acs_core.generation.cuda_graph`)."""
+    """Cache of what is recorded of one model: its decode steps (:mod:`acs_core.generation.cuda_graph`), and the forward
+    of its vision tower (:mod:`acs_core.generation.vision_graph`)."""
 
     kept: dict[Any, Any] = field(default_factory=dict)  # by their sizes, the most recently used last
     usable: bool = True  # False after a recording has failed
     fused: bool | None = None  # whether projections are fused before a recording; None: on a GPU
+    kernel: bool | None = None  # whether Triton kernels compute the attention; None: on a GPU that has Triton
+    towers: dict[Any, Any] = field(default_factory=dict)  # by the size of the picture, the most recently used last
+    sizes: dict[Any, None] = field(default_factory=dict)  # of pictures that came before, the latest last
+    vision: bool | None = None  # whether the vision tower is recorded; None: on a GPU. False after that has failed
+
+    def free(self) -> None:
+        """Free the buffers of all recordings."""
+        self.kept.clear()
+        self.towers.clear()
 
 
 class LVLM(ModelInfo, Protocol):
@@ -221,7 +236,7 @@ class LVLM(ModelInfo, Protocol):
 
     @property
     def graphs(self) -> DecodeGraphs:
-        """Cache of the recorded decode steps on a GPU."""
+        """Cache of what is recorded on a GPU."""
 
     @property
     def learned(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ from acs_core.types import FAMILY_FRAME
 
 log = logging.getLogger(__name__)
 QUANTIZATIONS = ("none", "8bit", "4bit")
+# Messages of bitsandbytes that help nobody, by logger: the first comes from every layer in every forward pass, the
+# second asks for a package that runs downloaded code.
+QUANTISER_NOISE = {
+    "bitsandbytes.autograd._functions": "inputs will be cast",
+    "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward from kernels-community",
+}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -81,6 +87,17 @@ def open_model(
     target = pick_device(device)
     with _named(name), _bars_on_terminals_only():
         return _open(name, families, revision, target)
+
+
+@dataclass(frozen=True)
+class _Without:
+    """Log filter that drops messages with a text; filters of the same text are equal, so that one is added once."""
+
+    text: str
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether ``record`` is kept."""
+        return self.text not in str(record.msg)
 
 
 @contextmanager
@@ -172,6 +189,8 @@ def _load(
         check_folder(Path(source.name))
     if quantized:
         check_not_quantized(source.config.to_dict())
+        if source.device.type == "cpu":
+            log.warning("%s: quantised weights need less memory, but a CPU takes longer with them", source.name)
     pinned = {"revision": source.revision} if source.revision else {}
     # What the small files say is checked before the weights, which may be many gigabytes, are downloaded and read.
     processor = load_processor(source.name, source.adapter, source.revision)
@@ -290,6 +309,8 @@ def _quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesC
         raise OptionError(f"unknown quantization {shorten(quantization)}: use {', '.join(QUANTIZATIONS)}")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError(f"quantization {quantization} needs bitsandbytes: pip install bitsandbytes")
+    for logger, noise in QUANTISER_NOISE.items():  # before the configuration imports bitsandbytes
+        logging.getLogger(logger).addFilter(_Without(noise))
     if quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from transformers import vision_utils
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from acs_core.device_array import upload
@@ -181,6 +182,21 @@ class Qwen2_5_VL(Family):
         token = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
         count = int(grid.prod()) // merge**2
         return DevicePixels(vision, {**vision, "image_grid_thw": grid}, [token] * count)
+
+    def tower_inputs(self, tower: Any, vision: Mapping[str, Any]) -> dict[str, Any]:
+        """See :meth:`acs_core.lvlm.base.Family.tower_inputs`."""
+        grid, merge = vision["image_grid_thw"], tower.config.spatial_merge_size
+        whole = vision_utils.get_vision_cu_seqlens(grid)
+        made = {
+            "position_ids": vision_utils.get_vision_position_ids(grid, merge),
+            "cu_seqlens": whole,
+            "max_seqlen": int(whole.diff().max()),
+        }
+        if hasattr(tower, "window_size"):  # Qwen2-VL and Qwen3-VL have no windows
+            order, windows = vision_utils.get_vision_window_index(grid, merge, tower.window_size, tower.patch_size)
+            sizes = {"cu_window_seqlens": windows, "max_window_seqlen": int(windows.diff().max())}
+            made |= {"window_index": upload(order, grid.device), **sizes}
+        return made
 
     def image_tokens(self, config: Any, width: int, height: int, max_tokens: int | None = None) -> int:
         """Those of the picture resized to whole tokens."""

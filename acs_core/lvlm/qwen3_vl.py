@@ -14,11 +14,13 @@ The mixture-of-experts sizes are another architecture (``qwen3_vl_moe``) and not
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import transformers
+from transformers import vision_utils
 
 from acs_core.lvlm.base import RELATIVE
 from acs_core.lvlm.qwen2_5_vl import Qwen2_5_VL
@@ -101,3 +103,14 @@ class Qwen3_VL(Qwen2_5_VL):
             for name, sizes in _SIZES.items()
         }
     )
+
+    def tower_inputs(self, tower: Any, vision: Mapping[str, Any]) -> dict[str, Any]:
+        """See :meth:`acs_core.lvlm.base.Family.tower_inputs`."""
+        indices, weights = vision_utils.get_vision_interpolation_indices_and_weights(
+            vision["image_grid_thw"],
+            num_grid_per_side=tower.num_grid_per_side,
+            mode=tower.interpolation_mode,
+            align_corners=tower.interpolation_align_corners,
+            spatial_merge_size=tower.config.spatial_merge_size,
+        )
+        return {**super().tower_inputs(tower, vision), "interp_indices": indices, "interp_weights": weights}

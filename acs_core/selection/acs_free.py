@@ -52,7 +52,11 @@ class AcsFree:
         return 1.0 - (ranks - 4.0) / (worst - 4.0) if len(ranks) > 1 else np.ones(len(ranks))
 
     def confidences(
-        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+        self,
+        candidates: Sequence[Candidate],
+        record: AttentionRecord,
+        image_size: tuple[int, int],
+        qualities: np.ndarray,
     ) -> np.ndarray | None:
         """Return (C,) confidences in [0, 1]: 1 - H / log(cells), with the mean H of the four coordinates' entropies.
 

@@ -57,7 +57,11 @@ class AcsFusion:
         return np.asarray(_overlap(candidates) @ weight / weight.sum())  # (C, C) @ (C,)
 
     def confidences(
-        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+        self,
+        candidates: Sequence[Candidate],
+        record: AttentionRecord,
+        image_size: tuple[int, int],
+        qualities: np.ndarray,
     ) -> np.ndarray | None:
         """Return (C,) confidences in [0, 1]: the mean of agreement and attention.
 

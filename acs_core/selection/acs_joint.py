@@ -53,7 +53,11 @@ class AcsJoint:
         return self.model.predict(candidates, record, image_size)
 
     def confidences(
-        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+        self,
+        candidates: Sequence[Candidate],
+        record: AttentionRecord,
+        image_size: tuple[int, int],
+        qualities: np.ndarray,
     ) -> np.ndarray | None:
         """Return the predicted IoU, (C,) in [0, 1], which is comparable between calls."""
         return qualities

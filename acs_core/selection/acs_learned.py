@@ -50,7 +50,11 @@ class AcsLearned:
         return predict_iou(self.name, self.regressor, record, len(candidates))
 
     def confidences(
-        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+        self,
+        candidates: Sequence[Candidate],
+        record: AttentionRecord,
+        image_size: tuple[int, int],
+        qualities: np.ndarray,
     ) -> np.ndarray | None:
         """Return the predicted IoU, (C,) in [0, 1], which is comparable between calls."""
         return qualities

@@ -137,7 +137,11 @@ class AttentionInBox:
         return found.mean(axis=1)
 
     def confidences(
-        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+        self,
+        candidates: Sequence[Candidate],
+        record: AttentionRecord,
+        image_size: tuple[int, int],
+        qualities: np.ndarray,
     ) -> np.ndarray | None:
         """Return the qualities, (C,) in [0, 1], which are comparable between calls."""
         return qualities

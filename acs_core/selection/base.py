@@ -59,7 +59,11 @@ class Selector(Protocol):
         """
 
     def confidences(
-        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+        self,
+        candidates: Sequence[Candidate],
+        record: AttentionRecord,
+        image_size: tuple[int, int],
+        qualities: np.ndarray,
     ) -> np.ndarray | None:
         """Return the confidence of each candidate, (C,) in [0, 1], which is comparable between calls and is the input
         of a calibration; higher is better.

@@ -45,7 +45,11 @@ class FirstResponse:
         return quality
 
     def confidences(
-        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+        self,
+        candidates: Sequence[Candidate],
+        record: AttentionRecord,
+        image_size: tuple[int, int],
+        qualities: np.ndarray,
     ) -> np.ndarray | None:
         """Return None: there is nothing to calibrate."""
         return None
@@ -70,7 +74,11 @@ class SmallestBox:
         return 1.0 - np.array([c.box.area for c in candidates]) / (width * height)
 
     def confidences(
-        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+        self,
+        candidates: Sequence[Candidate],
+        record: AttentionRecord,
+        image_size: tuple[int, int],
+        qualities: np.ndarray,
     ) -> np.ndarray | None:
         """Return None: there is nothing to calibrate."""
         return None
@@ -94,7 +102,11 @@ class VerbalConfidence:
         return np.array([np.nan if c.stated is None else c.stated for c in candidates], np.float64)
 
     def confidences(
-        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+        self,
+        candidates: Sequence[Candidate],
+        record: AttentionRecord,
+        image_size: tuple[int, int],
+        qualities: np.ndarray,
     ) -> np.ndarray | None:
         """Return None: most models state no confidence, so there is nothing to calibrate."""
         return None

@@ -40,7 +40,11 @@ class CombinedBox(ABC):
         return np.array([c.box.iou(made) for c in candidates])
 
     def confidences(
-        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+        self,
+        candidates: Sequence[Candidate],
+        record: AttentionRecord,
+        image_size: tuple[int, int],
+        qualities: np.ndarray,
     ) -> np.ndarray | None:
         """Return None: there is nothing to calibrate."""
         return None
@@ -134,7 +138,11 @@ class Medoid:
         return agreement(candidates, record.num_responses)
 
     def confidences(
-        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+        self,
+        candidates: Sequence[Candidate],
+        record: AttentionRecord,
+        image_size: tuple[int, int],
+        qualities: np.ndarray,
     ) -> np.ndarray | None:
         """Return (C,) confidences in [0, 1]: the mean IoU with all responses."""
         return agreement(candidates, record.num_responses)
@@ -188,14 +196,15 @@ def agreement(candidates: Sequence[Candidate], num_responses: int) -> np.ndarray
 
     Args:
         candidates: C candidates.
-        num_responses: number of responses; 0 if unknown, which stands for those up to the last with a candidate.
+        num_responses: number of responses that count; 0 if unknown, which stands for those up to the last with a
+            candidate.
     """
     if not candidates:
         return np.zeros(0)
     corners = np.array([c.box.as_tuple() for c in candidates])
     iou, responses = iou_matrix(corners, corners), np.array([c.response for c in candidates])
     agreed = np.stack([iou[:, responses == r].max(axis=1) for r in np.unique(responses)])  # (R', C)
-    return np.asarray(agreed.sum(axis=0) / max(num_responses, int(responses.max()) + 1))
+    return np.asarray(agreed.sum(axis=0) / max(num_responses or int(responses.max()) + 1, len(agreed)))
 
 
 def _columns(boxes: Sequence[Box]) -> list[tuple[float, ...]]:

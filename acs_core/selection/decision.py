@@ -245,7 +245,7 @@ class Scorer:
         for curve, second in ((self.calibration, False), (self.second_look, True)):
             if curve is not None:
                 curve.check(lvlm, self.selector.name, self.selector.feature, second)
-                known = feature_names(self.selector.needs.maps)
+                known = feature_names(self.selector.needs.maps, curve.presence is not None)
                 if unknown := [name for name in curve.features if name not in known]:
                     raise CalibrationError(
                         f"this calibration does not fit: its score model reads {shorten(unknown[0])}, which this "
@@ -352,11 +352,13 @@ class Scorer:
             return np.zeros(0), np.zeros(0), {}
         qualities = self.selector.qualities(candidates, record, image_size)
         if curve is not None:
-            confidences = self.selector.confidences(candidates, record, qualities)
+            confidences = self.selector.confidences(candidates, record, image_size, qualities)
             if confidences is not None:  # always: the calibration's feature was checked against the selector's
                 check_confidences(self.selector.name, qualities, confidences)
                 if curve.score_model is not None:
-                    seen = Evidence(candidates, record, image_size, confidences)
+                    probe = curve.presence
+                    presence = None if probe is None else probe.log_odds(record.hidden)
+                    seen = Evidence(candidates, record, image_size, confidences, presence)
                     confidences = estimate(curve.score_model, seen)
                 expected = curve.expected_iou(confidences)
                 known = {} if expected is None else dict(enumerate(expected.tolist()))

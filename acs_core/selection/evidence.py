@@ -21,7 +21,7 @@ from acs_core.selection.attention_in_box import MARGIN
 from acs_core.selection.joint_features import AGREEMENT, agreement_features, share_in_box, shares_of_sides
 from acs_core.types import Candidate
 
-CONFIDENCE = "confidence"
+CONFIDENCE, PRESENCE = "confidence", "presence"
 LEAST_LOG_ODDS = 12.0  # bound of log-odds, which are infinite where the model is certain
 
 
@@ -34,12 +34,14 @@ class Evidence:
         record: their attention; with maps and token statistics if features ask for them.
         image_size: (width, height) in pixels.
         confidence: (C,) the selector's confidences.
+        presence: log-odds of the presence probe that the object is there; None without a probe.
     """
 
     candidates: Sequence[Candidate]
     record: AttentionRecord
     image_size: tuple[int, int]
     confidence: np.ndarray
+    presence: float | None = None
 
     def agreement(self, name: str) -> np.ndarray:
         """Return the column ``name`` of :data:`~acs_core.selection.joint_features.AGREEMENT`, (C,)."""
@@ -64,6 +66,17 @@ class Evidence:
         return self.record.tokens
 
     @property
+    def log_odds_of_presence(self) -> np.ndarray:
+        """Log-odds of the presence probe, the same for all candidates, (C,).
+
+        Raises:
+            ValueError: there is no probe.
+        """
+        if self.presence is None:
+            raise ValueError("the score model reads a presence probe, which its calibration does not hold")
+        return np.full(len(self.candidates), self.presence)
+
+    @property
     def attention_in_box(self) -> np.ndarray:
         """Share of the attention in the own box, mean over coordinates, layers and heads: (C,) in [0, 1].
 
@@ -85,12 +98,14 @@ class Feature:
         direction: 1 if the score must not fall when it rises, -1 if it must not rise, 0 for neither.
         tokens: whether it needs token statistics.
         maps: whether it needs attention maps.
+        probe: whether it needs a presence probe.
     """
 
     compute: Callable[[Evidence], np.ndarray]
     direction: int = 0
     tokens: bool = False
     maps: bool = False
+    probe: bool = False
 
 
 FEATURES: dict[str, Feature] = {
@@ -104,12 +119,13 @@ FEATURES: dict[str, Feature] = {
     "box log-probability": Feature(lambda e: e.tokens.box_logprob, 1, tokens=True),
     "token entropy": Feature(lambda e: e.tokens.entropy.mean(axis=1), -1, tokens=True),
     "attention in box": Feature(lambda e: e.attention_in_box, 1, maps=True),
+    PRESENCE: Feature(lambda e: e.log_odds_of_presence, 1, probe=True),
 }
 
 
-def feature_names(maps: bool) -> tuple[str, ...]:
-    """Return the names of all features; without ``maps``, of those that need none."""
-    return tuple(name for name, feature in FEATURES.items() if maps or not feature.maps)
+def feature_names(maps: bool, probe: bool = False) -> tuple[str, ...]:
+    """Return the names of all features; without ``maps`` or a presence ``probe``, of those that need none."""
+    return tuple(name for name, f in FEATURES.items() if (maps or not f.maps) and (probe or not f.probe))
 
 
 def evidence_rows(names: Sequence[str], evidence: Evidence) -> np.ndarray:

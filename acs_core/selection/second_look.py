@@ -90,6 +90,11 @@ class CandidateSet:
     responses: tuple[Response, ...]
     record: AttentionRecord
 
+    @property
+    def num_responses(self) -> int:
+        """Number of responses that count (:attr:`acs_core.attention.AttentionRecord.num_responses`)."""
+        return self.record.num_responses or len(self.responses)
+
     def with_second(self, second: CandidateSet, window: Window) -> CandidateSet:
         """Join both looks.
 
@@ -107,7 +112,7 @@ class CandidateSet:
             if (box := window.to_picture(c.box).clip(*window.image_size)) is not None
         }
         record = self.record.followed_by(second.record.only([*moved])) if moved else self.record
-        record = record.of_responses(start + len(second.responses))
+        record = record.of_responses(self.num_responses + second.num_responses)
         return CandidateSet((*self.candidates, *moved.values()), (*self.responses, *second.responses), record)
 
 

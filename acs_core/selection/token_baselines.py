@@ -54,7 +54,11 @@ class TokenUncertainty:
         return 1.0 / (1.0 + np.maximum(0.0, np.round(nats, DECIMALS)))
 
     def confidences(
-        self, candidates: Sequence[Candidate], record: AttentionRecord, qualities: np.ndarray
+        self,
+        candidates: Sequence[Candidate],
+        record: AttentionRecord,
+        image_size: tuple[int, int],
+        qualities: np.ndarray,
     ) -> np.ndarray | None:
         """Return None: these baselines are not calibrated."""
         return None

@@ -295,6 +295,7 @@ class InferenceOptions:
     region: Box | None = None
     min_precision: float = 0.0
     keep_prefix: bool = False
+    whole_responses: bool = False
 
 
 def inference_options(settings: Settings, phrases: tuple[str, ...], with_attention: bool = False) -> InferenceOptions:
@@ -311,6 +312,7 @@ def inference_options(settings: Settings, phrases: tuple[str, ...], with_attenti
         settings.check_labels,
         min_precision=settings.min_precision,
         keep_prefix=len(phrases) > 1,  # no further forward then: the phrases share one over the image
+        whole_responses=settings.whole_responses,
     )
 
 
@@ -324,6 +326,7 @@ def sampling_config(settings: Settings, samples: int = 0) -> SamplingConfig:
         max_new_tokens=settings.max_new_tokens,
         seed=None if settings.seed < 0 else settings.seed,
         auto=settings.auto_samples,
+        speculation=settings.speculation,
     )
 
 
@@ -349,6 +352,7 @@ def ask(
         min_precision=options.min_precision,
         min_votes=options.min_votes,
         check_labels=options.check_labels,
+        whole_responses=options.whole_responses,
         deadline_ms=options.deadline * 1000 if options.deadline > 0 else None,
         with_attention=options.with_attention,
         keep_image=False,

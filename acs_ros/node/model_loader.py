@@ -91,6 +91,7 @@ def _load(settings: Settings) -> GrounderLike:
         quantization=settings.quantization,
         max_image_tokens=settings.max_image_tokens or None,
         coordinate_frame=settings.coordinate_frame,
+        prefix_bytes=settings.prefix_bytes,
     )
     return grounder
 

@@ -34,7 +34,7 @@ def _row(spec: ParameterSpec) -> str:
     if spec.choices:
         allowed = ", ".join(f"`{choice}`" for choice in spec.choices)
     elif spec.low is not None and spec.high is not None:
-        allowed = f"{spec.low:.10g} to {spec.high:.10g}"
+        allowed = f"{spec.limit(spec.low)} to {spec.limit(spec.high)}"
     else:
         allowed = ""
     when = "any time" if spec.live else "unconfigured"

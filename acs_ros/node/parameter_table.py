@@ -11,7 +11,14 @@ from acs_core.arguments import MAX_PHRASE_CHARS
 from acs_core.image import MAX_PIXELS
 from acs_core.pixels import LEAST_BITS, MOST_BITS
 from acs_core.plain_text import shorten
-from acs_core.types import COORDINATE_FRAMES, DEFAULT_MODEL, FAMILY_FRAME, MAX_IMAGE_TOKENS
+from acs_core.types import (
+    COORDINATE_FRAMES,
+    DEFAULT_MODEL,
+    DEFAULT_PREFIX_BYTES,
+    FAMILY_FRAME,
+    MAX_IMAGE_TOKENS,
+    MAX_PREFIX_BYTES,
+)
 
 TYPE_NAMES = {str: "string", int: "integer", float: "double", bool: "bool"}
 IN_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -35,6 +42,12 @@ class ParameterSpec:
         """The type as ROS calls it."""
         return TYPE_NAMES[type(self.default)]
 
+    def limit(self, value: float | None) -> str:
+        """``low`` or ``high`` as a text."""
+        if value is None:
+            return "any"
+        return str(int(value)) if isinstance(self.default, int) else f"{value:.12g}"
+
     def problem(self, value: object) -> str:
         """What is wrong with ``value``, or an empty string."""
         wanted = type(self.default)
@@ -48,7 +61,7 @@ class ParameterSpec:
                 return f"{self.name} must be a finite number, got {value}"
             low, high = self.low, self.high
             if (low is not None and value < low) or (high is not None and value > high):
-                return f"{self.name} must be in [{low:.12g}, {high:.12g}], got {shorten(value)}"
+                return f"{self.name} must be in [{self.limit(low)}, {self.limit(high)}], got {shorten(value)}"
         return ""
 
     def descriptor(self) -> ParameterDescriptor:
@@ -135,6 +148,15 @@ MODEL = (
         live=False,
         choices=COORDINATE_FRAMES,
     ),
+    ParameterSpec(
+        "prefix_bytes",
+        DEFAULT_PREFIX_BYTES,
+        "Most bytes of images that stay read for further goals about the same frame, and for second looks; 0 keeps "
+        "none.",
+        0,
+        MAX_PREFIX_BYTES,
+        live=False,
+    ),
 )
 ASKING = (
     ParameterSpec(
@@ -159,6 +181,13 @@ ASKING = (
     ParameterSpec("top_p", 0.9, "Nucleus sampling: smallest set of tokens with this probability.", 0.001, 1.0),
     ParameterSpec("top_k", 100, "Sample among the k likeliest tokens; 0 keeps all.", 0, 1_000_000),
     ParameterSpec("max_new_tokens", 256, "Longest response, in tokens.", 1, 8192),
+    ParameterSpec(
+        "whole_responses",
+        False,
+        "Let the model write on after the first box of a response; so it always does with multiple, and for selectors "
+        "that read what follows.",
+    ),
+    ParameterSpec("speculation", True, "Draft nearly certain tokens and check them together, for speed."),
     ParameterSpec("seed", -1, "Seed of every call; -1 draws a fresh one per frame.", -1, 2**31 - 1),
     ParameterSpec("deadline", 0.0, "Seconds after which sampling about a frame ends; 0: none.", 0.0, 3600.0),
     ParameterSpec(

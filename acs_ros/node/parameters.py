@@ -45,6 +45,7 @@ class Settings:
     quantization: str
     max_image_tokens: int
     coordinate_frame: str
+    prefix_bytes: int
     initial_query: str
     mode: str
     max_rate: float
@@ -57,6 +58,8 @@ class Settings:
     top_p: float
     top_k: int
     max_new_tokens: int
+    whole_responses: bool
+    speculation: bool
     seed: int
     deadline: float
     second_look: bool

@@ -13,6 +13,19 @@ from acs_ros.node.parameter_table import SPECS
 from acs_ros.replay.coco_truth import MATCHES
 from acs_ros.replay.settings import parse_assignment
 
+# Options that set the node's parameter of the same name; --samples sets two.
+OF_NODE = (
+    "model",
+    "selector",
+    "temperature",
+    "seed",
+    "min_score",
+    "multiple",
+    "whole_responses",
+    "speculation",
+    "prefix_bytes",
+    "device",
+)
 EXAMPLE = """examples:
   acs-replay acs_ros/assets/demo_bag                     every frame, offline; the bag has its own ground truth
   acs-replay my_bag --query "key; red mug" --model qwen2.5-vl-7b --selector acs-learned
@@ -66,6 +79,23 @@ def make_parser() -> argparse.ArgumentParser:
     model("--seed", type=parameter_option("seed"), metavar="S", help="of every call (default: 1); -1: a fresh one each")
     model("--min-score", type=parameter_option("min_score"), metavar="P", help="abstain below this score (default: 0)")
     model("--multiple", action="store_true", default=None, help="every object found, not only the best box")
+    model(
+        "--whole-responses",
+        action="store_true",
+        default=None,
+        help="let the model write on after the first box of a response",
+    )
+    model(
+        "--speculation",
+        action=argparse.BooleanOptionalAction,
+        help="draft nearly certain tokens and check them together, for speed (default: yes)",
+    )
+    model(
+        "--prefix-bytes",
+        type=parameter_option("prefix_bytes"),
+        metavar="BYTES",
+        help="memory for images that stay read (default: 256 MiB); 0 keeps none",
+    )
     model("--device", help="auto, cpu, cuda, cuda:1 (default: auto)")
     model("--params-file", "--params", type=Path, metavar="YAML", help="the node's parameter file")
     model(
@@ -178,8 +208,7 @@ def usage_problem(options: argparse.Namespace) -> str:
         return f"{wrong[0]} exclude one another"
     if (options.start_node or options.lockstep) and not options.live:
         return f"{'--start-node' if options.start_node else '--lockstep'} needs --live"
-    asked_of_node = ("model", "selector", "samples", "temperature", "seed", "min_score", "multiple", "device")
-    given = [n for n in (*asked_of_node, "params_file") if getattr(options, n) is not None]
+    given = [n for n in (*OF_NODE, "samples", "params_file") if getattr(options, n) is not None]
     if options.live and not options.start_node and (given or options.assignments):
         what = f"--{given[0].replace('_', '-')}" if given else "-p"
         return f"{what} cannot change a node that runs already: set its parameters, or use --start-node"
@@ -188,8 +217,7 @@ def usage_problem(options: argparse.Namespace) -> str:
 
 def given_parameters(options: argparse.Namespace) -> dict[str, object]:
     """The node's parameters that the command line sets."""
-    names = ("model", "selector", "temperature", "seed", "min_score", "multiple", "device")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given = {name: getattr(options, name) for name in OF_NODE if getattr(options, name) is not None}
     if options.samples == "auto":
         given["auto_samples"] = True
     elif options.samples is not None:

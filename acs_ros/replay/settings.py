@@ -17,7 +17,7 @@ from acs_ros.node.parameter_table import ASKING, IN_WORDS, MODEL, SPECS
 from acs_ros.node.parameters import Settings
 
 # Parameters without influence on the answer to one frame.
-_ELSEWHERE = ("initial_query", "mode", "max_rate", "max_queries", "max_phrase_chars", "max_goals")
+_ELSEWHERE = ("initial_query", "mode", "max_rate", "max_queries", "max_phrase_chars", "max_goals", "prefix_bytes")
 _FILES = ("heads", "regressor", "joint_model", "calibration")
 DEFAULT_SEED = 1  # a benchmark should give the same numbers twice
 _SPECS = {spec.name: spec for spec in SPECS}

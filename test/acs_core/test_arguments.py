@@ -254,6 +254,7 @@ MODEL_OPTIONS = [
     "device",
     "dtype",
     "quantization",
+    "prefix_bytes",
 ]
 
 

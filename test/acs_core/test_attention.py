@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from acs_core import attention as module
-from acs_core.attention import AttentionNeeds, capture, entropy, resize_maps, row_entropy
+from acs_core.attention import AttentionNeeds, AttentionRecord, capture, entropy, resize_maps, row_entropy
 from acs_core.generation.candidates import find_candidates
 from acs_core.generation.generate import draw_more
 from acs_core.generation.prefill import prefill
 from acs_core.generation.sample import sample_responses
 from acs_core.generation.shared_cache import IMPLEMENTATION, CacheSegment, SharedPrefixCache
+from acs_core.generation.token_statistics import TokenStatistics
 from acs_core.geometry import Box
+from acs_core.selection.attention_in_box import attention_in_boxes
 from acs_core.types import Candidate, SamplingConfig
 
 ANSWERS = [
@@ -355,3 +357,30 @@ def test_a_map_of_zeros_has_the_entropy_of_an_even_spread():
     zeros = np.zeros((3, 4), np.float32)
     assert entropy(zeros) == pytest.approx(np.log(12))
     assert row_entropy(torch.tensor(zeros).flatten()).item() == pytest.approx(np.log(12))
+
+
+def test_even_attention_keeps_the_mass_and_nothing_else():
+    rng = np.random.default_rng(0)
+    maps = rng.random((3, 4, 2, 2, 5, 7)).astype(np.float32)
+    entropy = rng.random((3, 4, 2, 2)).astype(np.float32)
+    entropy[0, 0, 0, 0] = np.nan
+    tokens = TokenStatistics.of((), {}, {})
+    even = AttentionRecord(entropy, maps, (4, 6), tokens, 5).evened()
+    assert (np.ptp(even.maps.reshape(-1, 35), axis=1) == 0).all() and even.maps.dtype == np.float32
+    np.testing.assert_allclose(even.maps.sum(axis=(-2, -1)), maps.sum(axis=(-2, -1)), rtol=1e-3)
+    assert np.isnan(even.entropy[0, 0, 0, 0]) and np.nanmin(even.entropy) == np.nanmax(even.entropy)
+    assert np.nanmax(even.entropy) == pytest.approx(math.log(24))
+    assert (even.tokens, even.num_responses, even.grid) == (tokens, 5, (4, 6))
+
+
+def test_even_attention_has_the_same_share_in_boxes_of_the_same_size():
+    """To the last digit: equal qualities are ties, which rounding must not decide."""
+    maps = np.random.default_rng(1).random((8, 4, 3, 2, 16, 16)).astype(np.float32) ** 4
+    even = AttentionRecord(np.zeros((8, 4, 3, 2), np.float32), maps, (16, 16)).evened()
+    boxes = [Candidate(Box(10 * i, 20, 10 * i + 20, 60), "", i, 0, (1, 2, 3, 4)) for i in range(8)]
+    assert np.abs(attention_in_boxes(boxes, even.maps, (160, 160))).max() < 1e-9
+
+
+def test_a_record_without_maps_can_be_made_even():
+    even = AttentionRecord(np.zeros((2, 4, 1, 1), np.float32), None, (2, 2)).evened()
+    assert even.maps is None and even.entropy.shape == (2, 4, 1, 1)

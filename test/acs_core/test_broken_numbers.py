@@ -285,7 +285,7 @@ def test_no_score_comes_out_of_a_selector_that_gives_none(grounders, answers):
         def qualities(self, candidates, record, image_size):
             return np.full(len(candidates), self.value)
 
-        def confidences(self, candidates, record, qualities):
+        def confidences(self, candidates, record, image_size, qualities):
             return None
 
     for value, error in ((np.inf, NonFiniteError), (7.0, ValueError)):

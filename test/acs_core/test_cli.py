@@ -2,72 +2,19 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from ground_command_parts import RecordingGrounder, result
 from PIL import Image
 from rich.console import Console
 
 import acs_core.grounder
-from acs_core import cli
 from acs_core.cli import main, named_as_options, print_result
-from acs_core.cli_inputs import picture_names
 from acs_core.cli_options import make_parser
-from acs_core.errors import DeviceMemoryError, HeadFileError, ModelError
-from acs_core.geometry import Box
-from acs_core.overlay import draw_result
-from acs_core.selection.decision import decide, why_no_candidates
+from acs_core.errors import ModelError
 from acs_core.serialize import result_to_dict
-from acs_core.types import UNPARSEABLE, Candidate, GroundingResult, Response, ScoreKind
-
-
-def result(phrase="key", texts=(), min_score=0.0, kind=ScoreKind.CALIBRATED):
-    candidates = [
-        Candidate(Box(10 * i, 5, 10 * i + 8, 15), "key", i, 0, (1, 3, 5, 7)) for i in range(0 if texts else 3)
-    ]
-    values = np.array([0.2, 0.9, 0.5][: len(candidates)])
-    choice = decide(candidates, values, values, num_responses=3, min_score=min_score)
-    responses = tuple(Response(t, 0, True, UNPARSEABLE) for t in texts)
-    reason = choice.reason if candidates else why_no_candidates(responses)
-    timing = {"total": 12.5}
-    return GroundingResult(
-        phrase,
-        (60, 40),
-        choice.detections,
-        choice.candidates,
-        responses,
-        "acs-free",
-        kind,
-        "tiny",
-        None,
-        3,
-        reason,
-        timing,
-    )
-
-
-class RecordingGrounder:
-    """Stands in for the model; keeps what it was asked."""
-
-    def __init__(self, answer=None):
-        self.answer, self.loaded, self.asked = answer or result(), None, None
-
-    def from_pretrained(self, model, **options):
-        self.loaded = {"model": model} | options
-        return self
-
-    model_name = "tiny-internvl"
-
-    def unknown_words(self, phrase):
-        return ("zebra",) if "zebra" in phrase else ()
-
-    def ground_many(self, image, phrases, **options):
-        self.image, self.asked = image, options
-        if isinstance(self.answer, BaseException):
-            raise self.answer
-        return tuple(replace(self.answer, phrase=phrase) for phrase in phrases)
+from acs_core.types import ScoreKind
 
 
 @pytest.fixture
@@ -120,7 +67,7 @@ def test_options_reach_the_grounder(grounder, picture, tmp_path):
     more = "--multiple --min-score 0.25 --min-votes 3 --device cpu --dtype float32"
     files = "--regressor r --calibration c"
     limits = "--deadline 250 --quantization 8bit --second-look --no-check-labels"
-    limits += " --max-image-tokens 640 --coordinate-frame 0-1 --whole-responses --no-speculation"
+    limits += " --max-image-tokens 640 --coordinate-frame 0-1 --whole-responses --no-speculation --prefix-bytes 9"
     assert main([picture, "key", *arguments.split(), *more.split(), *files.split(), *limits.split()]) == 0
     assert {k: str(v) for k, v in grounder.loaded.items() if v is not None} == {
         "model": "o/m",
@@ -132,6 +79,7 @@ def test_options_reach_the_grounder(grounder, picture, tmp_path):
         "quantization": "8bit",
         "max_image_tokens": "640",
         "coordinate_frame": "0-1",
+        "prefix_bytes": "9",
     }
     config = grounder.asked.pop("sampling")
     assert (config.num_samples, config.temperature, config.top_p, config.top_k, config.seed) == (4, 0.7, 0.8, 7, 11)
@@ -166,6 +114,16 @@ def test_numbers_of_bits_that_do_not_exist_are_wrong_usage(grounder, picture, ca
     assert raised.value.code == 2 and "--bits" in capsys.readouterr().err
 
 
+def test_the_time_of_a_call_is_printed_once(grounder, picture, tmp_path, capsys):
+    for phrases, last in (
+        ("key", "acs-free, score: calibrated, seed 3, 12 ms"),
+        ("key; mug", "2 phrases in one call: 12 ms"),
+    ):
+        assert main([picture, phrases]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1] == last and sum("12 ms" in line for line in lines) == 1
+
+
 def test_writes_picture_and_json(grounder, picture, tmp_path, capsys):
     assert main([picture, "key", "--out", str(tmp_path / "o.png"), "--json", str(tmp_path / "o.json")]) == 0
     assert Image.open(tmp_path / "o.png").size[0] == 480
@@ -179,147 +137,6 @@ def test_json_alone_goes_to_standard_output(grounder, picture, capsys, arguments
     data = json.loads(capsys.readouterr().out)
     assert data["detections"] == [{"box": [10, 5, 18, 15], "score": 0.9, "expected_iou": None, "candidate": 1}]
     assert [c["outcome"] for c in data["candidates"]] == ["outranked", "selected", "outranked"]
-
-
-@pytest.fixture
-def shelf(tmp_path):
-    """A folder with two images of different size, a damaged one, and a text."""
-    folder = tmp_path / "shelf"
-    folder.mkdir()
-    for name, width in (("b.png", 60), ("a.jpg", 64)):
-        Image.new("RGB", (width, 40)).save(folder / name)
-    (folder / "c.png").write_bytes(b"no image")
-    (folder / "notes.txt").write_text("mine")
-    return folder
-
-
-def test_a_folder_of_images_and_several_phrases(grounder, shelf, tmp_path, capsys):
-    good = [str(shelf / "a.jpg"), str(shelf / "b.png")]
-    assert main([str(shelf), " key;red  mug;key", "--json", "-"]) == 1
-    told = capsys.readouterr()
-    answers = json.loads(told.out)["results"]
-    assert [(Path(a["image"]).name, a.get("phrase")) for a in answers] == [
-        *(("a.jpg", "key"), ("a.jpg", "red mug"), ("b.png", "key"), ("b.png", "red mug")),
-        ("c.png", None),
-    ]
-    assert "c.png is not a picture" in answers[-1]["error"] and told.err.count("c.png") == 1
-    assert {k: v for k, v in answers[0].items() if k != "image"} == result_to_dict(result())
-    assert main([str(shelf / "[ab].*"), "key; red mug", "--out", str(tmp_path / "drawn")]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [f'{p}  "{x}"  [10.0, 5.0, 18.0, 15.0]  0.90' for p in good for x in ("key", "red mug")]
-    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a.png", "b.png"]
-    one = draw_result(np.zeros((40, 60, 3), np.uint8), result())
-    assert np.asarray(Image.open(tmp_path / "drawn/b.png")).shape[0] == 2 * one.shape[0]
-    assert main([*good, "key", "--out", str(tmp_path / "drawn")]) == 0  # its own pictures are replaced
-    Image.new("RGB", (9, 9)).save(tmp_path / "drawn/a.png")
-    assert main([*good, "key", "--out", str(tmp_path / "drawn")]) == 1  # the user's are not
-    assert Image.open(tmp_path / "drawn/a.png").size == (9, 9)
-
-
-@pytest.mark.parametrize(
-    ("images", "names"),
-    [
-        ("a.jpg b.png", "a b"),
-        ("left/1.png right/1.png left/2.png", "left-1 right-1 2"),
-        ("a.jpg a.png b.png", "a.jpg a.png b"),
-        ("left/a.jpg left/a.png right/a.png", "left-a.jpg left-a.png right-a.png"),
-        ("x/cam/1.png y/cam/1.png", "x-cam-1 y-cam-1"),
-        ("left/1.png right/1.png left-1.png", "left-1.png right-1.png left-1"),  # the third has that name already
-        ("a.png b/../a.png a-2.png", "a a-3 a-2"),  # one file in two ways
-        ("/1.png /r/1.png", "1 r-1"),
-        (f"{'l' * 240}/1.png {'r' * 240}/1.png", "1 1-2"),
-    ],
-)
-def test_pictures_have_distinct_names(images, names):
-    assert picture_names([Path(image) for image in images.split()]) == [f"{name}.png" for name in names.split()]
-
-
-def test_an_image_that_is_too_large_for_the_device_does_not_end_the_others(grounder, shelf, capsys, monkeypatch):
-    """Nor does a folder with the name of an image."""
-    (shelf / "c.png").unlink()
-    (shelf / "d.png").mkdir()
-    real = grounder.ground_many
-
-    def full(image, phrases, **options):
-        if image.shape[1] == 64:
-            raise DeviceMemoryError("no room")
-        return real(image, phrases, **options)
-
-    monkeypatch.setattr(grounder, "ground_many", full)
-    assert main([str(shelf), "key", "--json", "-"]) == 1
-    answers = json.loads(capsys.readouterr().out)["results"]
-    assert [(Path(a["image"]).name, a.get("error")) for a in answers] == [("a.jpg", "no room"), ("b.png", None)]
-
-
-@pytest.mark.parametrize(
-    ("stop", "at"),
-    [(KeyboardInterrupt(), "ground"), (OSError(28, "No space left"), "write"), (None, "ground")],
-)
-def test_answers_are_kept_when_the_command_is_stopped(grounder, shelf, tmp_path, capsys, monkeypatch, stop, at):
-    """The disk may have room for the JSON, and none for the pictures."""
-    stop = stop or ModelError("the device is lost")
-    file, mine = tmp_path / "o.json", tmp_path / "mine.json"
-    arguments = [str(shelf), "key", "--out", str(tmp_path / "drawn"), "--json"]
-
-    def raising(call, name):
-        def wrapped(*given, **options):
-            if name(given):
-                raise stop
-            return call(*given, **options)
-
-        return wrapped
-
-    if at == "write":
-        monkeypatch.setattr(cli, "write_picture", raising(cli.write_picture, lambda given: given[0].name == "b.png"))
-    else:
-        real = grounder.ground_many
-        monkeypatch.setattr(grounder, "ground_many", raising(real, lambda given: given[0].shape[1] == 60))
-
-    def end(json_file):
-        if not isinstance(stop, KeyboardInterrupt):
-            assert main([*arguments, str(json_file)]) == 1
-        else:
-            with pytest.raises(KeyboardInterrupt):  # acs_core.entry makes exit code 130 of it
-                main([*arguments, str(json_file)])
-        return capsys.readouterr()
-
-    done = ["a.jpg", "b.png"] if at == "write" else ["a.jpg"]
-    assert f"acs-ground: {len(done)} of 3 images are done: their answers are in {file}\n" in end(file).err
-    assert [Path(answer["image"]).name for answer in json.loads(file.read_text())["results"]] == done
-    said = end("-")
-    assert len(json.loads(said.out)["results"]) == len(done) and "3 images are done: their answers were pr" in said.err
-    real_print = cli.print_line
-    monkeypatch.setattr(cli, "print_line", lambda *a: (mine.write_text("mine"), real_print(*a)))  # created meanwhile
-    assert "images are done, but their answers cannot be written: " in end(mine).err
-    assert mine.read_text() == "mine"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "says"),
-    [
-        (["{folder}/none*.png", "key"], 1, "no file matches"),
-        (["{folder}/empty", "key"], 1, "holds no image file"),
-        (["{folder}/a.jpg", " ; "], 1, "the phrase is empty"),
-        (["{folder}/a.jpg", "{folder}/b.png", "key", "--out", "x.png"], 2, "--out must name a folder for 2 images"),
-        (["{folder}/a.jpg", "{folder}/b.png", "key", "--out", "{folder}/x"], 1, "is a file: for 2 images, --out names"),
-        (["{folder}/b.png", "{folder}/a.jpg"], 2, "a.jpg, is a picture: where is the phrase?"),
-        (["a.png", "key", "--sample", "3"], 2, "unrecognized arguments: '--sample 3'; did you mean --samples?"),
-        (["a.png", "key", "--heads", "none.json"], 1, "--heads none.json: no heads"),
-    ],
-)
-def test_what_cannot_be_done_names_what_was_typed(grounder, shelf, capsys, arguments, code, says):
-    (shelf / "empty").mkdir()
-    (shelf / "x").write_text("mine")
-    Image.new("RGB", (60, 40)).save(shelf / "a.png")
-    if "--heads" in arguments:
-        grounder.answer, arguments = HeadFileError("no heads"), [str(shelf / "a.png"), *arguments[1:]]
-    try:
-        ended = main([word.replace("{folder}", str(shelf)) for word in arguments])
-    except SystemExit as stopped:
-        ended = stopped.code
-    said = capsys.readouterr().err
-    assert ended == code and says in said and len(said.splitlines()) == 1, said
-    assert (shelf / "x").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -155,3 +155,17 @@ def test_threads_share_one_grounder(grounders, answers):
         thread.join()
     assert sorted(r.seed for r in results) == [0, 1, 2]
     assert len({tuple(c.quality for c in r.candidates) for r in results}) == 1
+
+
+def test_answers_that_the_deadline_cut_off_are_no_evidence_of_absence(grounders, answers, monkeypatch):
+    """Two answers with the same box, and two that were cut off before theirs: all that are known agree."""
+    from grounder_parts import ONE, answer
+
+    from acs_core.generation.schedule import ScheduledGenerations
+
+    answers(answer(ONE), answer(ONE), "[", "[")
+    grounder = grounders("consensus")
+    counted = grounder.ground(IMAGE, "key").detections[0].score
+    monkeypatch.setattr(ScheduledGenerations, "cut_off", lambda self, limit: (False, False, True, True))
+    assert counted == pytest.approx(0.5)
+    assert grounder.ground(IMAGE, "key").detections[0].score == pytest.approx(1.0)

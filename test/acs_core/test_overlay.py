@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from acs_core.geometry import Box
-from acs_core.overlay import DARK, REFUSED, TRUTH, WINNER, draw_result
+from acs_core.overlay import DARK, MAX_GRID, REFUSED, TRUTH, WINNER, draw_result, draw_results
 from acs_core.selection.decision import decide
 from acs_core.types import Candidate, GroundingResult, Response, ScoreKind
 
@@ -37,6 +39,54 @@ def test_small_pictures_are_enlarged_by_a_whole_factor(size, factor):
     assert drawn.shape[1] == size[0] * factor
     assert drawn.shape[0] > size[1] * factor
     assert (drawn[-1, -1] == 128).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "phrases", "grid"),
+    [
+        ((480, 360), 2, (1, 2)),
+        ((480, 360), 4, (2, 2)),
+        ((480, 360), 5, (2, 3)),
+        ((100, 500), 3, (3, 1)),
+        ((1500, 1000), 9, (3, 3)),
+        ((1920, 1080), 64, (7, 10)),
+        ((30, 3000), 256, (128, 2)),
+    ],
+)
+def test_several_phrases_are_drawn_in_a_grid_of_limited_size(size, phrases, grid):
+    results = [replace(result([], size=size), timing_ms={"total": 5.0})] * phrases
+    drawn = draw_results(np.full((size[1], size[0], 3), 128, np.uint8), results)
+    height, width = drawn.shape[:2]
+    assert max(height, width) <= MAX_GRID
+    copies = (drawn == 128).all(axis=2)
+    edges = [np.diff(np.concatenate([[False], copies.any(axis=axis), [False]]).astype(int)) for axis in (0, 1)]
+    assert int((edges[1] == 1).sum()) == grid[1]  # rows of copies, between strips
+    assert width % grid[0] == height % grid[1] == 0
+    ratio = (width / grid[0]) / (copies.any(axis=1).sum() / grid[1])
+    assert ratio == pytest.approx(size[0] / size[1], rel=0.1)
+
+
+def test_boxes_of_reduced_copies_are_where_the_object_is():
+    image = np.full((1000, 2000, 3), 128, np.uint8)
+    box = Box(1200, 400, 1600, 800)
+    drawn = draw_results(image, [result([box], size=(2000, 1000))] * 9)
+    tile = drawn[: drawn.shape[0] // 3, : drawn.shape[1] // 3]
+    strip = tile.shape[0] - round(tile.shape[1] / 2)
+    green = (tile[strip:] == np.array(WINNER)).all(axis=2)
+    rows, columns = (np.flatnonzero(green.sum(axis=axis) > 100) for axis in (1, 0))  # lines, not letters
+    scale = tile.shape[1] / 2000
+    found = np.array([columns.min(), rows.min(), columns.max(), rows.max()])
+    assert scale < 1 and np.abs(found - np.array(box.as_tuple()) * scale).max() < 20
+
+
+def test_one_phrase_is_drawn_as_it_is_with_its_time_and_several_without():
+    timed = replace(result(), timing_ms={"total": 5.0})
+    assert np.array_equal(draw_results(grey(), [timed]), draw_result(grey(), timed))
+    untimed = draw_result(grey(), result())
+    assert not np.array_equal(draw_result(grey(), timed), untimed)
+    assert np.array_equal(draw_results(grey(), [timed] * 2), np.concatenate([untimed, untimed]))
+    with pytest.raises(ValueError, match="one result per phrase, got none"):
+        draw_results(grey(), [])
 
 
 def test_the_picture_itself_is_left_alone():
@@ -79,8 +129,6 @@ def test_truth_is_yellow_and_drawn_on_top():
 @pytest.mark.parametrize("phrase", ["a" * 200, "ключ", "钥匙 🔑", "<|im_end|>[red]", "x"])
 def test_any_phrase_fits_the_strip(phrase):
     plain = draw_result(grey(), result())
-    from dataclasses import replace
-
     drawn = draw_result(grey(), replace(result(), phrase=phrase))
     assert drawn.shape == plain.shape
     assert not np.array_equal(drawn, plain)

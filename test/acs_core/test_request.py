@@ -26,6 +26,8 @@ def test_defaults_and_cleaning():
     [
         ({"samples": 3, "temperature": 0.7, "seed": 5}, SamplingConfig(3, 0.7, seed=5)),
         ({"samples": "auto"}, SamplingConfig(auto=True)),
+        ({"speculation": False}, SamplingConfig(speculation=False)),
+        ({"sampling": SamplingConfig(speculation=False), "speculation": None}, SamplingConfig(speculation=False)),
         ({"sampling": SamplingConfig(4, auto=True), "samples": 3}, SamplingConfig(3)),
         ({"sampling": SamplingConfig(4, top_k=7, seed=1), "seed": 0}, SamplingConfig(4, top_k=7, seed=0)),
         ({"sampling": SamplingConfig(4), "samples": None, "temperature": None, "seed": None}, SamplingConfig(4)),
@@ -52,6 +54,7 @@ def test_the_image_is_kept_whole_unless_it_is_not_wanted():
         (["key"], {"samples": "few"}, ValueError, "samples must be one of auto"),
         (["key"], {"samples": 0}, ValueError, "samples must be a whole number from 1 to 1024"),
         (["key"], {"temperature": 0}, ValueError, "temperature must be a number from 0.0001"),
+        (["key"], {"speculation": "no"}, TypeError, "speculation"),
         (["key"], {"seed": 1.5}, TypeError, "seed must be a whole number"),
         (["key"], {"deadline_ms": 0.0}, ValueError, "deadline_ms"),
         (["key"], {"deadline_ms": float("nan")}, ValueError, "deadline_ms"),

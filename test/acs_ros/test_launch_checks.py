@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from acs_ros.launch_checks import check_arguments, check_params_file, check_value, end_message
+from acs_ros.node.parameter_table import SPECS
 
 KNOWN = ("samples", "selector", "params_file")
 COMMAND = ("ros2", "launch", "acs_ros", "grounding.launch.py")
@@ -79,6 +80,16 @@ def test_the_launch_files_use_them(repo, name):
     called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     wanted = {"check_arguments", "check_params_file", "end_message"} if name == "grounding" else {"check_arguments"}
     assert wanted <= called
+
+
+def test_launch_arguments_that_become_parameters_have_their_types(repo):
+    """test_launch.py, with the real launch, is skipped where that is not installed."""
+    tree = ast.parse((repo / "launch" / "grounding.launch.py").read_text())
+    (overrides,) = [n.value for n in tree.body if isinstance(n, ast.AnnAssign) and n.target.id == "OVERRIDES"]
+    given = {key.value: value.elts[0].id for key, value in zip(overrides.keys, overrides.values, strict=True)}
+    types = {spec.name: type(spec.default).__name__ for spec in SPECS}
+    assert given == {name: types.get(name) for name in given}
+    assert given.keys() >= {"prefix_bytes", "speculation", "whole_responses"}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class Largest:
     def qualities(self, candidates, record, image_size):
         return np.array([c.box.area for c in candidates]) / (image_size[0] * image_size[1])
 
-    def confidences(self, candidates, record, qualities):
+    def confidences(self, candidates, record, image_size, qualities):
         return qualities
 
 

@@ -119,6 +119,18 @@ class EvaluateOptions(Configuration):
             help="Selector that also answers small objects with a second look, as acs-fusion; consensus then does too."
         ),
     ] = ()
+    without_attention: Annotated[
+        bool,
+        typer.Option(help="Also choose on even attention with each selector that reads it, and compare both."),
+    ] = False
+    nonsense: Annotated[
+        int,
+        typer.Option(
+            help="Questions of each kind for a table of scores: an object of the image, an absent one, a made-up word, "
+            "nonsense; 0: none.",
+            min=0,
+        ),
+    ] = 0
     files: Annotated[
         Path | None,
         typer.Option(help="Folder with regressor, head file and calibrations to use instead of the model's own."),
@@ -156,6 +168,7 @@ def evaluate(options: EvaluateOptions) -> None:
     from training.evaluation.cache import CollectionCache
     from training.evaluation.latency import with_latency
     from training.evaluation.second_look_runs import with_second_looks
+    from training.evaluation.unknown_phrases import choose_questions, unknown_phrases, unknown_phrases_table
     from training.evaluation.used_images import UsedImages
 
     o = options
@@ -174,6 +187,7 @@ def evaluate(options: EvaluateOptions) -> None:
         step=o.step.value,
         top_p=o.top_p,
         top_k=o.top_k,
+        without_attention=o.without_attention,
     )
     lvlm, built = _open(o)
     scorers = job.scorers_for(lvlm, o.files or built, say)
@@ -189,6 +203,8 @@ def evaluate(options: EvaluateOptions) -> None:
     if o.plan:
         _show(wanted)
         return
+    known = None if o.calibrated_too else used
+    unknown = choose_questions(content, o.nonsense, o.seed, known, source) if o.nonsense else []
     read = (data.file, data.images, o.files or built, *o.collected)
     taken = OutputFolder(o.out, o.full_command, inputs=read, replaces=(*MADE, o.run_file)) if o.out else None
     with (
@@ -211,7 +227,13 @@ def evaluate(options: EvaluateOptions) -> None:
             pairs = [pair for pair in groups[first.name] if pair.key in asked][: o.latency]
             sampling = SamplingConfig(o.samples, config.temperatures[0], o.top_p, o.top_k, seed=o.seed)
             found = with_latency(found, lvlm, scorers, pairs, sampling, partial(move, "time answers"))
-        _tell(found, folder, o.json)
+        more: tuple[Table, ...] = ()
+        if unknown:
+            scores = unknown_phrases(
+                lvlm, scorers, unknown, cache, config, source, weights, partial(move, "unknown phrases")
+            )
+            more = (unknown_phrases_table(scores, config),)
+        _tell(found, folder, o.json, more)
 
 
 def _known(selector: str) -> None:
@@ -251,8 +273,8 @@ def _show(wanted: list[Wanted]) -> None:
         typer.echo(f"{w.group}: {len(w.job.pairs)} questions, {drawn}, {state}: {w.place.folder}")
 
 
-def _tell(found: Evaluation, out: OutputFolder | None, json_file: Path | None) -> None:
-    """Print the tables of an evaluation and write its files."""
+def _tell(found: Evaluation, out: OutputFolder | None, json_file: Path | None, more: tuple[Table, ...] = ()) -> None:
+    """Print the tables of an evaluation, and ``more``, and write its files."""
     from acs_core.evaluation.average_precision import write_coco_files
     from acs_core.evaluation.storage import save
     from acs_core.evaluation.table import print_tables, to_json
@@ -264,7 +286,7 @@ def _tell(found: Evaluation, out: OutputFolder | None, json_file: Path | None) -
         if staged:
             found = save(found, staged / "evaluation.json.gz")
         assessed = assess(found)
-        tables: tuple[Table, ...] = tables_of(assessed)
+        tables: tuple[Table, ...] = (*tables_of(assessed), *more)
         results = 0
         if staged:
             write_tables(tables, staged, latex=True)

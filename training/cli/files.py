@@ -271,6 +271,12 @@ class CalibrateOptions(Configuration):
         tuple[str, ...],
         typer.Option(help="Selector to calibrate also for second looks, for example acs-fusion. Repeatable."),
     ] = ()
+    presence_probe: Annotated[
+        bool,
+        typer.Option(
+            help="Fit a probe of the model's hidden state for 'is it there', as one more feature of the scores."
+        ),
+    ] = False
     model: Annotated[str | None, typer.Option(help="Model of the collection, for --second-look.")] = None
     data: Annotated[Path | None, typer.Option(help="Annotations of the collection, for --second-look.")] = None
     images: Images = None
@@ -305,7 +311,9 @@ def calibrate(options: CalibrateOptions) -> None:
             again = _look_again(o, [selectors[name] for name in o.second_look], o.model, o.data)
         with folder.stage(*CALIBRATE_FILES, *_described_by(o)) as staged:
             answers = read_responses(store)
-            calibrate_step(collection, tuple(selectors.values()), staged, made_by, say, again, answers)
+            calibrate_step(
+                collection, tuple(selectors.values()), staged, made_by, say, again, answers, o.presence_probe
+            )
     files = [calibration_file(name) for name in selectors] + [calibration_file(name, True) for name in again]
     typer.echo(f"wrote {', '.join(files)} into {out}")
 

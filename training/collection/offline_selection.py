@@ -13,9 +13,12 @@ from acs_core.generation.candidates import parse_response, without_examples
 from acs_core.generation.schedule import should_stop_early, wave_size
 from acs_core.generation.token_statistics import TokenStatistics
 from acs_core.geometry import Box, best_iou
+from acs_core.lvlm.instruction import PROMPT
 from acs_core.selection.decision import Decision, Overlapping, Scorer, mislabelled_as
+from acs_core.selection.labels import names_something_else
 from acs_core.selection.registry import Selector
 from acs_core.types import Candidate, Response
+from training.collection.part_reading import HIDDEN
 from training.collection.store import Collection
 from training.errors import DataError
 
@@ -73,6 +76,47 @@ class Call:
         size = self.image_size if candidates else None
         return Call(self.pair, self.index[keep], candidates, part, size, self.responses[:count], phrase=self.phrase)
 
+    def first_boxes(self) -> Call:
+        """Return the call as if each response had ended with its first box, as those of a grounding call about one
+        object do (:class:`acs_core.generation.first_box.FirstBoxComplete`).
+
+        A box that is labelled as something else, or comes after an example of the prompt, does not end a response.
+        """
+        kept = {r: self._boxes_up_to_first(r) for r in {c.response for c in self.candidates if c.order}}
+        if not kept:
+            return self
+        keep = np.array([c.order < kept.get(c.response, 1) for c in self.candidates], bool)
+        responses = tuple(
+            replace(response, num_boxes=kept[r], finished=True)
+            if kept.get(r, response.num_boxes) < response.num_boxes
+            else response
+            for r, response in enumerate(self.responses)
+        )
+        candidates = tuple(c for c, is_kept in zip(self.candidates, keep, strict=True) if is_kept)
+        record = self.record.only(keep)
+        return replace(self, index=self.index[keep], candidates=candidates, record=record, responses=responses)
+
+    def _boxes_up_to_first(self, response: int) -> int:
+        """Return the number of candidates of ``response``, which has several, up to the one that would have ended
+        it."""
+        mine = [c for c in self.candidates if c.response == response]
+        written = parse_response(self.responses[response].text) if response < len(self.responses) else []
+        examples = {box.values for box in parse_response(PROMPT)}
+        # An example of the prompt keeps a response from ending. Boxes outside the image, which are no candidates, are
+        # among those written; where there are some, the place of the example is not known exactly.
+        example = next((k for k, box in enumerate(written) if box.values in examples), len(mine))
+        for c in mine:
+            if c.order >= example:
+                break
+            if c.label == self.phrase or not names_something_else(c.label, self.phrase):
+                return c.order + 1
+        return len(mine)
+
+    def seen_by(self, selector: Selector, multiple: bool = False) -> Call:
+        """Return the call as ``selector`` sees it at run time: responses end with their first box, unless it reads what
+        follows, or ``multiple`` objects are asked for."""
+        return self.first_boxes() if selector.needs.end_with_first_box and not multiple else self
+
     def decided(self, scorer: Scorer, multiple: bool = False, overlapping: Overlapping | None = None) -> Decision:
         """Return the decision of ``scorer`` for the call, as a grounding call makes it by default: boxes labelled as
         something else than the phrase rank below the others (``check_labels``). Without responses, labels are unknown
@@ -127,18 +171,25 @@ def choices_of(selector: Selector, found: Iterable[Call], data: Collection) -> C
 
 def _chosen(scorer: Scorer, call: Call, data: Collection) -> tuple[float, float, float, int, int]:
     """Return one row of :class:`Choices`."""
+    count, oracle = len(call.candidates), _best_known(call, data)
+    call = call.seen_by(scorer.selector)
     candidates = call.candidates
     decision = call.decided(scorer)
     if not decision.detections:
-        return 0.0, np.nan, 0.0, len(candidates), -1
+        return 0.0, np.nan, oracle, count, -1
     best = decision.detections[0].candidate
-    confidences = scorer.selector.confidences(candidates, call.record, decision.qualities)
-    known = data.iou[call.index].astype(float)  # only candidates of the collection have a stored IoU
-    for i in np.flatnonzero(call.index < 0):
-        known[i] = best_iou(candidates[i].box, data.truth(call.pair))
+    confidences = scorer.selector.confidences(candidates, call.record, call.image_size or (1, 1), decision.qualities)
     iou = published_iou(scorer, decision, call, data)
     image = int(data.image[call.index[0]])
-    return iou, np.nan if confidences is None else confidences[best], known.max(), len(candidates), image
+    return iou, np.nan if confidences is None else confidences[best], oracle, count, image
+
+
+def _best_known(call: Call, data: Collection) -> float:
+    """Return the IoU of the best candidate of ``call``, 0 without candidates."""
+    known = data.iou[call.index].astype(float)  # only candidates of the collection have a stored IoU
+    for i in np.flatnonzero(call.index < 0):
+        known[i] = best_iou(call.candidates[i].box, data.truth(call.pair))
+    return float(known.max(initial=0.0))
 
 
 def published_iou(scorer: Scorer, decision: Decision, call: Call, data: Collection) -> float:
@@ -202,15 +253,22 @@ def calls(data: Collection, maps: bool, answers: Iterable[Mapping[str, Any]] = (
         phrase = keys[pair].partition(":")[2] if pair < len(keys) else ""
         responses = tuple(Response(a["text"], a["num_boxes"], a["finished"], a["problem"]) for a in mine)
         tokens = _token_statistics(candidates, mine) if mine else None
+        hidden = hidden_of(mine[0]) if mine else None
         if len(index):
             h, w = data.grid[index[0]].tolist()
             width, height = data.image_size[index[0]].tolist()
             seen = data.maps[index] if maps else None
-            record = AttentionRecord(data.entropy[index], seen, (h, w), tokens, drawn)
+            record = AttentionRecord(data.entropy[index], seen, (h, w), tokens, drawn, hidden)
             yield Call(pair, index, candidates, record, (width, height), responses, phrase=phrase)
         else:
-            none = AttentionRecord(data.entropy[index], None, (1, 1), tokens, drawn)
+            none = AttentionRecord(data.entropy[index], None, (1, 1), tokens, drawn, hidden)
             yield Call(pair, index, (), none, None, responses, phrase=phrase)
+
+
+def hidden_of(answer: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the last hidden state at the end of the prompt, (D,) float32, which the first response to it is stored
+    with; None if it is not stored with ``answer``."""
+    return np.array(answer[HIDDEN], np.float32) if answer.get(HIDDEN) else None
 
 
 def _labels_and_confidences(answer: Mapping[str, Any]) -> dict[int, tuple[str, float | None]]:

@@ -20,6 +20,7 @@ from acs_core.lvlm.base import LVLM
 from acs_core.types import Candidate, Response, SamplingConfig
 from training.collection.job import CollectConfig, Job
 from training.collection.part_arrays import encode
+from training.collection.part_reading import HIDDEN
 from training.collection.store import CollectionPart
 from training.data.pairs import Pair
 from training.errors import DataError
@@ -210,9 +211,11 @@ def _rows(
 def _answers(i: int, responses: Sequence[Response], samples: Generations) -> Iterator[dict[str, Any]]:
     none: Sequence[Sequence[float]] = ((),) * len(responses)
     kept = zip(responses, samples.token_entropy or none, samples.token_logprob or none, strict=True)
+    hidden = [float(f"{v:.4g}") for v in samples.state.hidden[samples.prompt].float().tolist()]
     for r, (response, entropy, logprob) in enumerate(kept):
         tokens = {"token_entropy": [round(e, 4) for e in entropy], "token_logprob": [round(p, 4) for p in logprob]}
-        yield {"pair": i, "response": r, **asdict(response), **tokens}
+        once = {HIDDEN: hidden} if r == 0 else {}  # it is that of the prompt
+        yield {"pair": i, "response": r, **asdict(response), **tokens, **once}
 
 
 def _joined(found: Sequence[DistinctMaps]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

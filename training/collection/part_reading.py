@@ -41,6 +41,7 @@ RESPONSE: dict[str, type] = {
     "finished": bool,
     "problem": str,
 }
+HIDDEN = "hidden"  # field of the first response to a prompt: last hidden state at its end; not in earlier collections
 MAX_NATS = 1e3  # of an entropy; far above that of any vocabulary or map
 BELOW_ZERO = -1e-3  # rounding in float32 can make an entropy of zero negative
 
@@ -273,3 +274,6 @@ def _check_answer(answer: Any, pairs: set[int]) -> None:
             type(nats) in (int, float) and least + BELOW_ZERO <= nats <= most - BELOW_ZERO for nats in values
         ):
             raise ValueError(f"{ANSWERS}: a response has a {name} that is no list of {least:g} to {most:g}")
+    hidden = answer.get(HIDDEN, [])
+    if not isinstance(hidden, list) or not all(type(v) in (int, float) and math.isfinite(v) for v in hidden):
+        raise ValueError(f"{ANSWERS}: a response has a {HIDDEN} that is no list of finite numbers")

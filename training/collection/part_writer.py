@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,8 +16,10 @@ import numpy as np
 from training.collection.part import Coded, PartDraft
 from training.collection.part_arrays import encode
 from training.collection.store import write_part
+from training.errors import DataError
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 MOST_WAITING = 8  # pairs whose maps wait, in float32: half a gigabyte of a 7B model
 
 
@@ -24,7 +27,8 @@ class PartWriter:
     """Context manager whose thread quantises maps and writes parts, one after the other, in the order of the calls.
 
     If the thread falls behind, calls wait for it. An error of the thread is raised by the next call, and at the latest
-    at the end of the block. However the block ends, the parts that were given to :meth:`write` are written before.
+    at the end of the block. However the block ends, the parts that were given to :meth:`write` are written before. If
+    that fails while the block ends with another exception, such as that of Ctrl-C, the error is logged.
     """
 
     def __init__(self) -> None:
@@ -41,6 +45,11 @@ class PartWriter:
         self._pool.shutdown()
         if error is None:
             self._raise_problem()
+        elif not isinstance(error, DataError):  # that may be the first error of the same disk
+            try:
+                self._raise_problem()
+            except (DataError, OSError) as problem:
+                log.error("%s", problem)
 
     def quantise(self, maps: np.ndarray) -> Callable[[], Coded]:
         """Begin to quantise ``maps``; the result's call waits for it. This is a

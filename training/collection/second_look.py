@@ -25,7 +25,8 @@ def windows_of(calls: Iterable[Call], scorer: Scorer, look: SecondLook) -> dict[
     """Return the windows of second looks after the decisions of ``scorer`` for ``calls``, by pair index. Calls without
     a second look are left out."""
     found = {}
-    for call in calls:
+    for whole in calls:
+        call = whole.seen_by(scorer.selector)
         if call.image_size is None:
             continue
         window, _ = scorer.second_window(call.decided(scorer), call.image_size, look)

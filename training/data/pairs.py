@@ -167,7 +167,8 @@ def load_absent(annotations: Path, limit: int, images: Path | None = None, seed:
 def choose_absent(data: Dataset, limit: int, seed: int = 0, images: Collection[int] | None = None) -> list[Pair]:
     """Return up to ``limit`` pairs of an image and something that it does not show; ``truth`` is empty.
 
-    Each image gets a first phrase before any gets a second. It is a category, or, with probability WRONG_COLOUR where
+    Each image gets a first phrase before any gets a second; images are drawn with ``seed`` where there are more than
+    ``limit``. Pairs are in the order of the images. A phrase is a category, or, with probability WRONG_COLOUR where
     the colours of objects are known, the name of an object with the colour of another.
 
     Args:
@@ -186,12 +187,14 @@ def choose_absent(data: Dataset, limit: int, seed: int = 0, images: Collection[i
         for image in data.images
         if images is None or image.id in images
     }
-    pairs: list[Pair] = []
-    while len(pairs) < limit and any(unused.values()):
-        for image in data.images:
-            if unused.get(image.id) and len(pairs) < limit:
+    drawn: list[tuple[int, Pair]] = []
+    while len(drawn) < limit and any(unused.values()):
+        for k in rng.permutation(len(data.images)).tolist():
+            image = data.images[k]
+            if unused.get(image.id) and len(drawn) < limit:
                 phrase = unused[image.id].pop()
-                pairs.append(Pair(image.id, image.file, phrase, (), ABSENT, bits=image.bits, size=image.size))
+                drawn.append((k, Pair(image.id, image.file, phrase, (), ABSENT, bits=image.bits, size=image.size)))
+    pairs = [pair for _, pair in sorted(drawn, key=lambda found: found[0])]
     if not pairs:
         raise DataError(f"{data.file} holds no image without some category: nothing absent can be asked for")
     return pairs

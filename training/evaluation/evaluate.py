@@ -262,7 +262,8 @@ def _finished(
     greedy = w.temperature is None
     mine = [j for j in scorers if j.selector.greedy_decoding == greedy]
     truth = [(question.key, question.truth) for question in questions]
-    told = ("check_labels", w.content, w.counts, config.samples, config.seed, tuple(kept), truth)
+    without = config.without_attention and not greedy
+    told = ("check_labels", w.content, w.counts, config.samples, config.seed, tuple(kept), truth, without)
     file = work / "answers" / f"{answers_name(told, *mine)}.json.gz"
     found = kept_runs(file)
     if found is not None:
@@ -281,6 +282,7 @@ def _finished(
             config.samples,
             config.seed,
             partial(move, f"{w.title}: select"),
+            without,
         )
     regressions = []
     if predicted is not None and w.temperature is not None:

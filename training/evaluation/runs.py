@@ -8,10 +8,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from acs_core.attention import AttentionRecord
-from acs_core.evaluation.records import EntropyProfile, Prediction, Run
+from acs_core.evaluation.records import EVEN_ATTENTION, EntropyProfile, Prediction, Run
 from acs_core.geometry import Box, overlaps
 from acs_core.selection.decision import Decision, Overlapping, Scorer, why_no_candidates
-from acs_core.selection.registry import AcsLearned, TokenUncertainty, VerbalConfidence, is_baseline, is_learned
+from acs_core.selection.registry import (
+    AcsLearned,
+    AcsLearnedBox,
+    TokenUncertainty,
+    VerbalConfidence,
+    is_baseline,
+    is_learned,
+)
 from acs_core.types import COORDINATES, Candidate
 from training.collection.offline_selection import Call, calls
 from training.collection.store import Collection
@@ -84,6 +91,25 @@ class _Once(AcsLearned):
         return np.array([self._known[c.response, c.order] for c in candidates])
 
 
+class _Even(AcsLearnedBox):
+    """ACS-Learned-Box whose predictions are equal where they differ by rounding alone, as on even attention."""
+
+    def __init__(self, selector: AcsLearnedBox) -> None:
+        super().__init__(selector.regressor, selector.needs.map_size or (0, 0))
+
+    def qualities(
+        self, candidates: Sequence[Candidate], record: AttentionRecord, image_size: tuple[int, int]
+    ) -> np.ndarray:
+        """Return (C,) predicted IoU, rounded to four digits."""
+        return np.round(super().qualities(candidates, record, image_size), 4)
+
+
+def _on_even_attention(scorer: Scorer) -> Scorer:
+    """Return ``scorer`` for records of :meth:`AttentionRecord.evened`."""
+    selector = scorer.selector
+    return replace(scorer, selector=_Even(selector)) if isinstance(selector, AcsLearnedBox) else scorer
+
+
 def sampled_runs(
     material: RunInput,
     scorers: Sequence[Scorer],
@@ -91,9 +117,12 @@ def sampled_runs(
     main: int,
     seed: int,
     progress: Progress = lambda done, total: None,
+    without_attention: bool = False,
 ) -> tuple[tuple[Run, ...], Predicted | None]:
     """Return a run for each of ``scorers`` and each number of responses in ``counts``; if single objects are asked for,
     also for the bounds oracle and random. The selector by stated confidence is left out if no response states one.
+    With ``without_attention``, there is a further run "NAME on even attention" of ``main`` responses for each selector
+    that reads attention, as an ablation.
 
     Also returns the regressor's predictions for the candidates of the first ``main`` responses; None without a
     regressor.
@@ -103,6 +132,7 @@ def sampled_runs(
     """
     for scorer in scorers:
         _check_evidence(scorer, material.data)
+    ablated = [_on_even_attention(j) for j in scorers if j.selector.needs.reads_attention and without_attention]
     once = [_Once(j.selector) for j in scorers if isinstance(j.selector, AcsLearned)]
     predicting = {selector.name: selector for selector in once}
     scorers = [replace(j, selector=predicting.get(j.selector.name, j.selector)) for j in scorers]
@@ -116,20 +146,34 @@ def sampled_runs(
         for selector in once:
             selector.begin(call)
         for count in counts:
-            part = call.first(count)
-            overlapping = Overlapping.of(part.candidates)
+            part, several = call.first(count), material.objects == "several"
+            seen = {whole: part if whole else part.first_boxes() for whole in (True, several)}
+            overlapping = {whole: Overlapping.of(of.candidates) for whole, of in seen.items()}
             for scorer in scorers:
-                decision = part.decided(scorer, material.objects == "several", overlapping)
-                notes.note(scorer.selector.name, count, _answer(decision, scorer, part))
+                whole = several or not scorer.selector.needs.end_with_first_box
+                decision = seen[whole].decided(scorer, several, overlapping[whole])
+                notes.note(scorer.selector.name, count, _answer(decision, scorer, seen[whole]))
                 if count == main and isinstance(scorer.selector, AcsLearned):  # table 3 is about the paper's regressor
                     notes.predicted += [c.quality for c in decision.candidates]
-                    notes.truth += material.data.iou[part.index].tolist()
+                    notes.truth += material.data.iou[seen[whole].index].tolist()
+            for scorer in ablated if count == main else ():
+                whole = several or not scorer.selector.needs.end_with_first_box
+                even = replace(seen[whole], record=seen[whole].record.evened())
+                decision = even.decided(scorer, several, overlapping[whole])
+                notes.note(scorer.selector.name + EVEN_ATTENTION, count, _answer(decision, scorer, even))
             if material.objects == "single":
                 for method, answer in _bounds(part, material, seed).items():
                     notes.note(method, count, answer)
     progress(len(material.data.pairs), len(material.data.pairs))
     runs = tuple(
-        Run(method, material.temperature, count, tuple(answers), kind_of(method), is_learned(method))
+        Run(
+            method,
+            material.temperature,
+            count,
+            tuple(answers),
+            kind_of(method),
+            is_learned(method.removesuffix(EVEN_ATTENTION)),
+        )
         for (method, count), answers in notes.answers.items()
         if stated or method != VerbalConfidence().name
     )
@@ -160,7 +204,8 @@ def greedy_runs(material: RunInput, scorer: Scorer) -> tuple[Run, ...]:
 
 def answer_to(call: Call, scorer: Scorer, objects: str) -> Prediction:
     """Return the answer of ``scorer``; ``objects`` as in :class:`acs_core.evaluation.records.Group`."""
-    return _answer(call.decided(scorer, objects == "several"), scorer, call)
+    seen = call.seen_by(scorer.selector, objects == "several")
+    return _answer(seen.decided(scorer, objects == "several"), scorer, seen)
 
 
 def suppressed(boxes: Sequence[Box], iou: float) -> tuple[Box, ...]:
@@ -192,7 +237,7 @@ def entropy_profiles(data: Collection) -> tuple[EntropyProfile, ...]:
 
 def kind_of(method: str) -> str:
     """Return the kind of a method, as in :class:`acs_core.evaluation.records.Run`."""
-    if method in (ORACLE, RANDOM):
+    if method in (ORACLE, RANDOM) or method.endswith(EVEN_ATTENTION):
         return "bound"
     return "baseline" if is_baseline(method) else "ours"
 
@@ -217,7 +262,7 @@ def _confidences(decision: Decision, scorer: Scorer, call: Call) -> tuple[float,
     if isinstance(selector, TokenUncertainty | VerbalConfidence):
         values = decision.qualities  # absolute: they depend on no other candidate
     else:
-        values = selector.confidences(call.candidates, call.record, decision.qualities)
+        values = selector.confidences(call.candidates, call.record, call.image_size or (1, 1), decision.qualities)
     if values is None:
         return ()
     return tuple(float(np.clip(values[d.candidate], 0.0, 1.0)) for d in decision.detections)

@@ -17,6 +17,7 @@ from acs_core.selection.registry import Selector
 from training.collection.offline_selection import Call, calls
 from training.collection.store import Collection
 from training.errors import DataError
+from training.fitting.fit_presence import fit_presence, out_of_fold_presence, presence_rows
 from training.fitting.fit_score_model import FOLDS, HIT, fit_score_model, folds, out_of_fold_estimates
 from training.fitting.score_rows import has_tokens, names_for, score_rows
 from training.fitting.thresholds import guaranteed_points
@@ -62,6 +63,7 @@ def calibrate(
     looked_again: Iterable[Call] | None = None,
     answers: Sequence[Mapping[str, Any]] = (),
     plain: bool = False,
+    presence: bool = False,
 ) -> tuple[Calibration, Reliability]:
     """Fit a calibration on the published boxes of ``data``: a score model, and curves of its estimates by isotonic
     regression.
@@ -81,16 +83,24 @@ def calibrate(
             the boxes and the certainty of the tokens.
         plain: whether the curves map the confidence alone, without a score model, as they do with fewer than
             ``MODEL_ANSWERS`` answers.
+        presence: whether to fit a presence probe, whose estimate is one more feature of the score model.
 
     Raises:
-        DataError: the selector states no confidence, or fewer than 50 questions got a box.
+        DataError: the selector states no confidence, fewer than 50 questions got a box, or a presence probe is wanted
+            and cannot be fitted.
     """
     if not selector.feature:
         raise DataError(f"the selector {selector.name} states no confidence, so there is nothing to calibrate")
     second = looked_again is not None
     if looked_again is None:
         looked_again = calls(data, selector.needs.maps, answers)
-    rows = score_rows(selector, looked_again, data, names_for(selector, has_tokens(answers)))
+    probe, told_presence = None, None
+    if presence:
+        pairs, hidden, there, image = presence_rows(data, answers)
+        probe = fit_presence(hidden, there)
+        told_presence = dict(zip(pairs, out_of_fold_presence(hidden, there, image, seed).tolist(), strict=True))
+    names = names_for(selector, has_tokens(answers), presence)
+    rows = score_rows(selector, looked_again, data, names, presence=told_presence)
     whole = np.flatnonzero(rows.whole)
     if len(whole) < MIN_CHOICES:
         answered = "answers with a second look" if second else "answered pairs"
@@ -132,6 +142,7 @@ def calibrate(
         score_model=model,
         questions=len(whole) + rows.unanswered,
         absent=rows.absent,
+        presence=probe if model is not None else None,
     )
     return replace(curve, working_points=guaranteed_points(curve, estimate, hit)), told
 

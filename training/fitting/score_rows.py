@@ -46,9 +46,10 @@ class ScoreRows:
         return self.features[:, 0]
 
 
-def names_for(selector: Selector, tokens: bool) -> tuple[str, ...]:
-    """Return the features for calls of ``selector``; ``tokens``: whether token statistics are known."""
-    return tuple(name for name in feature_names(selector.needs.maps) if tokens or not FEATURES[name].tokens)
+def names_for(selector: Selector, tokens: bool, probe: bool = False) -> tuple[str, ...]:
+    """Return the features for calls of ``selector``; ``tokens``: whether token statistics are known, ``probe``: whether
+    there is a presence probe."""
+    return tuple(name for name in feature_names(selector.needs.maps, probe) if tokens or not FEATURES[name].tokens)
 
 
 def score_rows(
@@ -57,10 +58,12 @@ def score_rows(
     data: Collection,
     names: Sequence[str],
     counts: Sequence[int] = COUNTS,
+    presence: Mapping[int, float] | None = None,
 ) -> ScoreRows:
-    """Apply ``selector`` to the calls ``found`` of questions of ``data``.
+    """Apply ``selector`` to the calls ``found`` of questions of ``data``, as it sees them at run time.
 
-    Calls that include a second look are used as a whole only, since their responses are of two looks.
+    Calls that include a second look are used as a whole only, since their responses are of two looks. ``presence`` are
+    log-odds of a presence probe that was fitted without the image of the question, by pair.
 
     Raises:
         DataError: the collection does not hold the true boxes.
@@ -69,13 +72,14 @@ def score_rows(
     kept: list[tuple[np.ndarray, float, int, bool]] = []
     unanswered = absent = 0
     truth: Sequence[Any] | None = data.manifest.get("truth")
-    for call in found:
+    for whole in found:
+        call = whole.seen_by(selector)
         absent += truth is not None and not truth[call.pair]
         drawn = call.record.num_responses
         few = () if call.looked_again else tuple(n for n in counts if n < drawn)
         for count in (*few, drawn):
             part = call if count == drawn else call.first(count)
-            row = _row(scorer, part, data, names)
+            row = _row(scorer, part, data, names, None if presence is None else presence[call.pair])
             if row is not None:
                 kept.append((*row, count == drawn))
             elif count == drawn:
@@ -92,17 +96,21 @@ def score_rows(
     )
 
 
-def _row(scorer: Scorer, call: Call, data: Collection, names: Sequence[str]) -> tuple[np.ndarray, float, int] | None:
+def _row(
+    scorer: Scorer, call: Call, data: Collection, names: Sequence[str], presence: float | None
+) -> tuple[np.ndarray, float, int] | None:
     """Return features, IoU and image id of the box that is published; None if there is none."""
     decision = call.decided(scorer)
     if not decision.detections or call.image_size is None:
         return None
     best = decision.detections[0].candidate
-    confidences = scorer.selector.confidences(call.candidates, call.record, decision.qualities)
+    confidences = scorer.selector.confidences(call.candidates, call.record, call.image_size, decision.qualities)
     if confidences is None:
         return None
     # The features of one candidate depend on all of them.
-    rows = evidence_rows(names, Evidence(call.candidates, call.record, call.image_size, np.asarray(confidences)))
+    rows = evidence_rows(
+        names, Evidence(call.candidates, call.record, call.image_size, np.asarray(confidences), presence)
+    )
     return rows[best], published_iou(scorer, decision, call, data), int(data.image[call.index[call.index >= 0][0]])
 
 

@@ -312,10 +312,12 @@ def calibrate_step(
     say: Say = print,
     looked_again: Mapping[str, Sequence[Call]] | None = None,
     answers: Sequence[Mapping[str, Any]] = (),
+    presence: bool = False,
 ) -> dict[str, Reliability]:
     """Write a calibration for each selector, ``calibration.json`` and the reliability diagrams into ``out``. Selectors
     in ``looked_again``, which holds their calls with a second look, also get a calibration for these. ``answers`` are
-    the responses of the collection, which tell the labels of the boxes.
+    the responses of the collection, which tell the labels of the boxes. ``presence``: whether a presence probe is one
+    more feature of the scores.
 
     Raises:
         DataError: see :func:`training.fitting.calibrate.calibrate`.
@@ -327,7 +329,9 @@ def calibrate_step(
         second = found is not None
         name = selector.name + (", second look" if second else "")
         origin = made_by + (", with a second look" if second else "")
-        curve, held = calibrate(selector, data, identity, origin, looked_again=found, answers=answers)
+        curve, held = calibrate(
+            selector, data, identity, origin, looked_again=found, answers=answers, presence=presence
+        )
         file = calibration_file(selector.name, second)
         curve.save(out / file)
         title = f"{name}, tau = {data.manifest.get('temperature')}"

@@ -147,5 +147,5 @@ def standard_phases(steps: Sequence[int]) -> tuple[PhaseConfig, ...]:
         PhaseConfig("B", b, 2e-3, batch=64, pictures=24000, absent_share=0.3, dense_weight=0.3, guided_steps=1500),
         PhaseConfig("C", c, 1e-3, batch=12, pictures=6000, absent_share=0.5, new_optimiser=True),
         exact,
-        replace(exact, name="E", steps=e, rate=8e-4, mistakes=Mistakes(0.28, 0.16, 0.05, background=0.7)),
+        replace(exact, name="E", steps=e, rate=8e-4, mistakes=Mistakes(0.4, 0.24, 0.08, background=0.7)),
     )

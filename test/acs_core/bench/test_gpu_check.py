@@ -14,6 +14,8 @@ from acs_core.bench.goals import SAMPLES, STEP, TOGETHER
 from acs_core.bench.gpu_check import BUDGETS, CheckPlan, Found, Part, PartResult, parts_of, run_parts, stopped_after
 from acs_core.bench.gpu_page import NO_GPU, TITLES, gpu_page
 from acs_core.bench.measure import MachineInfo
+from acs_core.bench.options import DOES_NOT_RUN as NO_RUN
+from acs_core.bench.options import KERNEL, ON, VISION, OptionRow, OptionsReport
 
 CPU = MachineInfo("a processor", 2, 1, "", "2.13", "5.23", "2026-01-01")
 GPU = MachineInfo("a processor", 2, 1, "a GPU", "2.13", "5.23", "2026-01-01")
@@ -89,7 +91,7 @@ def test_a_run_that_hangs_is_stopped_and_one_that_ends_is_not():
 def test_every_shape_and_frame_has_its_parts():
     plan = CheckPlan(torch.device("cpu"), ("7b", "8b"), ((640, 480), (1920, 1080)), 10, 2, 480.0, 0.0)
     names = [part.name for part in parts_of(plan)]
-    assert len(set(names)) == len(names) == 14 and set(TITLES) == set(BUDGETS)
+    assert len(set(names)) == len(names) == 16 and set(TITLES) == set(BUDGETS)
     for shape in ("7b", "8b"):
         assert {f"{kind}, {shape}, 640x480" for kind in BUDGETS} <= set(names)
         assert {f"{kind}, {shape}, 1920x1080" for kind in ("whole", "limits")} <= set(names)
@@ -107,6 +109,15 @@ def test_the_page_says_what_is_met_missed_and_left_out():
             found=Found(
                 {"phrases": 4, "samples": 10, "together_s": 1.0, "apart_s": 2.5, "ratio": 0.4, "same_responses": 39},
                 {TOGETHER: 0.4},
+            ),
+        ),
+        PartResult(
+            "options",
+            "7b",
+            "640x480",
+            3.0,
+            found=Found(
+                OptionsReport(10, (OptionRow(KERNEL, ON, 7.25), OptionRow(VISION, ON, None, NO_RUN))).to_dict()
             ),
         ),
         PartResult("limits", "7b", "640x480", left_out="its 25 s did not fit: 9 s were left"),
@@ -151,6 +162,7 @@ def test_the_page_says_what_is_met_missed_and_left_out():
     assert f"| {STEP}, 7b, 640x480 | at most 1.2 | - | not measured |" in page
     assert "| Limits of the hardware: 7b, 640x480 | its 25 s did not fit: 9 s were left |" in page
     assert "| (e) ours, ACS-Learned, all maps | 10 | 0.5 | 800 | - |" in page and "a \\| b" in page
+    assert f"| {KERNEL} | on | 7.25 ms |" in page and f"| {VISION} | on | {NO_RUN} |" in page
     assert "(e) by stage: reading 98.0 ms." in page
     assert f"**{NO_GPU}.**" in gpu_page(results, CPU, 10, 99.0, "acs-bench gpu-check")
 
@@ -164,10 +176,10 @@ def test_the_smallest_run(tmp_path):
     )
     assert result.exit_code == 0, result.output
     found = json.loads((folder / "gpu_check.json").read_text())
-    assert [part["kind"] for part in found["parts"]] == ["whole", "limits", "phrases", "text", "ctranslate2"]
+    assert [part["kind"] for part in found["parts"]] == ["whole", "limits", "phrases", "options", "text", "ctranslate2"]
     assert all(part["left_out"] == "" for part in found["parts"])
     page = (folder / "gpu_check.md").read_text()
-    assert NO_GPU in page and page.count("\n## ") == 2 + 5 and "Nothing." in page
+    assert NO_GPU in page and page.count("\n## ") == 2 + 6 and "Nothing." in page
     goals = {goal["ratio"]: goal for part in found["parts"] for goal in part["goals"]}
     assert {STEP, SAMPLES, TOGETHER} <= set(goals) and all(goal["met"] is not None for goal in goals.values())
 
@@ -176,8 +188,8 @@ def test_a_run_without_time_leaves_everything_out(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BUDGETS", dict.fromkeys(BUDGETS, 1e6))
     words = ["gpu-check", "--out", str(tmp_path / "found"), "--seconds", "100", "--device", "cpu", "--threads", "1"]
     result = CliRunner().invoke(cli.app, words)
-    assert result.exit_code == 0 and len(re.findall(r"left out: .* did not fit", result.output)) == 14
-    assert len(json.loads((tmp_path / "found" / "gpu_check.json").read_text())["parts"]) == 14
+    assert result.exit_code == 0 and len(re.findall(r"left out: .* did not fit", result.output)) == 16
+    assert len(json.loads((tmp_path / "found" / "gpu_check.json").read_text())["parts"]) == 16
 
 
 def test_a_part_that_failed_is_an_exit_code(tmp_path, monkeypatch):
@@ -185,7 +197,7 @@ def test_a_part_that_failed_is_an_exit_code(tmp_path, monkeypatch):
         raise ValueError("no such kernel")
 
     monkeypatch.setattr(module, "_phrases", broken)
-    for kind in ("_whole", "_limits"):
+    for kind in ("_whole", "_limits", "_options"):
         monkeypatch.setattr(module, kind, lambda *_: Found({}))
     monkeypatch.setattr("acs_core.bench.gpu_page._body", lambda result: [])
     words = ["gpu-check", "--out", str(tmp_path / "found"), "--seconds", "86400", "--device", "cpu", "--threads", "1"]

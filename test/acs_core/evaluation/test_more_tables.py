@@ -5,7 +5,7 @@ from eval_parts import SQUARE, column, evaluation, question, tables_by_name
 
 from acs_core.evaluation.metrics import FEW, measure
 from acs_core.evaluation.page import headlines_of
-from acs_core.evaluation.records import Evaluation, Group, Prediction, Run
+from acs_core.evaluation.records import EVEN_ATTENTION, Evaluation, Group, Prediction, Run
 from acs_core.evaluation.tables import assess, tables_of
 
 
@@ -39,6 +39,25 @@ def test_ours_are_compared_with_consensus_on_the_same_responses():
     assert set(gains) == {("acs-free", 0.5), ("acs-learned", 0.5), ("acs-free + second look", 0.5)}
     assert gains["acs-free", 0.5].value == pytest.approx(accuracy["acs-free", 0.5].value)
     assert gains["acs-free + second look", 0.5].value == -100
+
+
+def test_methods_are_compared_with_themselves_on_even_attention():
+    group = evaluation(30, several=False).groups[0]
+    nothing = tuple(Prediction(reason="no box") for _ in group.questions)
+    runs = (*group.runs, Run("acs-free" + EVEN_ATTENTION, 0.5, 10, nothing, "bound"))
+    whole = Evaluation("t", (replace(group, runs=runs),), {})
+    tables = {t.name: t for t in tables_of(assess(whole, draws=100))}
+    table, accuracy = tables["without-attention"], column(tables["accuracy"], "Acc@0.5 %")
+    assert [row.cells[0].value for row in table.rows] == ["acs-free"]
+    assert column(table, "gain, points")["acs-free", 0.5].value == accuracy["acs-free", 0.5].value
+    assert column(table, "on even attention %")["acs-free", 0.5].value == 0
+    assert column(table, "lost")["acs-free", 0.5].value == 0
+    others = [row for t in tables.values() if t is not table for row in t.rows]
+    assert not any(EVEN_ATTENTION in str(cell.value) for row in others for cell in row.cells)
+
+
+def test_without_runs_on_even_attention_there_is_no_table_of_them():
+    assert "small-without-attention" not in tables_by_name()
 
 
 def test_without_consensus_nothing_is_compared_with_it():

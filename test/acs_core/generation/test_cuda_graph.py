@@ -262,6 +262,19 @@ def test_several_phrases_are_those_of_growing_rows(lvlm, picture, static, ahead)
             np.testing.assert_allclose(*maps, atol=1e-6)
 
 
+def test_buffers_of_more_than_twice_the_phrases_are_not_used(lvlm, picture):
+    """Each phrase to spare is computed like the others."""
+    state = prefill(lvlm, lvlm.prepare_many(picture, [*PHRASES, "cat", "dog on a key"]))
+    parts = {number: state.only(range(number)) for number in (2, 3, 4)}
+    with torch.inference_mode():
+        largest = static_decoder(lvlm, state, 2, 10)
+        assert largest.rows.capacity.prompts == 5
+        assert static_decoder(lvlm, parts[3], 2, 10) is largest and static_decoder(lvlm, parts[4], 2, 10) is largest
+        few = static_decoder(lvlm, parts[2], 2, 10)
+        assert few.rows.capacity.prompts == 2
+        assert static_decoder(lvlm, parts[2], 2, 10) is few and static_decoder(lvlm, state, 2, 10) is largest
+
+
 def test_phrases_that_need_too_much_memory_are_left_to_growing_rows(lvlm, picture, monkeypatch):
     state = prefill(lvlm, lvlm.prepare_many(picture, PHRASES[:2]))
     with torch.inference_mode():
@@ -291,7 +304,7 @@ def test_the_bytes_of_the_buffers_are_known(lvlm, picture):
 
 
 def test_what_cannot_be_recorded_is_said_once_and_avoided(lvlm, picture, monkeypatch, caplog):
-    def fail(self, *_):
+    def fail(self, *_, **__):
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(StaticDecoder, "__init__", fail)
@@ -303,7 +316,7 @@ def test_what_cannot_be_recorded_is_said_once_and_avoided(lvlm, picture, monkeyp
 
 
 def test_running_out_of_memory_is_not_mistaken_for_that(lvlm, picture, monkeypatch):
-    def fail(self, *_):
+    def fail(self, *_, **__):
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
     monkeypatch.setattr(StaticDecoder, "__init__", fail)

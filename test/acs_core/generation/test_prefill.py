@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from acs_core.errors import Cancelled
-from acs_core.generation.prefill import cache_name, prefill
+from acs_core.generation.prefill import cache_name, prefill, stack_states
 from acs_core.generation.sample import greedy_response
 from acs_core.generation.shared_cache import (
     CacheSegment,
@@ -39,6 +39,20 @@ def test_what_is_read_together_equals_what_is_read_alone(lvlm, picture):
                 torch.testing.assert_close(
                     torch.cat(parts, dim=1), getattr(alone.prefix, what)[layer], atol=1e-4, rtol=1e-4
                 )
+
+
+def test_the_last_hidden_state_is_what_the_first_logits_are_computed_from(lvlm, picture):
+    together = prefill(lvlm, lvlm.prepare_many(picture, PHRASES))
+    with torch.inference_mode():
+        for k, phrase in enumerate(PHRASES):
+            made = lvlm.hf_model.get_output_embeddings()(together.hidden[k])
+            torch.testing.assert_close(made, together.logits[k], atol=1e-4, rtol=1e-4)
+            alone = prefill(lvlm, [lvlm.prepare(picture, phrase)])
+            torch.testing.assert_close(alone.hidden[0], together.hidden[k], atol=1e-4, rtol=1e-4)
+    assert together.hidden[0].shape == (lvlm.text_model.config.hidden_size,)
+    assert together.only([2]).hidden == (together.hidden[2],)
+    assert [state.hidden for state in together.apart()] == [(h,) for h in together.hidden]
+    assert stack_states(together.apart()).hidden == together.hidden
 
 
 def test_some_of_the_prompts(lvlm, picture):

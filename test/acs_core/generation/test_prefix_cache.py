@@ -1,6 +1,7 @@
 """An image that stays prefilled gives the answers of one that is read anew, and is kept within its bound."""
 
 import gc
+from itertools import cycle
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from acs_core.generation.prefix_cache import PrefixCache
 from acs_core.geometry import Box
 from acs_core.grounder import Grounder
 from acs_core.image import read_image
+from acs_core.selection.second_look import Window
 from acs_core.types import SamplingConfig
 
 PHRASES = ["key", "dog", "a very small dog behind the key"]
@@ -118,6 +120,73 @@ def test_phrases_about_a_set_image(grounder, monkeypatch):
     recorded = scene.ground("key", sampling=config)
     assert [r.text for r in recorded.responses] == [r.text for r in scene.ground("key", sampling=config).responses]
     grounder.lvlm.graphs.kept.clear()
+
+
+@pytest.fixture
+def vision_forwards(grounder):
+    """One item per forward pass of the vision tower: one per image that is read."""
+    lvlm, calls = grounder.lvlm, []
+    tower = lvlm.hf_model.model.vision_tower if lvlm.family == "internvl" else lvlm.hf_model.model.visual
+    hook = tower.register_forward_hook(lambda *_: calls.append(1))
+    grounder._prefixes.clear()
+    yield calls
+    hook.remove()
+
+
+def looks_at(monkeypatch, *boxes):
+    """Let second looks be at these windows, one after the other, and again from the first on."""
+    windows = cycle(boxes)
+    around = classmethod(lambda cls, box, size, zoom: cls(next(windows), size))
+    monkeypatch.setattr(Window, "around", around)
+
+
+LEFT, RIGHT = (Box(x, 0, x + SAMPLE.shape[1] / 2, SAMPLE.shape[0] / 2) for x in (0, SAMPLE.shape[1] / 2))
+SHORT = SamplingConfig(num_samples=2, seed=4, max_new_tokens=60)
+
+
+def test_a_window_that_phrases_share_is_read_once(grounder, vision_forwards, monkeypatch):
+    looks_at(monkeypatch, LEFT, LEFT)
+    results = grounder.ground_many(SAMPLE, ["key", "hat"], sampling=SHORT, second_look=True)
+    assert [r.window for r in results] == [LEFT, LEFT]
+    assert len(vision_forwards) == 2  # the image and the window
+    assert len(grounder._prefixes) == 0  # without keep_prefix nothing stays
+    for result in results:
+        alone = grounder.ground(SAMPLE, result.phrase, sampling=SHORT, second_look=True)
+        assert [r.text for r in alone.responses] == [r.text for r in result.responses]
+        theirs, mine = ([c.box.as_tuple() for c in found.candidates] for found in (alone, result))
+        np.testing.assert_allclose(mine, theirs)
+    looks_at(monkeypatch, LEFT, RIGHT)
+    vision_forwards.clear()
+    grounder.ground_many(SAMPLE, ["key", "hat"], sampling=SHORT, second_look=True)
+    assert len(vision_forwards) == 3 and len(grounder._prefixes) == 0
+
+
+def test_windows_of_a_set_image_stay_within_the_bound_of_all(grounder, vision_forwards, monkeypatch):
+    scene = grounder.set_image(SAMPLE)
+    looks_at(monkeypatch, LEFT)
+    for phrase in ("key", "key", "hat"):
+        scene.ground(phrase, sampling=SHORT, second_look=True)
+    assert len(vision_forwards) == 2 and len(grounder._prefixes) == 2
+    # With room for the image and one window, the windows take each other's place, and not that of the image.
+    monkeypatch.setattr(grounder._prefixes, "max_bytes", grounder._prefixes.nbytes)
+    looks_at(monkeypatch, RIGHT, LEFT)
+    vision_forwards.clear()
+    for _ in range(2):
+        scene.ground_many(["key", "hat"], sampling=SHORT, second_look=True)
+    assert len(vision_forwards) == 4
+    assert 0 < grounder._prefixes.nbytes <= grounder._prefixes.max_bytes and len(grounder._prefixes) == 2
+
+
+def test_a_window_that_does_not_fit_frees_what_is_kept(grounder, vision_forwards, monkeypatch):
+    scene = grounder.set_image(SAMPLE)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    monkeypatch.setattr("acs_core.pipeline._look_again", full)
+    result = scene.ground("key", sampling=SHORT, second_look=True)
+    assert result.window is None and result.skipped[-1].startswith("no second look: cpu ran out of memory")
+    assert result.candidates and len(grounder._prefixes) == 0
 
 
 def test_memory_of_images_is_given_back_when_it_runs_out(grounder, monkeypatch):

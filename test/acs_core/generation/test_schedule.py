@@ -12,6 +12,7 @@ from acs_core.generation.prefill import prefill
 from acs_core.generation.schedule import (
     FIRST,
     Deadline,
+    ScheduledGenerations,
     ThroughputEstimate,
     greedy_on_schedule,
     sample_on_schedule,
@@ -181,6 +182,22 @@ def test_responses_that_were_cut_off_say_nothing():
 def test_the_share_is_an_option():
     answers = drawn([HERE], [NEAR], [HERE], [THERE], [THERE])
     assert should_stop_early(*answers, share=0.6) and not should_stop_early(*answers, share=0.7)
+
+
+@pytest.mark.parametrize(
+    ("finished", "tokens", "boxes", "counted"),
+    [
+        ((True, True), (3, 5), (1, 0), 2),  # an answer without a box is an answer
+        ((True, False), (3, 5), (1, 0), 1),  # cut off before its box, if it would have had one
+        ((True, False), (3, 5), (1, 1), 2),  # cut off after a box
+        ((True, False), (3, 9), (1, 0), 2),  # all the tokens that it may have, and no box
+        ((False, False), (0, 0), (0, 0), 0),
+    ],
+)
+def test_what_the_deadline_cut_off_does_not_count(finished, tokens, boxes, counted):
+    samples = SimpleNamespace(finished=finished, response_ids=tuple((7,) * n for n in tokens))
+    responses = tuple(Response("", n, done) for n, done in zip(boxes, finished, strict=True))
+    assert ScheduledGenerations(samples, (), responses).counted(max_new_tokens=9) == counted
 
 
 def test_no_deadline_never_passes():

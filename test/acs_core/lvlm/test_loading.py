@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from logging import getLogger
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from acs_core.errors import ModelError
 from acs_core.generation.sample import sample_responses
 from acs_core.geometry import Box
 from acs_core.lvlm import FAMILIES, load_lvlm
-from acs_core.lvlm.loading import load_processor
+from acs_core.lvlm.loading import QUANTISER_NOISE, _Without, load_processor
 from acs_core.types import Candidate, SamplingConfig
 
 
@@ -261,8 +262,9 @@ def test_older_file_layouts_load_alike(model_folders, tmp_path, picture, kind):
 
 
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])
-def test_quantised_weights_answer_and_show_their_attention(picture, quantization):
+def test_quantised_weights_answer_and_show_their_attention(picture, quantization, caplog):
     pytest.importorskip("bitsandbytes")
+    caplog.clear()  # bitsandbytes was imported by the test, before the messages are filtered
     lvlm = load_lvlm(resolve_model("tiny-internvl"), device="cpu", quantization=quantization)
     layers = {type(module).__name__ for module in lvlm.text_model.layers.modules()}
     assert layers & {"Linear8bitLt", "Linear4bit"}
@@ -271,6 +273,20 @@ def test_quantised_weights_answer_and_show_their_attention(picture, quantization
     candidates = [Candidate(Box(0, 0, 1, 1), "", 0, 0, (0, 0, 0, 0))]
     maps = capture(lvlm, prompt, samples, candidates, AttentionNeeds(maps=True)).maps
     assert np.isfinite(maps).all() and maps.sum() > 0
+    (said,) = [record.message for record in caplog.records]  # and not one by each layer in each forward pass
+    assert said.endswith("quantised weights need less memory, but a CPU takes longer with them")
+
+
+def test_of_the_messages_of_quantised_layers_only_those_that_help_nobody_are_dropped(caplog):
+    for name, noise in QUANTISER_NOISE.items():
+        logger = getLogger(name)
+        for _ in range(2):
+            logger.addFilter(_Without(noise))
+        assert logger.filters.count(_Without(noise)) == 1
+    logger = getLogger("bitsandbytes.autograd._functions")
+    logger.warning("MatMul8bitLt: inputs will be cast from %s to float16 during quantization", "float32")
+    logger.warning("something else")
+    assert [record.message for record in caplog.records] == ["something else"]
 
 
 def test_unknown_quantisation_is_named(model_folders):

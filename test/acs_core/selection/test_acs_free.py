@@ -86,12 +86,12 @@ def test_evidence_captured_for_other_heads_is_refused():
 )
 def test_confidence_is_how_concentrated_the_attention_is(entropy, confidence):
     ev = record(*[[entropy]] * 4)
-    assert AcsFree(FILE).confidences(candidates(1), ev, np.ones(1)) == pytest.approx([confidence], abs=1e-6)
+    assert AcsFree(FILE).confidences(candidates(1), ev, (9, 9), np.ones(1)) == pytest.approx([confidence], abs=1e-6)
 
 
 def test_one_cell_carries_no_information():
     ev = AttentionRecord(record([0.0], [0.0], [0.0], [0.0]).entropy, None, (1, 1))
-    assert AcsFree(FILE).confidences(candidates(1), ev, np.ones(1)).tolist() == [0.0]
+    assert AcsFree(FILE).confidences(candidates(1), ev, (9, 9), np.ones(1)).tolist() == [0.0]
 
 
 def test_what_it_says_about_itself():

@@ -58,7 +58,7 @@ def test_it_makes_boxes():
 def test_nothing_to_choose_from():
     selector = AcsFusion(HEADS)
     assert selector.qualities([], record([]), (300, 300)).shape == (0,)
-    assert selector.confidences([], record([]), np.zeros(0)).shape == (0,)
+    assert selector.confidences([], record([]), (9, 9), np.zeros(0)).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_nothing_to_choose_from():
 )
 def test_confidence_counts_responses_without_a_box(drawn, expected):
     half = np.log(16) / 2
-    found = AcsFusion(HEADS).confidences(candidates([A, A]), record([half, half], drawn), np.ones(2))
+    found = AcsFusion(HEADS).confidences(candidates([A, A]), record([half, half], drawn), (9, 9), np.ones(2))
     assert found == pytest.approx([expected, expected])
 
 
 def test_a_response_that_repeats_itself_agrees_once():
     first, again = candidates([A, A])
     twice = [first, Candidate(again.box, "key", 0, 1, (9, 11, 13, 15))]
-    found = AcsFusion(HEADS).confidences(twice, record([0.0, 0.0], 4), np.ones(2))
+    found = AcsFusion(HEADS).confidences(twice, record([0.0, 0.0], 4), (9, 9), np.ones(2))
     assert found == pytest.approx([(0.25 + 1.0) / 2] * 2)
 
 
@@ -103,5 +103,5 @@ def test_the_box_lies_among_those_that_agree_and_numbers_in_their_range(drawn):
     assert Box(*box).area > 0
     selector, seen = AcsFusion(HEADS), record(entropies, len(corners))
     quality = selector.qualities(candidates(corners), seen, (100, 100))
-    confidence = selector.confidences(candidates(corners), seen, quality)
+    confidence = selector.confidences(candidates(corners), seen, (9, 9), quality)
     assert ((quality >= 0) & (quality <= 1 + 1e-9)).all() and ((confidence >= 0) & (confidence <= 1 + 1e-9)).all()

@@ -61,13 +61,49 @@ def test_it_makes_boxes():
 
 def test_nothing_to_choose_from():
     assert SELECTOR.qualities([], record(), SIZE).shape == (0,)
-    assert SELECTOR.confidences([], record(), np.zeros(0)).shape == (0,)
+    assert SELECTOR.confidences([], record(), SIZE, np.zeros(0)).shape == (0,)
+
+
+def confidence(made, seen):
+    return SELECTOR.confidences(made, seen, SIZE, SELECTOR.qualities(made, seen, SIZE))
+
+
+def attention(seen, boxes):
+    return SELECTOR._in_box.qualities(candidates(*boxes), seen, SIZE)
 
 
 @pytest.mark.parametrize(("drawn", "share"), [(2, 1.0), (4, 0.5), (0, 1.0)])
 def test_responses_without_a_box_lower_the_confidence(drawn, share):
-    found = SELECTOR.confidences(candidates(HERE, HERE), record(IN_HERE, IN_HERE, drawn=drawn), np.array([0.9, 0.8]))
-    assert found == pytest.approx([0.9 * share, 0.8 * share])
+    seen = record(IN_HERE, NOWHERE, drawn=drawn)
+    assert confidence(candidates(HERE, HERE), seen) == pytest.approx((share + attention(seen, [HERE, HERE])) / 2)
+
+
+def test_a_single_response_is_as_sure_as_its_attention():
+    sure, unsure = (confidence(candidates(HERE), record(look, drawn=1)).item() for look in (IN_HERE, NOWHERE))
+    assert sure == pytest.approx(1.0)
+    assert unsure == pytest.approx(0.5)
+
+
+def test_the_confidence_is_the_agreement_of_the_others_weighted_by_their_attention():
+    boxes, seen = [HERE, NEAR, THERE], record(IN_HERE, NOWHERE, IN_THERE, drawn=3)
+    agreed = 2 * confidence(candidates(*boxes), seen) - attention(seen, boxes)
+    assert agreed == pytest.approx([0.5, HERE.iou(NEAR) / 2, 0.5], abs=1e-4)  # NEAR weighs nothing
+
+
+def test_several_objects_do_not_share_the_confidence():
+    both = [replace(c, response=i // 2, order=i % 2) for i, c in enumerate(candidates(*[HERE, THERE] * 3))]
+    looks = [IN_HERE, IN_THERE] * 3
+    alone = confidence(candidates(HERE, HERE, HERE), record(*[IN_HERE] * 3, drawn=3))
+    seen = record(*looks, drawn=3)
+    assert confidence(both, seen) == pytest.approx(np.repeat(alone, 2))
+    assert SELECTOR.qualities(both, seen, SIZE) == pytest.approx(np.ones(6))
+
+
+def test_of_the_boxes_of_one_response_the_one_with_attention_is_best():
+    made = [replace(c, response=0, order=i) for i, c in enumerate(candidates(HERE, THERE))]
+    here, there = SELECTOR.qualities(made, record(NOWHERE, IN_THERE), SIZE)
+    assert there == pytest.approx(1.0)
+    assert here < 0.01
 
 
 def test_what_a_second_look_saw_counts_twice():

@@ -52,7 +52,7 @@ def test_quality_and_confidence_are_the_predicted_iou():
     selector, made = agreement_selector(), candidates([A, A, FAR])
     quality = selector.qualities(made, record(3), (300, 300))
     assert quality == pytest.approx([0.8, 0.8, 0.2])
-    assert selector.confidences(made, record(3), quality) is quality
+    assert selector.confidences(made, record(3), (9, 9), quality) is quality
 
 
 def test_responses_without_a_box_count():

@@ -37,7 +37,7 @@ def test_quality_is_the_predicted_iou_of_each_candidate(selector, count):
 
 def test_confidence_is_the_quality(selector):
     values = np.array([0.1, 0.9])
-    assert selector.confidences(candidates(2), record(2), values) is values
+    assert selector.confidences(candidates(2), record(2), (9, 9), values) is values
 
 
 def test_what_it_says_about_itself(selector):

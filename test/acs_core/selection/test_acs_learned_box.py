@@ -66,7 +66,7 @@ def test_what_it_says_about_itself(selector):
     assert selector.score_kind is ScoreKind.PREDICTED_IOU and not selector.greedy_decoding
     assert not selector.regressor.training
     values = np.array([0.1, 0.9])
-    assert selector.confidences(candidates(2), record(2), values) is values
+    assert selector.confidences(candidates(2), record(2), (9, 9), values) is values
 
 
 def test_evidence_without_maps_or_of_another_shape_is_refused(selector):

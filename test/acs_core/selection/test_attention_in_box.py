@@ -37,7 +37,7 @@ def test_the_candidate_that_looks_at_its_own_box_is_best_and_a_large_box_is_no_b
     quality = selector.qualities(made, record, SIZE)
     assert quality[0] == pytest.approx(1.0) and quality[1] == 0.0
     assert quality[2] == 0.0, "an even map has as much in it"
-    assert selector.confidences(made, record, quality) is quality
+    assert selector.confidences(made, record, (9, 9), quality) is quality
     assert selector.needs.maps and selector.needs.map_size == (5, 10)
 
 

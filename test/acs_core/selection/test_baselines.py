@@ -26,7 +26,7 @@ def test_the_earlier_box_is_preferred(places, expected):
 def test_it_claims_no_score_and_needs_no_attention():
     selector = FirstResponse("first-valid", greedy_decoding=False)
     assert selector.score_kind is ScoreKind.NONE
-    assert selector.confidences([], NO_EVIDENCE, np.zeros(0)) is None
+    assert selector.confidences([], NO_EVIDENCE, (9, 9), np.zeros(0)) is None
     assert selector.needs.heads is None and not selector.needs.maps and not selector.needs.all_entropies
 
 
@@ -61,5 +61,5 @@ def test_the_quality_is_the_share_that_is_left_free(boxes, expected):
 def test_it_claims_no_score_and_needs_nothing():
     selector = SmallestBox()
     assert selector.score_kind is ScoreKind.NONE and not selector.greedy_decoding
-    assert selector.confidences([], NO_EVIDENCE, np.zeros(0)) is None
+    assert selector.confidences([], NO_EVIDENCE, (9, 9), np.zeros(0)) is None
     assert selector.needs.heads is None and not selector.needs.maps and not selector.needs.token_statistics

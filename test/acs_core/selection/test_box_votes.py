@@ -89,7 +89,7 @@ def test_only_the_members_of_a_group_have_a_say(selector):
 def test_they_claim_no_score_and_need_nothing(selector):
     assert selector.score_kind is ScoreKind.NONE and selector.needs.heads is None and not selector.needs.maps
     assert selector.qualities([], NO_EVIDENCE, (9, 9)).tolist() == []
-    assert selector.confidences([], NO_EVIDENCE, np.zeros(0)) is None
+    assert selector.confidences([], NO_EVIDENCE, (9, 9), np.zeros(0)) is None
 
 
 corner = st.integers(0, 40)
@@ -152,7 +152,7 @@ def rated(selector, corners, responses=None, drawn=0):
     given = [replace(c, response=r) for c, r in zip(candidates(corners), responses or range(len(corners)), strict=True)]
     record = replace(NO_EVIDENCE, num_responses=drawn)
     quality = selector.qualities(given, record, (300, 300))
-    return quality, selector.confidences(given, record, quality), given
+    return quality, selector.confidences(given, record, (9, 9), quality), given
 
 
 HALF = (10, 20, 30, 30)  # the upper half of A
@@ -168,6 +168,7 @@ HALF = (10, 20, 30, 30)  # the upper half of A
         # of two boxes in one response the nearer one counts, once
         ([A, A, FAR], [0, 1, 1], 2, [1.0, 1.0, 0.5]),
         ([A, A], [0, 5], 0, [1 / 3, 1 / 3]),  # the last response with a box is the sixth
+        ([A, A], [0, 5], 3, [2 / 3, 2 / 3]),  # three of six count: the deadline cut off the others
     ],
 )
 @pytest.mark.parametrize("selector", [Medoid(), Consensus()], ids=lambda s: s.name)

@@ -14,7 +14,7 @@ from acs_core.types import Candidate
 HERE, THERE = Box(0, 0, 20, 20), Box(60, 60, 80, 80)
 
 
-def evidence(boxes=(HERE, HERE, THERE), drawn=5, tokens=True, maps=True, confidence=None):
+def evidence(boxes=(HERE, HERE, THERE), drawn=5, tokens=True, maps=True, confidence=None, probe=True):
     """Three candidates of five responses, in an image of 100 x 100 pixels; all attention is in the first cell of 5 x
     5, which is the place of HERE."""
     candidates = tuple(Candidate(box, "key", r, 0, (1, 2, 3, 4)) for r, box in enumerate(boxes))
@@ -31,7 +31,8 @@ def evidence(boxes=(HERE, HERE, THERE), drawn=5, tokens=True, maps=True, confide
     record = AttentionRecord(
         np.zeros((count, 4, 2, 1)), seen if maps else None, (5, 5), told if tokens else None, drawn
     )
-    return Evidence(candidates, record, (100, 100), np.full(count, 0.5) if confidence is None else confidence)
+    stated = np.full(count, 0.5) if confidence is None else confidence
+    return Evidence(candidates, record, (100, 100), stated, 1.5 if probe else None)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,7 @@ def evidence(boxes=(HERE, HERE, THERE), drawn=5, tokens=True, maps=True, confide
         ("box log-probability", [-1, -2, -3]),
         ("token entropy", [1, 2, 3]),
         ("attention in box", [1, 1, 0]),
+        ("presence", [1.5, 1.5, 1.5]),
     ],
 )
 def test_features(name, values):
@@ -60,7 +62,11 @@ def test_every_feature_is_tested_above():
 
 @pytest.mark.parametrize(("maps", "missing"), [(True, set()), (False, {"attention in box"})])
 def test_features_without_maps(maps, missing):
-    assert set(FEATURES) - set(feature_names(maps)) == missing
+    assert set(FEATURES) - set(feature_names(maps, probe=True)) == missing
+
+
+def test_features_without_a_presence_probe():
+    assert set(FEATURES) - set(feature_names(maps=True)) == {"presence"}
 
 
 @pytest.mark.parametrize(
@@ -68,6 +74,7 @@ def test_features_without_maps(maps, missing):
     [
         ("token entropy", {"tokens": False}, "certainty about its tokens"),
         ("attention in box", {"maps": False}, "attention maps"),
+        ("presence", {"probe": False}, "presence probe, which its calibration does not hold"),
         ("colour", {}, "unknown feature 'colour'"),
     ],
 )

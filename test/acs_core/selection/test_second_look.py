@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -134,6 +136,15 @@ def test_a_second_look_that_sees_nothing_adds_its_responses_alone():
     both = FIRST.with_second(seen(maps=False, grid=(1, 1)), WINDOW)
     assert both.candidates == FIRST.candidates and len(both.responses) == 4
     assert both.record.entropy is FIRST.record.entropy and both.record.num_responses == 4
+
+
+def test_responses_that_do_not_count_are_left_out_of_both_looks():
+    first = replace(FIRST, record=FIRST.record.of_responses(1))
+    more = seen((0, WINDOW.box), shift=10)
+    both = first.with_second(replace(more, record=more.record.of_responses(2)), WINDOW)
+    assert both.record.num_responses == 3
+    none = first.with_second(seen(maps=False, grid=(1, 1)), WINDOW)
+    assert none.record.num_responses == 1 + len(none.responses) - len(FIRST.responses)
 
 
 def test_a_box_without_area_in_the_picture_is_left_out():

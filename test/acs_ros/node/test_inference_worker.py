@@ -296,7 +296,7 @@ def test_a_question_is_one_call_with_all_that_it_says(result, deadline, expected
     grounder = Noting(result)
     sampling = SamplingConfig(3, auto=True)
     question = InferenceOptions(
-        ("key", "mug"), sampling, True, 0.5, 3, deadline, True, True, False, Box(1, 2, 30, 40), 0.9
+        ("key", "mug"), sampling, True, 0.5, 3, deadline, True, True, False, Box(1, 2, 30, 40), 0.9, False, True
     )
     stop, stage = (lambda: False), (lambda name: None)
     assert [r.phrase for r in ask(grounder, IMAGE, question, stop, stage)] == ["key", "mug"]
@@ -309,6 +309,7 @@ def test_a_question_is_one_call_with_all_that_it_says(result, deadline, expected
         "min_precision": 0.9,
         "min_votes": 3,
         "check_labels": False,
+        "whole_responses": True,
         "deadline_ms": expected,
         "with_attention": True,
         "keep_image": False,

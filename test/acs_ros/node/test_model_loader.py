@@ -139,8 +139,8 @@ def test_the_picture_options_reach_the_model(monkeypatch, tokens, frame, given):
     loaded = {}
     monkeypatch.setattr(Grounder, "from_pretrained", lambda model, **options: loaded.update(options))
     values = {spec.name: spec.default for spec in SPECS}
-    load_grounder(Settings(**values | {"max_image_tokens": tokens, "coordinate_frame": frame}))
-    assert loaded.items() >= given.items() and loaded["coordinate_frame"] == frame
+    load_grounder(Settings(**values | {"max_image_tokens": tokens, "coordinate_frame": frame, "prefix_bytes": 7}))
+    assert loaded.items() >= given.items() and loaded["coordinate_frame"] == frame and loaded["prefix_bytes"] == 7
 
 
 def test_a_precision_that_no_score_keeps_is_an_error_when_the_model_is_loaded(make_rig):

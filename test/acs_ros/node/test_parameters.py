@@ -18,7 +18,7 @@ from acs_core.arguments import clean_phrase
 from acs_core.errors import PhraseError
 from acs_core.image import MAX_PIXELS
 from acs_core.types import DEFAULT_MODEL, SamplingConfig
-from acs_ros.node.inference_worker import sampling_config
+from acs_ros.node.inference_worker import inference_options, sampling_config
 from acs_ros.node.parameter_table import SPECS
 from acs_ros.node.parameters import (
     USE_FQN,
@@ -75,10 +75,15 @@ def test_the_automatic_dtype_is_described_as_it_is():
 
 
 def test_values_given_at_start_are_read(make_node):
-    settings = read_settings(make_node(samples=4, temperature=2, seed=11, model="somewhere"))
+    settings = read_settings(make_node(samples=4, temperature=2, seed=11, model="somewhere", speculation=False))
     assert settings.model == "somewhere"
-    assert sampling_config(settings) == SamplingConfig(num_samples=4, temperature=2.0, seed=11)
+    assert sampling_config(settings) == SamplingConfig(num_samples=4, temperature=2.0, seed=11, speculation=False)
     assert isinstance(settings.temperature, float)
+
+
+def test_whole_responses_are_asked_for_where_the_parameter_says_so(make_node):
+    for value in (False, True):
+        assert inference_options(read_settings(make_node(whole_responses=value)), ("key",)).whole_responses is value
 
 
 def test_a_negative_seed_means_a_fresh_one(make_node):
@@ -122,6 +127,9 @@ def test_bad_values_at_start_are_named(make_node, name, value, said):
         ({"model": "x"}, False, ""),
         ({"model": "x"}, True, "clean up"),
         ({"samples": 3, "heads": "x"}, True, "heads is read when"),
+        ({"whole_responses": True, "speculation": False}, True, ""),
+        ({"prefix_bytes": 10**6}, True, "prefix_bytes is read when"),
+        ({"prefix_bytes": -1}, False, "prefix_bytes must be in [0, 1099511627776]"),
         ({"use_sim_time": True}, True, ""),
         ({"top_p": 0.0}, False, "top_p must be in"),
     ],

@@ -23,8 +23,9 @@ from acs_core.evaluation.storage import load
 from acs_core.geometry import Box
 from acs_core.output_folder import OutputFolder
 from acs_ros.bags.bags import BagFrame, BagWriter
+from acs_ros.node.parameter_table import SPECS
 from acs_ros.replay.cli import main
-from acs_ros.replay.options import make_parser, usage_problem, without_ros_arguments
+from acs_ros.replay.options import OF_NODE, given_parameters, make_parser, usage_problem, without_ros_arguments
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
@@ -314,6 +315,26 @@ def test_make_demo_gives_options_that_fit_together_and_arguments_replace_them(re
         ("my.yaml", 5.0, "my_output") if "my_output" in more else ("config/tiny_qwen2_5_vl.yaml", 60.0, "demo_output")
     )
     assert (str(options.params_file), options.quiet, str(options.out)) == wanted
+
+
+def test_options_become_parameters_of_the_same_names():
+    words = "b --whole-responses --no-speculation --prefix-bytes 9 --temperature 2 --samples auto -p top_k:=3"
+    assert given_parameters(make_parser().parse_args(words.split())) == {
+        "whole_responses": True,
+        "speculation": False,
+        "prefix_bytes": 9,
+        "temperature": 2.0,
+        "auto_samples": True,
+        "top_k": 3,
+    }
+    assert given_parameters(make_parser().parse_args(["b"])) == {}
+    assert set(OF_NODE) <= {spec.name for spec in SPECS}
+
+
+@pytest.mark.parametrize("option", ["--whole-responses", "--no-speculation", "--prefix-bytes=9"])
+def test_a_node_that_runs_already_keeps_its_parameters(option):
+    told = usage_problem(make_parser().parse_args(["b", "--live", option]))
+    assert told.startswith(option.replace("no-", "").partition("=")[0]) and "cannot change a node" in told
 
 
 def test_parameters_are_not_taken_for_ros_remappings(make_bag, replay, grounder, monkeypatch, tmp_path):

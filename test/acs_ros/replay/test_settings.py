@@ -86,10 +86,10 @@ def test_an_identity_changes_with_what_the_answer_depends_on(grounder, tmp_path)
     def of(**given):
         return identity(make_settings(None, given), grounder)
 
-    assert of() == of(max_rate=5.0, initial_query="key", jpeg_quality=10)
+    assert of() == of(max_rate=5.0, initial_query="key", jpeg_quality=10, prefix_bytes=0)
     assert all(
         of() != of(**other)
-        for other in ({"samples": 3}, {"seed": 2}, {"image_bits": 12}, {"model": "x"}, {"min_score": 0.1})
+        for other in ({"samples": 3}, {"seed": 2}, {"image_bits": 12}, {"model": "x"}, {"whole_responses": True})
     )
     file = tmp_path / "heads.json"
     file.write_text("1")

@@ -115,6 +115,11 @@ REPLACED = {
         "training.evaluation.cache": {"CollectionCache": returns("cache")},
         "training.evaluation.latency": {"with_latency": returns(ANSWERS)},
         "training.evaluation.second_look_runs": {"with_second_looks": returns(ANSWERS)},
+        "training.evaluation.unknown_phrases": {
+            "choose_questions": returns(["asked"]),
+            "unknown_phrases": returns("scores"),
+            "unknown_phrases_table": returns("table"),
+        },
     },
 }
 MODEL = {
@@ -272,6 +277,8 @@ ROWS = {
         "medium": (13, "choose_groups.config.limits.medium"),
         "large": (14, "choose_groups.config.limits.large"),
         "second_look": (("acs-fusion",), {"with_second_looks.scorers": [SCORERS[1]]}),
+        "nonsense": (7, "choose_questions.count"),
+        "without_attention": (True, "evaluate.config.without_attention"),
         "files": (Path("files"), "scorers_for.built"),
         "latency": (1, {"with_latency.pairs": [SMALL]}),
         "seed": (5, "choose_groups.config.seed evaluate.config.seed with_latency.sampling.seed"),

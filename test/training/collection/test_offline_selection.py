@@ -1,13 +1,19 @@
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from acs_core.artifacts.heads import Head, HeadFile
+from acs_core.attention import AttentionNeeds, AttentionRecord
+from acs_core.generation.candidates import parse_response
+from acs_core.geometry import Box
+from acs_core.lvlm.instruction import PROMPT
 from acs_core.selection.decision import Scorer
 from acs_core.selection.registry import AcsFree
-from training.collection.offline_selection import calls, choose_offline, drawn_by_auto
+from acs_core.types import Candidate, Response
+from training.collection.offline_selection import Call, calls, choose_offline, drawn_by_auto
 
 
 def test_a_head_that_knows_picks_almost_the_best(collection, identity, telling_head):
@@ -84,6 +90,56 @@ def test_labels_come_from_the_responses(collection, text, num_boxes, finished, l
     one = next(calls(replace(collection, response=0 * collection.response), False, answers))
     assert (one.phrase, one.candidates[0].label) == ("key", label)
     assert one.first(1).phrase == "key"
+
+
+EXAMPLES = [list(box.values) for box in parse_response(PROMPT)][:1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "kept"),
+    [
+        (("key",), 1),
+        (("key", "key", "key"), 1),
+        (("dog", "key", "key"), 2),  # what is labelled as something else does not end the response
+        (("dog", "cat"), 2),
+    ],
+)
+def test_a_response_ends_with_its_first_box(labels, kept):
+    call = call_of(boxes(*labels), len(labels))
+    seen = call.first_boxes()
+    assert [c.order for c in seen.candidates] == [*range(kept), 0]
+    assert len(seen.index) == len(seen.record.entropy) == kept + 1 and seen.record.num_responses == 2
+    assert [r.num_boxes for r in seen.responses] == [kept, 1]
+    assert (seen is call) == (len(labels) == 1)
+
+
+def test_a_box_after_an_example_of_the_prompt_does_not_end_the_response():
+    first = json.dumps([{"bbox_2d": EXAMPLES[0], "label": "key"}, {"bbox_2d": [1, 2, 30, 40], "label": "key"}])
+    later = json.dumps([{"bbox_2d": [1, 2, 30, 40], "label": "key"}, {"bbox_2d": EXAMPLES[0], "label": "key"}])
+    assert [len(call_of(text, 2).first_boxes().candidates) for text in (first, later)] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("needs", "multiple", "whole"),
+    [
+        (AttentionNeeds(), False, False),
+        (AttentionNeeds(), True, True),
+        (AttentionNeeds(whole_responses=True), False, True),
+        (AttentionNeeds(token_statistics=True), False, True),
+    ],
+)
+def test_what_follows_the_first_box_is_seen_by_selectors_that_read_it(needs, multiple, whole):
+    call = call_of(boxes("key", "key"), 2)
+    assert len(call.seen_by(SimpleNamespace(needs=needs), multiple).candidates) == (3 if whole else 2)
+
+
+def call_of(text, num_boxes):
+    """A call of two responses: ``text`` with ``num_boxes`` boxes, and one box."""
+    rows = [(0, k, label) for k, label in enumerate(label.label for label in parse_response(text))] + [(1, 0, "key")]
+    candidates = tuple(Candidate(Box(k, k, k + 9, k + 9), label, r, k, (1, 2, 3, 4)) for r, k, label in rows)
+    responses = Response(text, num_boxes, True), Response(boxes("key"), 1, True)
+    record = AttentionRecord(np.zeros((len(rows), 4, 1, 1)), None, (4, 4), num_responses=2)
+    return Call(0, np.arange(len(rows)), candidates, record, (100, 100), responses, phrase="key")
 
 
 def test_boxes_labelled_as_something_else_rank_below_the_others(collection, identity, telling_head):

@@ -80,6 +80,31 @@ def test_an_interrupt_loses_no_part_that_the_model_has_made(tmp_path, monkeypatc
     assert read_store(tmp_path).pairs.tolist() == [0]
 
 
+@pytest.mark.parametrize("ended_by", [KeyboardInterrupt, RuntimeError])
+def test_an_error_of_the_last_parts_is_told_when_something_else_ends_the_collection(
+    tmp_path, monkeypatch, caplog, ended_by
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("training.collection.store._write", full)
+    open_store(tmp_path, {})
+    with pytest.raises(ended_by), PartWriter() as writer:
+        writer.write(tmp_path, 0, draft(0))
+        raise ended_by
+    (told,) = caplog.records
+    assert told.levelname == "ERROR" and "the disk is full: part 0" in told.message
+    assert "run the same command again" in told.message
+
+
+def test_an_error_that_ends_the_collection_is_not_told_twice(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(part_writer, "write_part", lambda *_: (_ for _ in ()).throw(DataError("no")))
+    with pytest.raises(DataError, match="the first"), PartWriter() as writer:
+        writer.write(tmp_path, 0, draft(0))
+        raise DataError("the first")
+    assert caplog.records == []
+
+
 def test_calls_wait_where_the_thread_falls_behind(monkeypatch):
     go, begun = threading.Event(), []
     monkeypatch.setattr(part_writer, "encode", lambda maps: go.wait(20))

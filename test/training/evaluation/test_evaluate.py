@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from acs_core.artifacts.registry import resolve_model
+from acs_core.evaluation.records import EVEN_ATTENTION
 from acs_core.evaluation.storage import load
 from acs_core.lvlm import load_lvlm
 from acs_core.selection.registry import selector_names
@@ -18,6 +19,7 @@ from training.evaluation import evaluate as module
 from training.evaluation import latency, second_look_runs
 from training.evaluation.cache import CollectionCache
 from training.evaluation.evaluate import EvaluateConfig, choose_groups, plan, scorers_for
+from training.evaluation.unknown_phrases import KINDS
 from training.world.synth import write_coco
 
 pytestmark = pytest.mark.long
@@ -212,6 +214,22 @@ def test_every_second_question_may_be_about_an_absent_object(data, tmp_path):
     shown = {q.image for q in group.questions if q.truth}
     assert {q.image for q in group.questions if not q.truth} <= shown
     assert "AUROC of all" in done.output and "false alarms" in done.output
+
+
+def test_attention_is_taken_out_and_nonsense_is_asked(data, tmp_path):
+    arguments = ["evaluate", "--model", "tiny-internvl", "--data", str(data), "--work", str(tmp_path / "work")]
+    arguments += ["--device", "cpu", "--small", "2", "--several", "0", "--large", "0", "--absent", "0"]
+    arguments += ["--samples", "2", "--most", "2", "--temperature", "0.5", "--without-attention", "--nonsense", "2"]
+    done = runner.invoke(main.app, [*arguments, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    (group,) = load(tmp_path / "out" / "evaluation.json.gz").groups
+    methods = {r.method for r in group.runs}
+    even = {name.removesuffix(EVEN_ATTENTION) for name in methods if name.endswith(EVEN_ATTENTION)}
+    assert even == methods & set(WITH_FILES) and "acs-joint" in even
+    (table,) = [t for t in json.loads((tmp_path / "out" / "tables.json").read_text()) if t["name"] == "unknown-phrases"]
+    rows = {(row["Method"], row["asked for"]): row for row in table["rows"]}
+    assert {kind for _, kind in rows} == set(KINDS) and {method for method, _ in rows} <= set(CALIBRATED)
+    assert all(row["questions"] == 2 and 0 <= row["median score"] <= 1 for row in rows.values())
 
 
 @pytest.mark.parametrize("limit", [0, 1])

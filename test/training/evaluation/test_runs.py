@@ -5,11 +5,22 @@ import pytest
 from store_parts import collection_of
 
 from acs_core.artifacts.calibration import Calibration
+from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.attention import AttentionNeeds
+from acs_core.evaluation.records import EVEN_ATTENTION
 from acs_core.geometry import Box, best_iou
-from acs_core.selection.decision import Scorer
-from acs_core.selection.registry import AcsLearned, FirstResponse, MajorityVote, MeanBox, SmallestBox, make_selector
+from acs_core.selection.decision import Overlapping, Scorer
+from acs_core.selection.registry import (
+    AcsFree,
+    AcsLearned,
+    FirstResponse,
+    MajorityVote,
+    MeanBox,
+    SmallestBox,
+    make_selector,
+)
 from acs_core.types import ABSENT
+from training.collection.offline_selection import calls
 from training.data.pairs import Pair
 from training.errors import DataError
 from training.evaluation.runs import RunInput, entropy_profiles, greedy_runs, kind_of, sampled_runs, suppressed
@@ -193,3 +204,31 @@ def test_maps_of_another_size_are_refused(learned, collection):
     pairs = [Pair(i, None, "key", ()) for i in range(60)]
     with pytest.raises(DataError, match="reads maps of 6 x 6 cells, the collection holds 4 x 4"):
         sampled_runs(RunInput(collection, (), pairs, frozenset(), "single", 1.0), [Scorer(learned, None)], (5,), 5, 0)
+
+
+def test_on_even_attention_nothing_tells_the_candidates_apart(collection, identity):
+    """The made-up attention knows the IoU: with it the best box is chosen, without it none is better than another."""
+    pairs = [Pair(i, None, "key", ()) for i in range(60)]
+    found = RunInput(collection, (), pairs, frozenset(range(60)), "single", 1.0)
+    heads = HeadFile(identity, "heads", ((Head(1, 0),),) * 4)
+    scorers = [Scorer(AcsFree(heads), None), Scorer(SmallestBox(), None)]
+    runs, _ = sampled_runs(found, scorers, (2, 5), 5, 0, without_attention=True)
+    made = {(r.method, r.samples): r for r in runs}
+    even = made["acs-free" + EVEN_ATTENTION, 5]
+    assert not [key for key in made if EVEN_ATTENTION in key[0] and key != ("acs-free" + EVEN_ATTENTION, 5)]
+    assert (even.kind, even.learned) == ("bound", False)
+    first = {c.pair: c.candidates for c in calls(collection, False)}
+    neighbours = {p: Overlapping.of(candidates).neighbours for p, candidates in first.items()}
+    expected = [
+        (first[p][int(np.argmax(neighbours[p]))].box,) for p in range(60)
+    ]  # ties go to the one others agree with
+    assert [a.boxes for a in even.answers] == expected
+    assert even.answers != made["acs-free", 5].answers
+
+
+def test_without_the_flag_there_is_no_run_on_even_attention(collection, identity):
+    pairs = [Pair(i, None, "key", ()) for i in range(60)]
+    heads = HeadFile(identity, "heads", ((Head(1, 0),),) * 4)
+    found = RunInput(collection, (), pairs, frozenset(range(60)), "single", 1.0)
+    runs, _ = sampled_runs(found, [Scorer(AcsFree(heads), None)], (5,), 5, 0)
+    assert not [r for r in runs if r.method.endswith(EVEN_ATTENTION)]

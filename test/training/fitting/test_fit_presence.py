@@ -1,0 +1,95 @@
+"""A probe of the hidden state, and calibrations that hold one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.made_up_parts import made_up
+
+from acs_core.artifacts.calibration import Calibration
+from acs_core.artifacts.heads import Head, HeadFile
+from acs_core.evaluation.statistics import auroc
+from acs_core.selection.decision import Scorer
+from acs_core.selection.evidence import PRESENCE
+from acs_core.selection.registry import AcsFree
+from training.collection.offline_selection import calls
+from training.errors import DataError
+from training.fitting.calibrate import calibrate
+from training.fitting.fit_presence import fit_presence, out_of_fold_presence, presence_rows
+
+WIDTH = 6
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    """240 questions, every second one about an absent object, whose boxes are wrong."""
+    found = made_up(tmp_path_factory.mktemp("store"), pairs=240, per_pair=3)
+    absent = found.pair % 2 == 1
+    truth = [[] if i % 2 else boxes for i, boxes in enumerate(found.manifest["truth"])]
+    return replace(found, iou=np.where(absent, 0.0, found.iou), manifest=found.manifest | {"truth": truth})
+
+
+@pytest.fixture(scope="module")
+def answers(collected):
+    """Their responses. The third channel of the hidden state tells whether the object is there."""
+    rng = np.random.default_rng(0)
+    told = []
+    for pair in collected.pairs.tolist():
+        hidden = rng.standard_normal(WIDTH)
+        hidden[2] = 5.0 + (1 if pair % 2 == 0 else -1) + 0.2 * hidden[2]
+        for r in range(3):
+            one = {"pair": pair, "response": r, "text": "", "num_boxes": 1, "finished": True, "problem": ""}
+            one |= {"token_entropy": [0.1] * 9, "token_logprob": [-0.1] * 9}
+            told.append(one | ({"hidden": hidden.tolist()} if r == 0 else {}))
+    return told
+
+
+@pytest.fixture
+def selector(identity, telling_head):
+    return AcsFree(HeadFile(identity, "heads", ((Head(*telling_head),),) * 4))
+
+
+def test_a_probe_tells_present_from_absent_on_images_it_did_not_see(collected, answers):
+    pairs, hidden, there, image = presence_rows(collected, answers)
+    assert pairs == collected.pairs.tolist() and there.tolist() == [p % 2 == 0 for p in pairs]
+    assert auroc(out_of_fold_presence(hidden, there, image), there) > 0.95
+    noise = np.random.default_rng(1).permutation(there)
+    assert auroc(out_of_fold_presence(hidden, noise, image), noise) < 0.7
+    weights = np.abs(fit_presence(hidden, there).weights)
+    assert weights.argmax() == 2
+
+
+def test_a_calibration_with_a_probe_knows_what_is_absent(collected, answers, selector, identity, tmp_path):
+    plain, told_plain = calibrate(selector, collected, identity, "test", answers=answers)
+    curve, told = calibrate(selector, collected, identity, "test", answers=answers, presence=True)
+    assert plain.presence is None and PRESENCE not in plain.features and curve.features[-1] == PRESENCE
+    assert told.auroc > told_plain.auroc + 0.1
+    curve.save(tmp_path / "c.json")
+    read = Calibration.load(tmp_path / "c.json")
+    assert read.presence == curve.presence and len(read.presence.weights) == WIDTH
+    scorer = Scorer(selector, read)
+    scores = np.array([call.decided(scorer).detections[0].score for call in calls(collected, False, answers)])
+    absent = collected.pairs % 2 == 1
+    assert scores[absent].mean() < 0.1 < scores[~absent].mean() - 0.2
+
+
+def test_a_score_without_the_hidden_state_is_refused(collected, answers, selector, identity):
+    curve, _ = calibrate(selector, collected, identity, "test", answers=answers, presence=True)
+    call = next(calls(collected, False, answers))
+    blind = replace(call, record=replace(call.record, hidden=None))
+    with pytest.raises(ValueError, match="hidden state at the end of the prompt"):
+        blind.decided(Scorer(selector, curve))
+
+
+def test_collections_without_hidden_states_are_said(collected, answers, selector, identity):
+    old = [{k: v for k, v in a.items() if k != "hidden"} for a in answers]
+    assert next(calls(collected, False, old)).record.hidden is None
+    assert calibrate(selector, collected, identity, "test", answers=old)[0].score_model is not None
+    with pytest.raises(DataError, match=r"no hidden states at the end of the prompts.*collect again"):
+        calibrate(selector, collected, identity, "test", answers=old, presence=True)
+
+
+def test_a_probe_needs_questions_about_absent_objects(collected, answers):
+    present = [a for a in answers if a["pair"] % 2 == 0 or a["pair"] < 40]
+    with pytest.raises(DataError, match="120 questions about present objects and 20 about absent ones are too few"):
+        presence_rows(collected, present)
