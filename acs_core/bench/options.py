@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from acs_core.bench.limits import SHORT_TOKENS
@@ -120,7 +121,7 @@ def _step_ms(subject: Subject, samples: int, new_tokens: int, repeats: int) -> f
         generate(lvlm, state, TeacherForcing(work.responses, lvlm.eos_ids[0]), samples, new_tokens)
 
     write(new_tokens)  # records
-    long, short = (measure(lambda n=n: write(n), lvlm.device, repeats).seconds for n in (new_tokens, SHORT_TOKENS))
+    long, short = (measure(partial(write, n), lvlm.device, repeats).seconds for n in (new_tokens, SHORT_TOKENS))
     return (long - short) / (new_tokens - SHORT_TOKENS) * 1e3
 
 
