@@ -279,7 +279,7 @@ class Grounder:
         """Prefill ``image`` for any number of phrases, which then cost no vision tower and a short prefill each.
 
             scene = grounder.set_image(image)
-            key, hat = scene.ground("key"), scene.ground("hat")
+            key, car = scene.ground("key"), scene.ground("car")
 
         The results equal those of :meth:`ground`, up to rounding. Images that were used last stay prefilled, as many as
         fit into ``prefix_bytes``; one that was dropped is read again when it is needed.
