@@ -16,7 +16,7 @@ from acs_core.evaluation.average_precision import LIBRARY, is_scored
 from acs_core.evaluation.metrics import GroupMetrics
 from acs_core.evaluation.records import SECOND_LOOK
 from acs_core.evaluation.rows import METHOD, TAU, in_order, label, mark_best, named, percent
-from acs_core.evaluation.statistics import holm
+from acs_core.evaluation.statistics import ON_OBJECT, holm
 from acs_core.evaluation.table import Cell, Column, Table, TableRow
 
 SIZE_EDGES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0)  # shares of the image area
@@ -150,7 +150,7 @@ def _paired_table(
     rows = []
     for k, (r, p) in enumerate(zip(others, paired, strict=True)):
         run = measured.group.runs[r]
-        tests = Cell(p.mcnemar), Cell(corrected.get(k)), percent(p.miou), Cell(p.miou_p)
+        tests = Cell(p.mcnemar), Cell(corrected.get(k)), percent(p.miou), Cell(p.miou_p), percent(p.on_object)
         rows.append(TableRow((*named(run), percent(p.accuracy), Cell(p.won), Cell(p.lost), *tests), run.kind))
     columns = (
         METHOD,
@@ -162,6 +162,7 @@ def _paired_table(
         Column("p (Holm)", "p"),
         Column("mIoU, points", "points"),
         Column("p", "p", "mIoU"),
+        Column("right object, points", "points"),
     )
     other = label(measured.group.runs[first]) if isinstance(first, int) else CONSENSUS
     notes = (
@@ -169,6 +170,7 @@ def _paired_table(
         "also gives the p of mIoU.",
         f"Won: right where {other} is wrong; lost: the reverse. p: McNemar's exact test, two-sided; Holm: corrected "
         "for the number of rows.",
+        f"Right object: boxes that lie on the true object, with an IoU above {ON_OBJECT:g}.",
         *([note] if note else []),
     )
     return Table(name, title, columns, tuple(rows), notes)
