@@ -113,7 +113,8 @@ def test_a_pair_counts_what_changed():
 
 def test_a_pair_compares_how_often_boxes_lie_on_the_object():
     wrong = np.zeros(5, bool)
-    found = pair(wrong, np.array([0.3, 0.3, 0.11, 0.1, 0]), wrong, np.array([0.3, 0, 0, 0, 0]), Resampling(np.arange(5)))
+    iou, other = np.array([0.3, 0.3, 0.11, 0.1, 0]), np.array([0.3, 0, 0, 0, 0])
+    found = pair(wrong, iou, wrong, other, Resampling(np.arange(5)))
     assert found.on_object.value == pytest.approx(0.4) and found.on_object.low < 0.4 < found.on_object.high
     assert found.accuracy.value == 0.0
 
