@@ -112,10 +112,10 @@ def test_the_evaluation_asks_what_is_registered(built, data, tmp_path):
 def test_the_node_loads_what_is_registered(built, data, selector):
     values = {spec.name: spec.default for spec in SPECS} | {"model": str(built[0]), "device": "cpu"}
     grounder = load_grounder(Settings(**values | {"selector": selector}))
-    pair = load_pairs(data)[0]
-    result = grounder.ground_many(pair.read(), [pair.category])[0]
-    assert result.selector == grounder.selector_name == selector and result.score_kind.is_probability
-    assert result.detections
+    asked = (grounder.ground(pair.read(), pair.category, seed=1) for pair in load_pairs(data)[:8])
+    result = next((result for result in asked if result.detections), None)  # the model refuses some questions
+    assert result is not None and result.selector == grounder.selector_name == selector
+    assert result.score_kind.is_probability and 0 <= result.detections[0].score <= 1
 
 
 def test_the_benchmark_takes_a_model_of_the_family(registered, model):

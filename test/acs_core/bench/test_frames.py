@@ -171,7 +171,7 @@ def test_half_of_the_answers_may_have_no_box(model):
 def test_the_embedded_models_answer_in_the_frame_of_their_family(name, frame, repo):
     """They know drawings of their own world alone, so parts of the sample are asked about, not drawn stop signs."""
     picture = read_image(repo / "docs" / "sample.png")
-    x1, y1, x2, y2 = json.loads((repo / "docs" / "sample.json").read_text())["boxes"]["key"]
+    x1, y1, x2, y2 = json.loads((repo / "docs" / "sample.json").read_text())["boxes"]["umbrella"]
     parts = (0, 0, 480, 360), (60, 60, 420, 330), (100, 40, 400, 360), (150, 30, 470, 300), (40, 100, 440, 340)
     questions = [
         FrameQuestion(
@@ -179,7 +179,7 @@ def test_the_embedded_models_answer_in_the_frame_of_their_family(name, frame, re
         )
         for left, top, right, bottom in parts
     ]
-    report = explain_frames(ask_frames(load_lvlm(ASSETS / name, device="cpu"), questions, "key"), frame)
+    report = explain_frames(ask_frames(load_lvlm(ASSETS / name, device="cpu"), questions, "umbrella"), frame)
     assert report.found == frame, report.reason
 
 

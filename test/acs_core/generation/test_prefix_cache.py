@@ -102,7 +102,7 @@ def test_phrases_about_a_set_image(grounder, monkeypatch):
         (["key"], {}),
         (["mug", "key"], {}),
         (["key"], {"second_look": True}),
-        (["key"], {"region": Box(0, 0, 200, 150)}),
+        (["key"], {"region": Box(200, 0, 400, 150)}),
         (["key"], {"with_attention": True}),
     ]
     for phrases, options in cases:
@@ -146,7 +146,7 @@ SHORT = SamplingConfig(num_samples=2, seed=4, max_new_tokens=60)
 
 def test_a_window_that_phrases_share_is_read_once(grounder, vision_forwards, monkeypatch):
     looks_at(monkeypatch, LEFT, LEFT)
-    results = grounder.ground_many(SAMPLE, ["key", "hat"], sampling=SHORT, second_look=True)
+    results = grounder.ground_many(SAMPLE, ["key", "car"], sampling=SHORT, second_look=True)
     assert [r.window for r in results] == [LEFT, LEFT]
     assert len(vision_forwards) == 2  # the image and the window
     assert len(grounder._prefixes) == 0  # without keep_prefix nothing stays
@@ -157,14 +157,14 @@ def test_a_window_that_phrases_share_is_read_once(grounder, vision_forwards, mon
         np.testing.assert_allclose(mine, theirs)
     looks_at(monkeypatch, LEFT, RIGHT)
     vision_forwards.clear()
-    grounder.ground_many(SAMPLE, ["key", "hat"], sampling=SHORT, second_look=True)
+    grounder.ground_many(SAMPLE, ["key", "car"], sampling=SHORT, second_look=True)
     assert len(vision_forwards) == 3 and len(grounder._prefixes) == 0
 
 
 def test_windows_of_a_set_image_stay_within_the_bound_of_all(grounder, vision_forwards, monkeypatch):
     scene = grounder.set_image(SAMPLE)
     looks_at(monkeypatch, LEFT)
-    for phrase in ("key", "key", "hat"):
+    for phrase in ("key", "key", "car"):
         scene.ground(phrase, sampling=SHORT, second_look=True)
     assert len(vision_forwards) == 2 and len(grounder._prefixes) == 2
     # With room for the image and one window, the windows take each other's place, and not that of the image.
@@ -172,7 +172,7 @@ def test_windows_of_a_set_image_stay_within_the_bound_of_all(grounder, vision_fo
     looks_at(monkeypatch, RIGHT, LEFT)
     vision_forwards.clear()
     for _ in range(2):
-        scene.ground_many(["key", "hat"], sampling=SHORT, second_look=True)
+        scene.ground_many(["key", "car"], sampling=SHORT, second_look=True)
     assert len(vision_forwards) == 4
     assert 0 < grounder._prefixes.nbytes <= grounder._prefixes.max_bytes and len(grounder._prefixes) == 2
 
