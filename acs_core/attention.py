@@ -115,11 +115,11 @@ class AttentionRecord:
         return AttentionRecord(self.entropy, self.maps, self.grid, self.tokens, self.num_responses, self.hidden)
 
     def evened(self) -> AttentionRecord:
-        """Return this record with its attention taken out: each map constant, of the same mass, and each entropy that
-        of an even map. What a selector then still chooses by is not attention."""
+        """Return this record with its attention taken out: each map constant, of the mean mass of all candidates, and
+        each entropy that of an even map. What a selector then still chooses by is not attention."""
         maps = self.maps
         if maps is not None and maps.size:
-            part, exponent = np.frexp(maps.mean(axis=(-2, -1), keepdims=True, dtype=np.float64))
+            part, exponent = np.frexp(maps.mean(axis=(0, -2, -1), keepdims=True, dtype=np.float64))
             # With few binary digits, so that sums over cells are exact and equal maps have exactly equal shares.
             mean = np.ldexp(np.round(part * 4096) / 4096, exponent).astype(maps.dtype)
             maps = np.ascontiguousarray(np.broadcast_to(mean, maps.shape))
