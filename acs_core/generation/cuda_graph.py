@@ -209,7 +209,7 @@ def attention_kernel(lvlm: LVLM) -> ModuleType | None:
     With ``lvlm.graphs.kernel`` None, a Triton that is installed and cannot be imported is done without, from then on.
 
     Raises:
-        ImportError: ``lvlm.graphs.kernel`` is True, and there is no Triton.
+        ImportError: ``lvlm.graphs.kernel`` is True, and there is no Triton that can be imported.
     """
     graphs = lvlm.graphs
     wanted = graphs.kernel
@@ -221,7 +221,7 @@ def attention_kernel(lvlm: LVLM) -> ModuleType | None:
         kernel = importlib.import_module("acs_core.generation.attention_kernel")
     except Exception as error:  # a Triton of another version may lack more than a library
         if graphs.kernel:
-            raise
+            raise ImportError(f"{error}") from error
         graphs.kernel = False
         log.warning("Triton cannot be imported, decode steps do without its kernels: %s", one_line(f"{error}"))
         return None
