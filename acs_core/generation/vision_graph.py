@@ -92,6 +92,8 @@ def _forward(
     options: dict[str, Any],
 ) -> Any:
     graphs = lvlm.graphs
+    if len(args) > 1:  # a model that names its arguments otherwise: a recording keeps those with names
+        return plain(*args, **options)
     pixels = args[0] if args else options[_PIXELS]
     # The grid of the picture is given on the device; that of the prompt says the same on the host.
     key = (prompt.grid, prompt.input_size, tuple(pixels.shape))
@@ -115,12 +117,15 @@ def _forward(
 def _made(
     lvlm: LVLM, prompt: Prompt, tower: Any, plain: Callable[..., Any], pixels: torch.Tensor, options: dict[str, Any]
 ) -> RecordedTower | None:
-    """Return a recording; None if there cannot be one, now and later."""
+    """Return a recording; None if there cannot be one, now and later.
+
+    An error of the forward itself comes again from the plain forward.
+    """
     given = {name: value for name, value in options.items() if name not in (_PIXELS, "acs_attending")}
     try:
         given |= lvlm.adapter.tower_inputs(tower, prompt.vision)
         return RecordedTower(plain, pixels, given, getattr(tower.config, "acs_windows", None))
-    except RuntimeError as error:  # an operation that cannot be recorded, or no memory for the recording
+    except Exception as error:  # what cannot be recorded raises many kinds of errors; no memory is one
         reason = one_line(f"{first_error(error)}")
     lvlm.graphs.towers.clear()
     lvlm.graphs.vision = False

@@ -142,7 +142,12 @@ def test_sizes_that_came_once_are_forgotten(lvlm):
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("not permitted when stream is capturing"), torch.OutOfMemoryError("tried to allocate 2 GiB")]
+    "error",
+    [
+        RuntimeError("not permitted when stream is capturing"),
+        TypeError("no such argument"),
+        torch.OutOfMemoryError("tried to allocate 2 GiB"),
+    ],
 )
 def test_what_cannot_be_recorded_is_computed_without(lvlm, monkeypatch, caplog, error):
     def fail(self, *_):
@@ -157,6 +162,18 @@ def test_what_cannot_be_recorded_is_computed_without(lvlm, monkeypatch, caplog, 
     said = [r.message for r in caplog.records]
     assert said == [f"the vision tower cannot be recorded as a CUDA graph and will be slower: {error}"]
     assert lvlm.graphs.vision is False and not lvlm.graphs.towers
+
+
+def test_a_forward_with_several_arguments_without_names_is_not_recorded(lvlm, runs, monkeypatch):
+    prompt = lvlm.prepare(noise(0), "key")
+    tower = getattr(lvlm.hf_model.model, "visual", getattr(lvlm.hf_model.model, "vision_tower", None))
+    given = []
+    monkeypatch.setattr(type(tower), "forward", lambda _, *args, **options: given.append((args, options)) or "made")
+    for _ in range(3):
+        with recorded_vision(lvlm, prompt):
+            assert tower.forward("pixels", "places", wide=True) == "made"
+    assert given == [(("pixels", "places"), {"wide": True})] * 3
+    assert not runs and not lvlm.graphs.towers and lvlm.graphs.vision
 
 
 def test_no_memory_for_a_picture_is_still_said(lvlm, monkeypatch):
