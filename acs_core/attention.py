@@ -86,7 +86,7 @@ class AttentionRecord:
         grid: (Hv, Wv), the prompt's own grid.
         tokens: certainty of the model about the tokens of the candidates; None if not requested.
         num_responses: number of responses, including those without a candidate, without those that the deadline cut off
-            before their first box, which say nothing; 0 if unknown.
+            before their first box, which say nothing; None if it is unknown.
         hidden: (D,) float32, the model's last hidden state at the end of the prompt, of the first look; None if it is
             unknown.
     """
@@ -95,7 +95,7 @@ class AttentionRecord:
     maps: np.ndarray | None
     grid: tuple[int, int]
     tokens: TokenStatistics | None = None
-    num_responses: int = 0
+    num_responses: int | None = None
     hidden: np.ndarray | None = None
 
     @property
@@ -151,12 +151,13 @@ class AttentionRecord:
         maps, others = held(self, "maps"), held(more, "maps")
         if (maps is None) is not (others is None) or (self.tokens is None) is not (more.tokens is None):
             raise ValueError("maps or token statistics were captured for only one of the two records")
+        counts = (self.num_responses, more.num_responses)
         return AttentionRecord(
             joined(held(self, "entropy"), held(more, "entropy")),
             None if maps is None else joined(maps, others),
             self.grid,
             self.tokens.followed_by(more.tokens) if self.tokens and more.tokens else None,
-            self.num_responses + more.num_responses,
+            sum(n for n in counts if n is not None) if None not in counts else None,
             held(self, "hidden"),
         )
 
