@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from acs_core import GroundingResult
+from acs_core import Grounder, GroundingResult
 from acs_core.cli import main
 from acs_core.geometry import Box
 
@@ -98,4 +98,10 @@ def test_a_program_gives_the_answer_that_a_person_sees(page, program, capsys):
     assert results, "the program keeps its result"
     for result in results:
         assert isinstance(result.boxes, np.ndarray)
+        check(result.phrase, [d.box for d in result.detections], list(result.scores))
+
+
+def test_the_default_model_finds_everything_in_the_sample():
+    grounder = Grounder.from_pretrained()
+    for result in grounder.ground_many("docs/sample.png", list(TRUTH), seed=1):
         check(result.phrase, [d.box for d in result.detections], list(result.scores))

@@ -16,7 +16,7 @@ from acs_core.evaluation.average_precision import LIBRARY, is_scored
 from acs_core.evaluation.metrics import GroupMetrics
 from acs_core.evaluation.records import SECOND_LOOK
 from acs_core.evaluation.rows import METHOD, TAU, in_order, label, mark_best, named, percent
-from acs_core.evaluation.statistics import holm
+from acs_core.evaluation.statistics import ON_OBJECT, holm
 from acs_core.evaluation.table import Cell, Column, Table, TableRow
 
 SIZE_EDGES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0)  # shares of the image area
@@ -121,8 +121,9 @@ def without_attention_table(measured: GroupMetrics) -> Table | None:
     )
     notes = (
         "On even attention: the same selector, file and calibration choose from the same responses, with each map of "
-        "attention replaced by a constant one of the same mass, and each entropy by that of an even map. What is left "
-        "is agreement and the shape of the boxes.",
+        "attention replaced by one constant map for all candidates, and each entropy by that of an even map. What is "
+        "left is agreement and the shape of the boxes; ties go to the box with which more responses agree, so that a "
+        "selector by attention alone becomes a vote.",
         "Gain: with attention minus without, on the same questions, with 95 % intervals of a paired bootstrap over "
         "pictures. Won: right only with attention; lost: only without. p: McNemar's exact test, two-sided; Holm: "
         "corrected for the number of rows.",
@@ -150,7 +151,7 @@ def _paired_table(
     rows = []
     for k, (r, p) in enumerate(zip(others, paired, strict=True)):
         run = measured.group.runs[r]
-        tests = Cell(p.mcnemar), Cell(corrected.get(k)), percent(p.miou), Cell(p.miou_p)
+        tests = Cell(p.mcnemar), Cell(corrected.get(k)), percent(p.miou), Cell(p.miou_p), percent(p.on_object)
         rows.append(TableRow((*named(run), percent(p.accuracy), Cell(p.won), Cell(p.lost), *tests), run.kind))
     columns = (
         METHOD,
@@ -162,6 +163,7 @@ def _paired_table(
         Column("p (Holm)", "p"),
         Column("mIoU, points", "points"),
         Column("p", "p", "mIoU"),
+        Column("right object, points", "points"),
     )
     other = label(measured.group.runs[first]) if isinstance(first, int) else CONSENSUS
     notes = (
@@ -169,6 +171,7 @@ def _paired_table(
         "also gives the p of mIoU.",
         f"Won: right where {other} is wrong; lost: the reverse. p: McNemar's exact test, two-sided; Holm: corrected "
         "for the number of rows.",
+        f"Right object: boxes that lie on the true object, with an IoU above {ON_OBJECT:g}.",
         *([note] if note else []),
     )
     return Table(name, title, columns, tuple(rows), notes)

@@ -17,6 +17,7 @@ DRAWS = 2000
 LEVEL = 0.95
 BLOCK = 4_000_000  # number of weights converted to float at a time
 BINS = 10
+ON_OBJECT = 0.1  # minimum IoU of a box that lies on the true object, right or not
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class Paired:
         mcnemar: exact two-sided p-value of McNemar's test.
         accuracy, miou: differences, first minus second, with their intervals.
         accuracy_p, miou_p: p-values of the bootstrap.
+        on_object: difference of the shares of boxes that lie on the true object (IoU above ON_OBJECT), likewise.
     """
 
     won: int
@@ -125,6 +127,7 @@ class Paired:
     accuracy_p: float
     miou: Estimate
     miou_p: float
+    on_object: Estimate
 
 
 def pair(
@@ -140,6 +143,8 @@ def pair(
     every = np.ones(len(right))
     accuracy = resampling.ratio(right, every) - resampling.ratio(other_right, every)
     miou = resampling.ratio(iou, every) - resampling.ratio(other_iou, every)
+    on, other_on = (np.asarray(values > ON_OBJECT, float) for values in (iou, other_iou))
+    on_object = resampling.ratio(on, every) - resampling.ratio(other_on, every)
     won, lost = int((right & ~other_right).sum()), int((other_right & ~right).sum())
     return Paired(
         won,
@@ -149,6 +154,7 @@ def pair(
         float(accuracy.p_values()[0]),
         miou.estimates()[0],
         float(miou.p_values()[0]),
+        on_object.estimates()[0],
     )
 
 

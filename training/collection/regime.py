@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from acs_core.evaluation.statistics import ON_OBJECT
 from acs_core.geometry import iou_matrix, union_find
 from training.collection.offline_selection import Choices
 from training.collection.store import Collection
 
 GOOD = 0.5  # IoU of a right box
-ON_OBJECT = 0.1  # minimum IoU of a box that lies on the true object
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,14 @@ def test_a_pair_counts_what_changed():
     assert found.accuracy.low < 0.2 < found.accuracy.high
 
 
+def test_a_pair_compares_how_often_boxes_lie_on_the_object():
+    wrong = np.zeros(5, bool)
+    iou, other = np.array([0.3, 0.3, 0.11, 0.1, 0]), np.array([0.3, 0, 0, 0, 0])
+    found = pair(wrong, iou, wrong, other, Resampling(np.arange(5)))
+    assert found.on_object.value == pytest.approx(0.4) and found.on_object.low < 0.4 < found.on_object.high
+    assert found.accuracy.value == 0.0
+
+
 def test_calibration_by_hand():
     found = calibration(np.array([0.95, 0.95, 0.15, 0.15]), np.array([1, 0, 0, 0], bool))
     assert found.error == pytest.approx(0.5 * 0.45 + 0.5 * 0.15)
