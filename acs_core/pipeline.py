@@ -64,8 +64,8 @@ def run_pipeline(
         config: sampling parameters; may have fewer responses than those of ``request``.
         model_name: name of the model in results.
         revision: its commit; None for a folder.
-        prefixes: the prefilled images, used and updated with ``request.keep_prefix``; within the call also for windows
-            of second looks that several phrases share.
+        prefixes: the prefilled images, used and updated with ``request.keep_prefix`` alone; its bound holds also for
+            the windows of second looks that several phrases share, which are kept apart otherwise.
 
     Returns:
         One result per phrase.
@@ -205,15 +205,16 @@ def _second_looks(
 ) -> list[_PhraseState]:
     """Return ``answers`` with the candidates of a second look at each, one after the other.
 
-    A window that several phrases share is read once. It stays in ``prefixes`` after the call with
-    ``request.keep_prefix``, as every window does then. ``expected_ms``: longest expected time of one look.
+    A window that several phrases share is read once. With ``request.keep_prefix`` every window stays in ``prefixes``
+    after the call; otherwise none does, and the shared ones take no place in it during the call.
+    ``expected_ms``: longest expected time of one look.
     """
     look = request.second_look or SecondLook()
     windows = [scorer.second_window(a.decision, request.image_size, look, request.multiple) for a in answers]
     uses = Counter(window.box for window, _ in windows if window)
     found = []
     deadline = Deadline(request.deadline_ms, request.start)
-    earlier = prefixes.keys
+    for_windows = prefixes if request.keep_prefix else PrefixCache(prefixes.max_bytes)
     for phrase, answer, (window, why) in zip(request.phrases, answers, windows, strict=True):
         if window and deadline.left_ms() < expected_ms:
             window, why = None, f"no second look: {deadline_text(deadline.ms)}"
@@ -222,12 +223,13 @@ def _second_looks(
         if window:
             try:
                 again = _second_config(look, config, answer.seed)
-                kept = prefixes if request.keep_prefix or uses[window.box] > 1 else None
+                kept = for_windows if request.keep_prefix or uses[window.box] > 1 else None
                 second = _look_again(lvlm, scorer, throughput, request, again, phrase, window, kept)
                 if request.keep_prefix:
                     prefixes.touch(request.image)  # the next windows take the place of older ones before that of it
             except torch.OutOfMemoryError:
                 prefixes.clear()
+                for_windows.clear()
                 why = f"no second look: {memory_text(lvlm.device)}"
             if second is not None and _says_nothing(second[0]):
                 second, why = None, f"no second look: it was cut off before a box, {deadline_text(deadline.ms)}"
@@ -245,8 +247,6 @@ def _second_looks(
                 window=window.box,
             )
         )
-    if not request.keep_prefix:
-        prefixes.keep_only(earlier)
     return found
 
 

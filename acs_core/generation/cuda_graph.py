@@ -186,7 +186,8 @@ def static_decoder(lvlm: LVLM, state: PrefillState, n: int, limit: int) -> Stati
     kept = lvlm.graphs.kept
     # A smaller one that is kept would leave fewer rows in vain, but a recording costs more than these.
     capacity = min((c for c in kept if c.holds(needed)), key=lambda c: c.prompts, default=needed)
-    decoder, kernel = kept.pop(capacity, None), attention_kernel(lvlm)
+    kernel = attention_kernel(lvlm)  # may raise, before the decoder is taken out
+    decoder = kept.pop(capacity, None)
     if decoder is None or decoder.rows.kernel is not kernel:
         decoder = None  # before another one is made, which needs its memory
         nbytes = capacity.nbytes(state, lvlm.num_heads)
@@ -205,15 +206,25 @@ def static_decoder(lvlm: LVLM, state: PrefillState, n: int, limit: int) -> Stati
 def attention_kernel(lvlm: LVLM) -> ModuleType | None:
     """Return the module of the attention kernels if the decode steps of ``lvlm`` are to use them; None if not.
 
+    With ``lvlm.graphs.kernel`` None, a Triton that is installed and cannot be imported is done without, from then on.
+
     Raises:
-        ImportError: ``lvlm.graphs.kernel`` is True, and there is no Triton.
+        ImportError: ``lvlm.graphs.kernel`` is True, and there is no Triton that can be imported.
     """
-    wanted = lvlm.graphs.kernel
+    graphs = lvlm.graphs
+    wanted = graphs.kernel
     if wanted is None:
         wanted = lvlm.device.type == "cuda" and importlib.util.find_spec("triton") is not None
     if not wanted:
         return None
-    kernel = importlib.import_module("acs_core.generation.attention_kernel")
+    try:
+        kernel = importlib.import_module("acs_core.generation.attention_kernel")
+    except Exception as error:  # a Triton of another version may lack more than a library
+        if graphs.kernel:
+            raise ImportError(f"{error}") from error
+        graphs.kernel = False
+        log.warning("Triton cannot be imported, decode steps do without its kernels: %s", one_line(f"{error}"))
+        return None
     return kernel if lvlm.hf_model.dtype in kernel.DTYPES else None
 
 

@@ -59,6 +59,8 @@ def patches_by_products(lvlm: LVLM) -> Iterator[None]:
 
 
 def _is_whole(layer: object) -> TypeGuard[nn.Conv3d]:
-    if type(layer) is not nn.Conv3d or hasattr(layer, "_hf_hook"):
+    # A forward of its own may move the weights between devices.
+    if type(layer) is not nn.Conv3d or "forward" in vars(layer) or layer._forward_hooks or layer._forward_pre_hooks:
         return False
-    return layer.stride == layer.kernel_size and layer.padding == (0, 0, 0) and layer.groups == 1
+    plain = layer.padding == (0, 0, 0) and layer.dilation == (1, 1, 1) and layer.groups == 1
+    return plain and layer.stride == layer.kernel_size

@@ -66,16 +66,6 @@ class PrefixCache:
         """Return the number of images."""
         return len(self._kept)
 
-    @property
-    def keys(self) -> frozenset[bytes]:
-        """Digests of the images."""
-        return frozenset(self._kept)
-
-    def keep_only(self, keys: frozenset[bytes]) -> None:
-        """Forget the images whose digests are not in ``keys``."""
-        for key in self.keys - keys:
-            del self._kept[key]
-
     def touch(self, image: np.ndarray) -> None:
         """Count ``image`` (H, W, 3) uint8 as the one that was used last, if it is kept."""
         self._find(_digest(image))

@@ -4,8 +4,9 @@ A tower launches several hundred small operations for a picture, and computes on
 the places and the windows of the patches. For a camera whose frames have one size all of that is the same from frame to
 frame: as a CUDA graph it is launched at once, and only the pixels are copied before.
 
-A size is recorded when it comes the second time, since a recording costs about as much as three forwards. The sizes
-that were used last are kept. The code also runs without a graph on a CPU, for the tests.
+A recording costs about as much as three forwards. A size is recorded when it comes the second time; where another size
+loses its recording by that, the one used longest ago, when it has come :data:`TIMES_TO_REPLACE` times. The code also
+runs without a graph on a CPU, for the tests.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 KEPT_TOWERS = 2  # per model; each holds the memory of a forward
 KNOWN_SIZES = 16
+TIMES_TO_REPLACE = 8  # since a size came first, or lost its recording: pictures of many sizes in turn record seldom
 _PIXELS = "pixel_values"
 
 
@@ -90,16 +92,20 @@ def _forward(
     options: dict[str, Any],
 ) -> Any:
     graphs = lvlm.graphs
+    if len(args) > 1:  # a model that names its arguments otherwise: a recording keeps those with names
+        return plain(*args, **options)
     pixels = args[0] if args else options[_PIXELS]
     # The grid of the picture is given on the device; that of the prompt says the same on the host.
     key = (prompt.grid, prompt.input_size, tuple(pixels.shape))
     kept = graphs.towers.pop(key, None)
-    if kept is None and key in graphs.sizes:
+    times = graphs.sizes.pop(key, 0) + 1
+    if kept is None and times >= (2 if len(graphs.towers) < KEPT_TOWERS else TIMES_TO_REPLACE):
         while len(graphs.towers) >= KEPT_TOWERS:
-            graphs.towers.pop(next(iter(graphs.towers)))
+            oldest = next(iter(graphs.towers))
+            del graphs.towers[oldest]
+            graphs.sizes.pop(oldest, None)
         kept = _made(lvlm, prompt, tower, plain, pixels, options)
-    graphs.sizes.pop(key, None)
-    graphs.sizes[key] = None
+    graphs.sizes[key] = times
     while len(graphs.sizes) > KNOWN_SIZES:
         graphs.sizes.pop(next(iter(graphs.sizes)))
     if kept is None:
@@ -111,12 +117,15 @@ def _forward(
 def _made(
     lvlm: LVLM, prompt: Prompt, tower: Any, plain: Callable[..., Any], pixels: torch.Tensor, options: dict[str, Any]
 ) -> RecordedTower | None:
-    """Return a recording; None if there cannot be one, now and later."""
+    """Return a recording; None if there cannot be one, now and later.
+
+    An error of the forward itself comes again from the plain forward.
+    """
     given = {name: value for name, value in options.items() if name not in (_PIXELS, "acs_attending")}
     try:
         given |= lvlm.adapter.tower_inputs(tower, prompt.vision)
         return RecordedTower(plain, pixels, given, getattr(tower.config, "acs_windows", None))
-    except RuntimeError as error:  # an operation that cannot be recorded, or no memory for the recording
+    except Exception as error:  # what cannot be recorded raises many kinds of errors; no memory is one
         reason = one_line(f"{first_error(error)}")
     lvlm.graphs.towers.clear()
     lvlm.graphs.vision = False

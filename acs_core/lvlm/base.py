@@ -195,13 +195,14 @@ class DecodeGraphs:
     fused: bool | None = None  # whether projections are fused before a recording; None: on a GPU
     kernel: bool | None = None  # whether Triton kernels compute the attention; None: on a GPU that has Triton
     towers: dict[Any, Any] = field(default_factory=dict)  # by the size of the picture, the most recently used last
-    sizes: dict[Any, None] = field(default_factory=dict)  # of pictures that came before, the latest last
+    sizes: dict[Any, int] = field(default_factory=dict)  # how often pictures of each came before, the latest last
     vision: bool | None = None  # whether the vision tower is recorded; None: on a GPU. False after that has failed
 
     def free(self) -> None:
-        """Free the buffers of all recordings."""
+        """Free the buffers of all recordings, and forget the sizes of pictures."""
         self.kept.clear()
         self.towers.clear()
+        self.sizes.clear()
 
 
 class LVLM(ModelInfo, Protocol):

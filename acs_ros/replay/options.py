@@ -210,9 +210,14 @@ def usage_problem(options: argparse.Namespace) -> str:
         return f"{'--start-node' if options.start_node else '--lockstep'} needs --live"
     given = [n for n in (*OF_NODE, "samples", "params_file") if getattr(options, n) is not None]
     if options.live and not options.start_node and (given or options.assignments):
-        what = f"--{given[0].replace('_', '-')}" if given else "-p"
+        what = _as_given(given[0], getattr(options, given[0])) if given else "-p"
         return f"{what} cannot change a node that runs already: set its parameters, or use --start-node"
     return ""
+
+
+def _as_given(name: str, value: object) -> str:
+    """The option that gave ``name`` the value."""
+    return f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
 
 
 def given_parameters(options: argparse.Namespace) -> dict[str, object]:

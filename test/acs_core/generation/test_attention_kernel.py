@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from acs_core.generation.generate import generate
 from acs_core.generation.prefill import prefill
 from acs_core.generation.token_sampler import TeacherForcing
 from acs_core.geometry import Box
+from acs_core.lvlm.base import DecodeGraphs
 from acs_core.types import Candidate
 
 ROOT, NAME = Path(__file__).resolve().parents[3], "acs_core.generation.attention_kernel"
@@ -183,6 +185,36 @@ def test_without_triton_and_without_a_gpu_they_are_not_used(lvlm, monkeypatch):
     monkeypatch.setitem(sys.modules, NAME, None)
     with pytest.raises(ImportError):
         attention_kernel(lvlm)
+
+
+@pytest.mark.parametrize("error", ["ImportError('libtriton.so: undefined symbol')", "AttributeError('no JITFunction')"])
+def test_a_triton_that_cannot_be_imported_is_done_without(tmp_path, monkeypatch, caplog, error):
+    (tmp_path / "triton").mkdir()
+    (tmp_path / "triton" / "__init__.py").write_text(f"raise {error}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [NAME, *(name for name in sys.modules if name.partition(".")[0] == "triton")]:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    held = SimpleNamespace(dtype=torch.float16)
+    of_gpu = SimpleNamespace(graphs=DecodeGraphs(), device=torch.device("cuda"), hf_model=held)
+    assert attention_kernel(of_gpu) is None and attention_kernel(of_gpu) is None
+    (said,) = [r.message for r in caplog.records]  # once
+    assert said.startswith("Triton cannot be imported, decode steps do without its kernels: ")
+    assert said.endswith(error.split("'")[1]) and of_gpu.graphs.kernel is False
+    of_gpu.graphs.kernel = True  # asked for
+    with pytest.raises(ImportError, match=error.split("'")[1]):
+        attention_kernel(of_gpu)
+
+
+def test_a_kept_decoder_stays_when_the_kernels_are_refused(lvlm, picture, monkeypatch):
+    state = prefill(lvlm, [lvlm.prepare(picture, "key")])
+    with torch.inference_mode():
+        decoder = static_decoder(lvlm, state, 2, 10)
+        monkeypatch.setitem(sys.modules, NAME, None)
+        lvlm.graphs.kernel = True
+        with pytest.raises(ImportError):
+            static_decoder(lvlm, state, 2, 10)
+        lvlm.graphs.kernel = None
+        assert static_decoder(lvlm, state, 2, 10) is decoder
 
 
 def test_kernels_that_do_not_run_are_done_without(lvlm, picture, monkeypatch, caplog):

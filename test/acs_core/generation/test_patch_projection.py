@@ -32,9 +32,39 @@ def test_patches_are_projected_as_by_the_convolution(bias):
 
 
 @pytest.mark.parametrize(
-    "layer", [convolution(stride=1), convolution(padding=1), convolution(stride=(2, 3, 4)), nn.Linear(2, 2), None]
+    "layer",
+    [
+        convolution(stride=1),
+        convolution(padding=1),
+        convolution(dilation=2),
+        convolution(stride=(2, 3, 4)),
+        nn.Linear(2, 2),
+        None,
+    ],
 )
 def test_another_layer_stays(layer):
+    lvlm, embedding = model_with(layer)
+    with patches_by_products(lvlm):
+        assert embedding.proj is layer
+
+
+def hooked_by_accelerate(layer):
+    accelerate = pytest.importorskip("accelerate")
+    accelerate.hooks.add_hook_to_module(layer, accelerate.hooks.ModelHook())
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        lambda layer: layer.register_forward_hook(lambda *_: None),
+        lambda layer: layer.register_forward_pre_hook(lambda *_: None),
+        lambda layer: setattr(layer, "forward", lambda x: x),
+        hooked_by_accelerate,
+    ],
+)
+def test_a_hooked_layer_stays(hook):
+    layer = convolution()
+    hook(layer)
     lvlm, embedding = model_with(layer)
     with patches_by_products(lvlm):
         assert embedding.proj is layer

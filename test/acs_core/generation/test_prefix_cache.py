@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import acs_core.generation.generate as sampling
+from acs_core import pipeline
 from acs_core.errors import Cancelled, ImageError, PhraseError
 from acs_core.generation.cuda_graph import static_decoder
 from acs_core.generation.decoding import CudaGraphDecoder
@@ -159,6 +160,32 @@ def test_a_window_that_phrases_share_is_read_once(grounder, vision_forwards, mon
     vision_forwards.clear()
     grounder.ground_many(SAMPLE, ["key", "car"], sampling=SHORT, second_look=True)
     assert len(vision_forwards) == 3 and len(grounder._prefixes) == 0
+
+
+def test_a_shared_window_takes_no_place_of_a_set_image(grounder, vision_forwards, monkeypatch):
+    scene = grounder.set_image(SAMPLE)
+    monkeypatch.setattr(grounder._prefixes, "max_bytes", grounder._prefixes.nbytes)
+    looks_at(monkeypatch, LEFT)
+    grounder.ground_many(SAMPLE, ["key", "car"], sampling=SHORT, second_look=True)
+    assert len(vision_forwards) == 3  # the set image, the same in a call of its own, and the window
+    scene.ground("key", sampling=SHORT)
+    assert len(vision_forwards) == 3 and len(grounder._prefixes) == 1
+
+
+def test_a_shared_window_does_not_stay_after_a_call_that_fails(grounder, vision_forwards, monkeypatch):
+    looks_at(monkeypatch, LEFT)
+    real, looks = pipeline._look_again, []
+
+    def stopped(*args):
+        if looks:
+            raise Cancelled("stopped")
+        looks.append(real(*args))
+        return looks[0]
+
+    monkeypatch.setattr(pipeline, "_look_again", stopped)
+    with pytest.raises(Cancelled):
+        grounder.ground_many(SAMPLE, ["key", "car"], sampling=SHORT, second_look=True)
+    assert looks and len(grounder._prefixes) == 0
 
 
 def test_windows_of_a_set_image_stay_within_the_bound_of_all(grounder, vision_forwards, monkeypatch):

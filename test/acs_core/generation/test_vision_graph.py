@@ -11,7 +11,7 @@ import torch
 from host_reads import Watched, taken
 
 from acs_core.generation.prefill import prefill
-from acs_core.generation.vision_graph import KEPT_TOWERS, KNOWN_SIZES, RecordedTower, recorded_vision
+from acs_core.generation.vision_graph import KEPT_TOWERS, KNOWN_SIZES, TIMES_TO_REPLACE, RecordedTower, recorded_vision
 from acs_core.generation.vision_windows import batched_windows
 from acs_core.lvlm import load_lvlm
 
@@ -22,7 +22,6 @@ def recording(lvlm):
     lvlm.graphs.vision = True
     yield
     lvlm.graphs.free()
-    lvlm.graphs.sizes.clear()
     lvlm.graphs.vision = None
 
 
@@ -100,8 +99,38 @@ def test_few_are_kept_the_latest_used(lvlm, runs):
     first = runs[0]
     states_of(lvlm, [noise(5, *sizes[0])])
     assert runs[-1] == first
-    states_of(lvlm, [noise(k, *sizes[-1]) for k in (6, 7)])
+    before = list(lvlm.graphs.towers)
+    states_of(lvlm, [noise(k, *sizes[-1]) for k in range(TIMES_TO_REPLACE - 1)])
+    assert list(lvlm.graphs.towers) == before  # none loses its place to a size that may not come again
+    states_of(lvlm, [noise(9, *sizes[-1])])
     assert len(lvlm.graphs.towers) == KEPT_TOWERS and first in map(id, lvlm.graphs.towers.values())
+    assert list(lvlm.graphs.towers)[:-1] == before[1:]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_more_sizes_in_turn_than_are_kept_do_not_record_each_time(lvlm, monkeypatch, runs, times):
+    """``times`` pictures of each size, and then of the next one."""
+    if has_one_size(lvlm):
+        pytest.skip("one size for all pictures")
+    real, made = RecordedTower.__init__, []
+    monkeypatch.setattr(RecordedTower, "__init__", lambda self, *args: made.append(1) or real(self, *args))
+    sizes = [(60 + 60 * k, 150) for k in range(KEPT_TOWERS + 1) for _ in range(times)]
+    rounds = 2 * TIMES_TO_REPLACE // times
+    states_of(lvlm, [noise(0, *size) for _ in range(rounds) for size in sizes])
+    pictures = rounds * len(sizes)
+    # At most one more per size and TIMES_TO_REPLACE pictures of it.
+    assert KEPT_TOWERS < len(made) <= KEPT_TOWERS + pictures // TIMES_TO_REPLACE
+    assert len(runs) > pictures // 2
+
+
+def test_what_was_freed_is_recorded_when_it_comes_twice_again(lvlm, runs):
+    states_of(lvlm, [noise(k) for k in range(3)])
+    assert len(runs) == 2
+    lvlm.graphs.free()
+    states_of(lvlm, [noise(4)])
+    assert not lvlm.graphs.towers and len(lvlm.graphs.sizes) == 1
+    states_of(lvlm, [noise(5)])
+    assert len(lvlm.graphs.towers) == 1 and len(runs) == 3
 
 
 def test_sizes_that_came_once_are_forgotten(lvlm):
@@ -113,7 +142,12 @@ def test_sizes_that_came_once_are_forgotten(lvlm):
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("not permitted when stream is capturing"), torch.OutOfMemoryError("tried to allocate 2 GiB")]
+    "error",
+    [
+        RuntimeError("not permitted when stream is capturing"),
+        TypeError("no such argument"),
+        torch.OutOfMemoryError("tried to allocate 2 GiB"),
+    ],
 )
 def test_what_cannot_be_recorded_is_computed_without(lvlm, monkeypatch, caplog, error):
     def fail(self, *_):
@@ -128,6 +162,18 @@ def test_what_cannot_be_recorded_is_computed_without(lvlm, monkeypatch, caplog, 
     said = [r.message for r in caplog.records]
     assert said == [f"the vision tower cannot be recorded as a CUDA graph and will be slower: {error}"]
     assert lvlm.graphs.vision is False and not lvlm.graphs.towers
+
+
+def test_a_forward_with_several_arguments_without_names_is_not_recorded(lvlm, runs, monkeypatch):
+    prompt = lvlm.prepare(noise(0), "key")
+    tower = getattr(lvlm.hf_model.model, "visual", getattr(lvlm.hf_model.model, "vision_tower", None))
+    given = []
+    monkeypatch.setattr(type(tower), "forward", lambda _, *args, **options: given.append((args, options)) or "made")
+    for _ in range(3):
+        with recorded_vision(lvlm, prompt):
+            assert tower.forward("pixels", "places", wide=True) == "made"
+    assert given == [(("pixels", "places"), {"wide": True})] * 3
+    assert not runs and not lvlm.graphs.towers and lvlm.graphs.vision
 
 
 def test_no_memory_for_a_picture_is_still_said(lvlm, monkeypatch):

@@ -93,7 +93,7 @@ def test_offline_and_at_run_time_the_same(lvlm, scorer, pairs, first, windows, f
 
     sampling = SamplingConfig(4, 0.5, max_new_tokens=64, seed=FIRST.seed)
     grounder = Grounder(lvlm, scorer.selector, scorer.calibration)
-    result = grounder.ground(pair.read(), pair.category, sampling=sampling, second_look=LOOK)
+    result = grounder.ground(pair.read(), pair.category, sampling=sampling, second_look=LOOK, whole_responses=True)
     assert result.window.as_tuple() == pytest.approx(found[0].box.as_tuple())
     assert [r.text for r in call.responses] == [r.text for r in result.responses]
     for offline, online in zip(call.candidates, result.candidates, strict=True):
@@ -128,7 +128,8 @@ def test_where_to_look_again_follows_from_the_first_collection(lvlm, scorer, pai
     data = read_store(tmp_path / "first")
     choices = choices_of(scorer.selector, again, data)
     for call, iou, best, image in zip(again, choices.iou, choices.oracle, choices.image, strict=True):
-        chosen = scorer.decide(call.candidates, call.responses, call.record, call.image_size)
+        seen = call.seen_by(scorer.selector)
+        chosen = scorer.decide(seen.candidates, seen.responses, seen.record, seen.image_size)
         truth = data.truth(call.pair)
         assert iou == pytest.approx(best_iou(chosen.detections[0].box, truth))
         assert best == pytest.approx(max(best_iou(c.box, truth) for c in call.candidates), abs=1e-6)
