@@ -42,8 +42,8 @@ def presence_rows(
     widths = {len(found[pair]) for pair in pairs}
     if len(widths) > 1:
         raise DataError(
-            f"the collection holds hidden states of {min(widths)} and of {max(widths)} numbers: collect again, or leave "
-            "out the presence probe"
+            f"the collection holds hidden states of {min(widths)} and of {max(widths)} numbers: collect again, or "
+            "leave out the presence probe"
         )
     there = np.array([bool(truth[pair]) for pair in pairs])
     if min(int(there.sum()), int((~there).sum())) < MIN_QUESTIONS:

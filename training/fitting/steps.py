@@ -334,8 +334,8 @@ def calibrate_step(
         )
         if presence and curve.presence is None:
             say(
-                f"{name}: no presence probe, since there is no score model to read it: one needs {MODEL_ANSWERS} answers "
-                f"about several images, there are {curve.num_samples}"
+                f"{name}: no presence probe, since there is no score model to read it: one needs {MODEL_ANSWERS} "
+                f"answers about several images, there are {curve.num_samples}"
             )
         file = calibration_file(selector.name, second)
         curve.save(out / file)
