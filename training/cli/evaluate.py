@@ -168,7 +168,13 @@ def evaluate(options: EvaluateOptions) -> None:
     from training.evaluation.cache import CollectionCache
     from training.evaluation.latency import with_latency
     from training.evaluation.second_look_runs import with_second_looks
-    from training.evaluation.unknown_phrases import choose_questions, unknown_phrases, unknown_phrases_table
+    from training.evaluation.unknown_phrases import (
+        GROUP,
+        choose_questions,
+        plan_questions,
+        unknown_phrases,
+        unknown_phrases_table,
+    )
     from training.evaluation.used_images import UsedImages
 
     o = options
@@ -200,11 +206,12 @@ def evaluate(options: EvaluateOptions) -> None:
     weights = weights_fingerprint(lvlm)
     cache = CollectionCache(o.work / "collections", list(o.collected))
     wanted = job.plan(lvlm, groups, config, cache, source, weights)
-    if o.plan:
-        _show(wanted)
-        return
     known = None if o.calibrated_too else used
     unknown = choose_questions(content, o.nonsense, o.seed, known, source) if o.nonsense else []
+    if o.plan:
+        more_wanted = [plan_questions(lvlm, unknown, cache, config, source, weights)] if unknown else []
+        _show(wanted, more_wanted)
+        return
     read = (data.file, data.images, o.files or built, *o.collected)
     taken = OutputFolder(o.out, o.full_command, inputs=read, replaces=(*MADE, o.run_file)) if o.out else None
     with (
@@ -229,9 +236,7 @@ def evaluate(options: EvaluateOptions) -> None:
             found = with_latency(found, lvlm, scorers, pairs, sampling, partial(move, "time answers"))
         more: tuple[Table, ...] = ()
         if unknown:
-            scores = unknown_phrases(
-                lvlm, scorers, unknown, cache, config, source, weights, partial(move, "unknown phrases")
-            )
+            scores = unknown_phrases(lvlm, scorers, unknown, cache, config, source, weights, partial(move, GROUP))
             more = (unknown_phrases_table(scores, config),)
         _tell(found, folder, o.json, more)
 
@@ -265,8 +270,8 @@ def _open(options: EvaluateOptions) -> tuple[LVLM, Path | None]:
     return lvlm, source.built.folder(wanted) if source.built else None
 
 
-def _show(wanted: list[Wanted]) -> None:
-    for w in wanted:
+def _show(wanted: list[Wanted], more: list[Wanted]) -> None:
+    for w in (*wanted, *more):
         config = w.job.config
         drawn = "greedy" if config.greedy else f"{config.samples} samples at tau {config.temperature:g}"
         state = "complete" if w.place.complete else "to be collected"

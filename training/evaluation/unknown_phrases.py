@@ -14,6 +14,7 @@ from acs_core.lvlm.base import LVLM
 from acs_core.selection.decision import Scorer
 from training.collection.collect import collect
 from training.collection.job import Job, describe, with_map_size
+from training.collection.manifest import fingerprint
 from training.collection.offline_selection import calls
 from training.collection.store import Collection, read_responses, read_store
 from training.data.dataset import Dataset, Problems
@@ -21,12 +22,14 @@ from training.data.pairs import SIZES, Pair, choose_absent, choose_pairs, drawn_
 from training.data.pictures import fit_to_pictures
 from training.errors import DataError
 from training.evaluation.cache import CollectionCache
+from training.evaluation.evaluate import Wanted
 from training.evaluation.runs import check_hidden_states
 from training.evaluation.used_images import UsedImages
 from training.settings import CollectConfig, EvaluateConfig
 
 PRESENT, ABSENT, WORD, NONSENSE = "object of the image", "known, absent", "made-up word", "nonsense"
 KINDS = (PRESENT, ABSENT, WORD, NONSENSE)
+GROUP = "unknown phrases"  # name of the questions
 SURE = 0.5  # score above which an answer is taken for right
 CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
 LETTERS = "bcdfghjklmnpqrstvwxz"
@@ -101,6 +104,24 @@ def nonsense_phrase(rng: np.random.Generator) -> str:
     return " ".join(str(rng.choice(part)) for part in (SUBJECTS, VERBS, OBJECTS))
 
 
+def plan_questions(
+    lvlm: LVLM, pairs: Sequence[Pair], cache: CollectionCache, config: EvaluateConfig, source: str, weights: str
+) -> Wanted:
+    """Return the collection that :func:`unknown_phrases` needs, given the same arguments."""
+    settings = CollectConfig(
+        samples=config.samples,
+        temperature=config.temperatures[0],
+        top_p=config.top_p,
+        top_k=config.top_k,
+        seed=config.seed,
+        map_size=config.map_size,
+        step=config.step,
+    )
+    job = Job(tuple(pairs), with_map_size(settings, lvlm))
+    manifest = describe(lvlm, job, weights, source)
+    return Wanted(GROUP, job, cache.place(manifest, job), fingerprint(manifest), (config.samples,))
+
+
 def unknown_phrases(
     lvlm: LVLM,
     scorers: Sequence[Scorer],
@@ -118,17 +139,8 @@ def unknown_phrases(
         DataError: the collection is damaged or does not hold the hidden states that a calibration reads, or no pair
             could be sampled.
     """
-    settings = CollectConfig(
-        samples=config.samples,
-        temperature=config.temperatures[0],
-        top_p=config.top_p,
-        top_k=config.top_k,
-        seed=config.seed,
-        map_size=config.map_size,
-        step=config.step,
-    )
-    job = Job(tuple(pairs), with_map_size(settings, lvlm))
-    place = cache.place(describe(lvlm, job, weights, source), job)
+    wanted = plan_questions(lvlm, pairs, cache, config, source, weights)
+    job, place = wanted.job, wanted.place
     if not place.complete:
         collect(lvlm, pairs, place.folder, job.config, progress, weights, source)
     data, answers = read_store(place.folder, may_be_empty=True), read_responses(place.folder)

@@ -230,6 +230,8 @@ def test_attention_is_taken_out_and_nonsense_is_asked(data, tmp_path):
     rows = {(row["Method"], row["asked for"]): row for row in table["rows"]}
     assert {kind for _, kind in rows} == set(KINDS) and {method for method, _ in rows} <= set(CALIBRATED)
     assert all(row["questions"] == 2 and 0 <= row["median score"] <= 1 for row in rows.values())
+    done = runner.invoke(main.app, [*arguments, "--plan"])
+    assert "unknown phrases: 8 questions, 2 samples at tau 0.5, complete: " in done.output
 
 
 @pytest.mark.parametrize("limit", [0, 1])
