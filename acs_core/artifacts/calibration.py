@@ -158,7 +158,7 @@ class Calibration:
 
     def check(self, lvlm: ModelInfo, selector: str, feature: str, second_look: bool = False) -> None:
         """Check that the curve was made for this LVLM, selector, kind of confidence, and number of looks, and for
-        confidences in [0, 1].
+        confidences in [0, 1], and that its presence probe reads as many numbers as the LVLM's hidden states have.
 
         Raises:
             CalibrationError: it was not; the message says what differs.
@@ -171,6 +171,10 @@ class Calibration:
         if problem is None and self.second_look != second_look:
             made, wanted = ("a second look" if second else "one look" for second in (self.second_look, second_look))
             problem = f"it was made for answers of {made}, not of {wanted}"
+        if problem is None and self.presence is not None:
+            reads, has = len(self.presence.weights), lvlm.hidden_size
+            if has is not None and reads != has:
+                problem = f"its presence probe reads hidden states of {reads} numbers, those of {lvlm.name} have {has}"
         for knots in (self.x, self.iou_x):
             if problem is None and knots and (knots[0] > 1 or knots[-1] < 0):  # constant on [0, 1]
                 problem = f"it is made for {knots[0]:g} to {knots[-1]:g}, but confidences lie in [0, 1]"

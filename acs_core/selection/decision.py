@@ -20,7 +20,7 @@ from acs_core.attention import AttentionNeeds, AttentionRecord
 from acs_core.errors import CalibrationError, NonFiniteError
 from acs_core.geometry import Box, overlaps, union_find, votes
 from acs_core.plain_text import shorten
-from acs_core.selection.evidence import FEATURES, Evidence, estimate, feature_names
+from acs_core.selection.evidence import FEATURES, PRESENCE, Evidence, estimate, feature_names
 from acs_core.selection.labels import names_something_else
 from acs_core.selection.registry import (
     BoxFusingSelector,
@@ -245,6 +245,11 @@ class Scorer:
         for curve, second in ((self.calibration, False), (self.second_look, True)):
             if curve is not None:
                 curve.check(lvlm, self.selector.name, self.selector.feature, second)
+                if PRESENCE in curve.features and curve.presence is None:
+                    raise CalibrationError(
+                        "this calibration does not fit: its score model reads the estimate of a presence probe, which "
+                        f"the file does not hold. {ADVICE}"
+                    )
                 known = feature_names(self.selector.needs.maps, curve.presence is not None)
                 if unknown := [name for name in curve.features if name not in known]:
                     raise CalibrationError(

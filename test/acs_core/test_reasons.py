@@ -28,6 +28,7 @@ from acs_core.selection.decision import (
     decide,
     why_no_candidates,
 )
+from acs_core.selection.evidence import PRESENCE
 from acs_core.selection.registry import FirstResponse
 from acs_core.types import Candidate, Response, SamplingConfig, SecondLook
 
@@ -161,6 +162,14 @@ def score_model_of_another_version(at):
     kind = grounder.selector.feature
     curve = Calibration(ModelIdentity.of(grounder.lvlm), "acs-free", kind, (0.0, 1.0), (0.0, 1.0))
     curve = replace(curve, score_model=one_split("colour", ["colour"]))
+    return raised(CalibrationError, lambda: Scorer(grounder.selector, curve).check(grounder.lvlm))
+
+
+def score_model_without_its_probe(at):
+    grounder = at.grounders()
+    kind = grounder.selector.feature
+    curve = Calibration(ModelIdentity.of(grounder.lvlm), "acs-free", kind, (0.0, 1.0), (0.0, 1.0))
+    curve = replace(curve, score_model=one_split(PRESENCE, [PRESENCE]))
     return raised(CalibrationError, lambda: Scorer(grounder.selector, curve).check(grounder.lvlm))
 
 
@@ -309,6 +318,11 @@ ROWS = (
         score_model_of_another_version,
         "this calibration does not fit: its score model reads 'colour', which this version of acs does not compute for "
         "acs-free. Make one with `acs-train build`, or pass another with calibration=...",
+    ),
+    (
+        score_model_without_its_probe,
+        "this calibration does not fit: its score model reads the estimate of a presence probe, which the file does "
+        "not hold. Make one with `acs-train build`, or pass another with calibration=...",
     ),
     # --- why a call was cancelled
     (

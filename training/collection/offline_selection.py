@@ -269,7 +269,8 @@ def calls(data: Collection, maps: bool, answers: Iterable[Mapping[str, Any]] = (
 def hidden_of(answer: Mapping[str, Any]) -> np.ndarray | None:
     """Return the last hidden state at the end of the prompt, (D,) float32, which the first response to it is stored
     with; None if it is not stored with ``answer``."""
-    return np.array(answer[HIDDEN], np.float32) if answer.get(HIDDEN) else None
+    hidden = answer.get(HIDDEN)
+    return None if hidden is None or not len(hidden) else np.asarray(hidden, np.float32)
 
 
 def _labels_and_confidences(answer: Mapping[str, Any]) -> dict[int, tuple[str, float | None]]:

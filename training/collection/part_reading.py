@@ -43,6 +43,7 @@ RESPONSE: dict[str, type] = {
 }
 HIDDEN = "hidden"  # field of the first response to a prompt: last hidden state at its end; not in earlier collections
 MAX_NATS = 1e3  # of an entropy; far above that of any vocabulary or map
+MAX_STATE = 1e30  # of a number of a hidden state; float32 holds it
 BELOW_ZERO = -1e-3  # rounding in float32 can make an entropy of zero negative
 
 
@@ -125,6 +126,8 @@ def read_answers(part: Path, collection: str) -> list[dict[str, Any]]:
         seen = set()
         for answer in answers:
             _check_answer(answer, pairs)
+            if HIDDEN in answer:  # an array takes a small part of the memory of a list
+                answer[HIDDEN] = np.array(answer[HIDDEN], np.float32)
             seen.add((answer["pair"], answer["response"]))
         if len(seen) < len(answers):
             raise ValueError(f"{ANSWERS} holds a response twice")
@@ -275,5 +278,5 @@ def _check_answer(answer: Any, pairs: set[int]) -> None:
         ):
             raise ValueError(f"{ANSWERS}: a response has a {name} that is no list of {least:g} to {most:g}")
     hidden = answer.get(HIDDEN, [])
-    if not isinstance(hidden, list) or not all(type(v) in (int, float) and math.isfinite(v) for v in hidden):
-        raise ValueError(f"{ANSWERS}: a response has a {HIDDEN} that is no list of finite numbers")
+    if not isinstance(hidden, list) or not all(type(v) in (int, float) and abs(v) <= MAX_STATE for v in hidden):
+        raise ValueError(f"{ANSWERS}: a response has a {HIDDEN} that is no list of numbers of sensible size")

@@ -282,7 +282,7 @@ def read_responses(folder: Path) -> list[dict[str, Any]]:
     Returns:
         Mappings with "pair", "response", the fields of :class:`acs_core.types.Response`, and "token_entropy" and
         "token_logprob", the entropy and the log-probability in nats at each of its tokens. The first to each pair also
-        has "hidden", the last hidden state at the end of the prompt, except in earlier collections.
+        has "hidden", the last hidden state at the end of the prompt, (D,) float32, except in earlier collections.
 
     Raises:
         DataError: there is no store or no part, or a part is damaged.

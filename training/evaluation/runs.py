@@ -20,7 +20,7 @@ from acs_core.selection.registry import (
     is_learned,
 )
 from acs_core.types import COORDINATES, Candidate
-from training.collection.offline_selection import Call, calls
+from training.collection.offline_selection import Call, calls, hidden_of
 from training.collection.store import Collection
 from training.data.pairs import Pair
 from training.errors import DataError
@@ -139,10 +139,12 @@ def sampled_runs(
     regressor.
 
     Raises:
-        DataError: a selector needs maps of another size or another step than the collection holds.
+        DataError: a selector needs maps of another size or another step than the collection holds, or a calibration
+            hidden states that it does not hold.
     """
     for scorer in scorers:
         _check_evidence(scorer, material.data)
+        check_hidden_states(scorer, material.data, material.answers)
     ablated = [_on_even_attention(j) for j in scorers if j.selector.needs.reads_attention and without_attention]
     once = [_Once(j.selector) for j in scorers if isinstance(j.selector, AcsLearned)]
     predicting = {selector.name: selector for selector in once}
@@ -291,6 +293,28 @@ def _bounds(call: Call, material: RunInput, seed: int) -> dict[str, Prediction]:
         ORACLE: Prediction((call.candidates[best].box,)),
         RANDOM: Prediction((call.candidates[drawn].box,)),
     }
+
+
+def check_hidden_states(scorer: Scorer, data: Collection, answers: Sequence[Mapping[str, object]]) -> None:
+    """Check that a collection holds the hidden states that the calibrations of ``scorer`` read.
+
+    Args:
+        scorer: the scorer.
+        data: the collection.
+        answers: its responses.
+
+    Raises:
+        DataError: it does not hold those of a question that got a box.
+    """
+    if not any(curve and curve.presence for curve in (scorer.calibration, scorer.second_look)):
+        return
+    asked = set(data.pair.tolist())
+    if missing := asked - {answer["pair"] for answer in answers if hidden_of(answer) is not None}:
+        raise DataError(
+            f"the scores of {scorer.selector.name} need the hidden states at the end of the prompts, which the "
+            f"collection does not hold for {len(missing)} of {len(asked)} questions, an earlier version of acs made "
+            "it: evaluate with another --work folder, and without --collected"
+        )
 
 
 def _check_evidence(scorer: Scorer, data: Collection) -> None:

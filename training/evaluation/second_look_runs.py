@@ -19,7 +19,7 @@ from training.collection.second_look import joined_calls, second_job, windows_of
 from training.collection.store import read_responses, read_store
 from training.evaluation.cache import CollectionCache, answers_name, keep_runs, kept_runs
 from training.evaluation.evaluate import EvaluateConfig, Move, Say, Wanted
-from training.evaluation.runs import answer_to, kind_of
+from training.evaluation.runs import answer_to, check_hidden_states, kind_of
 
 GROUP = "small"  # the questions that get a second look
 
@@ -44,7 +44,8 @@ def with_second_looks(
     looks. ``samples`` of these runs counts the responses of the first look.
 
     Raises:
-        DataError: a collection is damaged, or being made by another run.
+        DataError: a collection is damaged, or being made by another run, or does not hold the hidden states that a
+            calibration reads.
     """
     look = look or SecondLook()
     groups = {group.name: group for group in evaluation.groups}
@@ -89,6 +90,7 @@ def _finished(
     asked = {question.key for question in group.questions}
     included = {i for i, pair in enumerate(w.job.pairs) if pair.key in asked}
     data, answers = read_store(w.place.folder, may_be_empty=True), read_responses(w.place.folder)
+    check_hidden_states(scorer, data, answers)
 
     def first() -> Iterator[Call]:
         found = calls(data, scorer.selector.needs.maps, answers)

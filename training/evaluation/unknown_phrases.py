@@ -21,6 +21,7 @@ from training.data.pairs import SIZES, Pair, choose_absent, choose_pairs, drawn_
 from training.data.pictures import fit_to_pictures
 from training.errors import DataError
 from training.evaluation.cache import CollectionCache
+from training.evaluation.runs import check_hidden_states
 from training.evaluation.used_images import UsedImages
 from training.settings import CollectConfig, EvaluateConfig
 
@@ -114,7 +115,8 @@ def unknown_phrases(
     scores of each of ``scorers`` that publishes a probability, by kind.
 
     Raises:
-        DataError: the collection is damaged, or no pair could be sampled.
+        DataError: the collection is damaged or does not hold the hidden states that a calibration reads, or no pair
+            could be sampled.
     """
     settings = CollectConfig(
         samples=config.samples,
@@ -131,6 +133,8 @@ def unknown_phrases(
         collect(lvlm, pairs, place.folder, job.config, progress, weights, source)
     data, answers = read_store(place.folder, may_be_empty=True), read_responses(place.folder)
     scored = [scorer for scorer in scorers if scorer.score_kind.is_probability and not scorer.selector.greedy_decoding]
+    for scorer in scored:
+        check_hidden_states(scorer, data, answers)
     return [found for scorer in scored for found in _scores_of(scorer, data, answers, pairs)]
 
 

@@ -83,7 +83,8 @@ def calibrate(
             the boxes and the certainty of the tokens.
         plain: whether the curves map the confidence alone, without a score model, as they do with fewer than
             ``MODEL_ANSWERS`` answers.
-        presence: whether to fit a presence probe, whose estimate is one more feature of the score model.
+        presence: whether to fit a presence probe, whose estimate is one more feature of the score model; without a
+            score model, the calibration holds none.
 
     Raises:
         DataError: the selector states no confidence, fewer than 50 questions got a box, or a presence probe is wanted

@@ -15,6 +15,7 @@ from training.errors import DataError
 from training.fitting.fit_score_model import folds
 
 MIN_QUESTIONS = 50  # about present objects, and about absent ones
+ADVICE = "an earlier version of acs made it: collect again, or leave out the presence probe"
 STRENGTH = 0.01  # inverse of the regularisation, of standardised channels: there are about as many as questions
 
 
@@ -25,16 +26,25 @@ def presence_rows(
     image shows the object, (Q,) bool, and the number of its image, (Q,).
 
     Raises:
-        DataError: hidden states or true boxes are not stored, or too few questions are about present or absent objects.
+        DataError: true boxes, or the hidden states of some questions, are not stored, hidden states differ in width, or
+            too few questions are about present or absent objects.
     """
     truth, keys = data.manifest.get("truth"), data.manifest.get("pairs")
     found = {a["pair"]: hidden for a in answers if (hidden := hidden_of(a)) is not None}
     if truth is None or not keys or not found:
+        raise DataError(f"the collection holds no hidden states at the end of the prompts, {ADVICE}")
+    pairs = data.pairs.tolist()
+    if missing := set(pairs) - set(found):
         raise DataError(
-            "the collection holds no hidden states at the end of the prompts, an earlier version of acs made it: "
-            "collect again, or leave out the presence probe"
+            f"the collection holds no hidden states at the end of the prompts for {len(missing)} of {len(pairs)} "
+            f"questions, {ADVICE}"
         )
-    pairs = sorted(found)
+    widths = {len(found[pair]) for pair in pairs}
+    if len(widths) > 1:
+        raise DataError(
+            f"the collection holds hidden states of {min(widths)} and of {max(widths)} numbers: collect again, or "
+            "leave out the presence probe"
+        )
     there = np.array([bool(truth[pair]) for pair in pairs])
     if min(int(there.sum()), int((~there).sum())) < MIN_QUESTIONS:
         raise DataError(

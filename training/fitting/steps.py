@@ -45,7 +45,7 @@ from training.fitting.artifacts import (
     check_same_model,
     identity_of,
 )
-from training.fitting.calibrate import Reliability, calibrate
+from training.fitting.calibrate import MODEL_ANSWERS, Reliability, calibrate
 from training.fitting.fit import FitConfig, FitResult, Progress, fit, predict, unseen
 from training.fitting.fit_box import box_step
 from training.fitting.fit_joint import JointConfig, Prepared, fit_joint, judged
@@ -332,6 +332,11 @@ def calibrate_step(
         curve, held = calibrate(
             selector, data, identity, origin, looked_again=found, answers=answers, presence=presence
         )
+        if presence and curve.presence is None:
+            say(
+                f"{name}: no presence probe, since there is no score model to read it: one needs {MODEL_ANSWERS} "
+                f"answers about several images, there are {curve.num_samples}"
+            )
         file = calibration_file(selector.name, second)
         curve.save(out / file)
         title = f"{name}, tau = {data.manifest.get('temperature')}"

@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from acs_core.artifacts.calibration import Calibration, WorkingPoint
 from acs_core.artifacts.identity import ModelIdentity
+from acs_core.artifacts.presence import PresenceProbe
 from acs_core.errors import CalibrationError
 
 
@@ -116,6 +118,16 @@ def test_made_for_another_number_of_looks(tmp_path, made, wanted, says):
     curve.check(CalibratedModel(), "acs-free", "attention_concentration", made)
     with pytest.raises(CalibrationError, match=says):
         curve.check(CalibratedModel(), "acs-free", "attention_concentration", wanted)
+
+
+@pytest.mark.parametrize(("width", "fits"), [(5, False), (64, True), (None, True)])
+def test_a_probe_of_another_width_does_not_fit(width, fits):
+    model = CalibratedModel()
+    model.hidden_size = width
+    curve = replace(CURVE, presence=PresenceProbe((0.1,) * 64, 0.0))
+    said = r"presence probe reads hidden states of 64 numbers, those of tiny have 5\. Make one"
+    with nullcontext() if fits else pytest.raises(CalibrationError, match=said):
+        curve.check(model, "acs-free", "attention_concentration")
 
 
 def test_a_curve_of_one_look_is_written_as_before():

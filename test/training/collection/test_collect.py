@@ -103,7 +103,7 @@ def test_jobs_about_the_same_pairs_are_collected_together_as_if_apart(lvlm, pair
         ):
             for numbers in ("token_entropy", "token_logprob"):  # rounded to four digits
                 np.testing.assert_allclose(mine.pop(numbers), theirs.pop(numbers), atol=2e-4)
-            assert mine == theirs
+            np.testing.assert_equal(mine, theirs)
         np.testing.assert_array_equal(together.box, alone.box)
         np.testing.assert_allclose(together.entropy, alone.entropy, atol=1e-4)
     # what is there is not made again, and one job does not wait for another's parts

@@ -1,6 +1,7 @@
 import errno
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from store_parts import SHAPE, part
 from training.collection import store
 from training.collection.manifest import fingerprint
 from training.collection.maps import StoredMaps
+from training.collection.offline_selection import hidden_of
 from training.collection.part_arrays import decode
 from training.collection.store import (
     open_store,
@@ -19,6 +21,17 @@ from training.collection.store import (
     write_part,
 )
 from training.errors import DataError
+
+
+def test_hidden_states_are_read_as_arrays(tmp_path):
+    """Lists would take several times as much memory."""
+    open_store(tmp_path, {"model": "m"})
+    made = part(0, 3)
+    write_part(tmp_path, 0, replace(made, answers=({**made.answers[0], "hidden": [0.25, -1.5e-3, 12]},)))
+    write_part(tmp_path, 1, part(1, 2))
+    first, earlier = read_responses(tmp_path)
+    assert first["hidden"].dtype == np.float32 and first["hidden"].tolist() == [0.25, np.float32(-1.5e-3), 12.0]
+    assert hidden_of(first) is first["hidden"] and hidden_of(earlier) is None
 
 
 def test_parts_read_back_as_one_and_pairs_without_candidates_are_kept(tmp_path):

@@ -303,6 +303,11 @@ def test_senseless_arrays_are_refused_though_their_digest_is_right(tmp_path, cha
         {"token_entropy": [float("nan")]},
         {"token_entropy": [None]},
         {"token_entropy": [10**400]},
+        {"hidden": 0.5},
+        {"hidden": [True]},
+        {"hidden": [float("nan")]},
+        {"hidden": [0.5, 1e39]},  # more than float32 holds
+        {"hidden": [10**400]},
     ],
 )
 def test_a_senseless_response_is_refused_though_its_digest_is_right(tmp_path, changes):

@@ -2,14 +2,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.score_parts import one_split
 from store_parts import collection_of
 
 from acs_core.artifacts.calibration import Calibration
 from acs_core.artifacts.heads import Head, HeadFile
+from acs_core.artifacts.presence import PresenceProbe
 from acs_core.attention import AttentionNeeds
 from acs_core.evaluation.records import EVEN_ATTENTION
 from acs_core.geometry import Box, best_iou
+from acs_core.selection.box_votes import Consensus
 from acs_core.selection.decision import Overlapping, Scorer
+from acs_core.selection.evidence import PRESENCE
 from acs_core.selection.registry import (
     AcsFree,
     AcsLearned,
@@ -204,6 +208,24 @@ def test_maps_of_another_size_are_refused(learned, collection):
     pairs = [Pair(i, None, "key", ()) for i in range(60)]
     with pytest.raises(DataError, match="reads maps of 6 x 6 cells, the collection holds 4 x 4"):
         sampled_runs(RunInput(collection, (), pairs, frozenset(), "single", 1.0), [Scorer(learned, None)], (5,), 5, 0)
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_collections_without_the_hidden_states_that_a_calibration_reads_are_refused(identity, second):
+    model = one_split(PRESENCE, [PRESENCE], threshold=0.0)
+    curve = Calibration(identity, "consensus", "agreement", (0.0, 1.0), (0.0, 1.0), score_model=model)
+    curve = replace(curve, presence=PresenceProbe((1.0, 0.0), 0.0))
+    scorer = Scorer(Consensus(), None, curve) if second else Scorer(Consensus(), curve)
+    found = material([[[A]], [[B]], [[]]], TRUTH)
+    whole = [answer | {"hidden": [3.0, 0.0]} for answer in found.answers]
+    for pair in (0, 1):
+        some = [answer for answer in whole if answer["pair"] != pair] + [found.answers[pair]]
+        with pytest.raises(DataError, match=r"scores of consensus need the hidden states .* 1 of 2 .* another --work"):
+            sampled_runs(replace(found, answers=some), [scorer], (1,), 1, 0)
+    without_box = [*whole[:2], found.answers[2]]  # no score is published there
+    runs, _ = sampled_runs(replace(found, answers=without_box), [scorer], (1,), 1, 0)
+    (run,) = (run for run in runs if run.method == "consensus")
+    assert [len(answer.boxes) for answer in run.answers] == [1, 1, 0]
 
 
 def test_on_even_attention_nothing_tells_the_candidates_apart(collection, identity):

@@ -1,15 +1,19 @@
 """Questions without an answer, and the table of their scores."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.score_parts import one_split
 from store_parts import collection_of
 
 from acs_core.artifacts.calibration import Calibration
 from acs_core.artifacts.identity import ModelIdentity
+from acs_core.artifacts.presence import PresenceProbe
 from acs_core.geometry import Box
 from acs_core.selection.decision import Scorer
+from acs_core.selection.evidence import PRESENCE as PRESENCE_FEATURE
 from acs_core.selection.registry import Consensus, FirstResponse
 from training.collection.job import Job
 from training.data.dataset import Dataset, DatasetImage, DatasetObject, Problems
@@ -107,3 +111,7 @@ def test_the_table_has_the_scores_of_each_kind(monkeypatch):
     assert rows[WORD] == [1, pytest.approx(2 / 3), 0.0, 100.0]
     assert rows[NONSENSE] == [1, 0.0, 100.0, 0.0]
     assert "3 responses at tau = 0.5" in table.notes[0]
+    reads = replace(curve, score_model=one_split(PRESENCE_FEATURE, [PRESENCE_FEATURE]))
+    scorer = Scorer(Consensus(), replace(reads, presence=PresenceProbe((1.0,), 0.0)))
+    with pytest.raises(DataError, match=r"consensus need the hidden states .* for 3 of 3 questions"):
+        unknown_phrases(None, [scorer], pairs, CollectionCache(Path("work")), config, "test", "")

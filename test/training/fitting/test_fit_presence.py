@@ -16,6 +16,7 @@ from training.collection.offline_selection import calls
 from training.errors import DataError
 from training.fitting.calibrate import calibrate
 from training.fitting.fit_presence import fit_presence, out_of_fold_presence, presence_rows
+from training.fitting.steps import calibrate_step
 
 WIDTH = 6
 
@@ -89,7 +90,29 @@ def test_collections_without_hidden_states_are_said(collected, answers, selector
         calibrate(selector, collected, identity, "test", answers=old, presence=True)
 
 
+def test_a_collection_that_an_earlier_version_began_is_said(collected, answers, selector, identity):
+    mixed = [{k: v for k, v in a.items() if k != "hidden" or a["pair"] >= 40} for a in answers]
+    with pytest.raises(DataError, match=r"no hidden states .* for 40 of 240 questions, an earlier .* collect again"):
+        calibrate(selector, collected, identity, "test", answers=mixed, presence=True)
+
+
+def test_hidden_states_of_several_widths_are_said(collected, answers, selector, identity):
+    mixed = [a | {"hidden": a["hidden"][:5]} if a["pair"] == 7 and "hidden" in a else a for a in answers]
+    with pytest.raises(DataError, match=r"hidden states of 5 and of 6 numbers: collect again"):
+        calibrate(selector, collected, identity, "test", answers=mixed, presence=True)
+
+
+@pytest.mark.parametrize(("count", "said"), [(140, 1), (240, 0)])
+def test_a_probe_that_no_score_model_reads_is_said(collected, answers, selector, tmp_path, count, said):
+    told = []
+    few = replace(collected, pairs=collected.pairs[:count])
+    calibrate_step(few, [selector], tmp_path, "test", told.append, answers=answers, presence=True)
+    assert (Calibration.load(tmp_path / "calibration-acs-free.json").presence is None) == bool(said)
+    line = "acs-free: no presence probe, since there is no score model to read it: one needs 200 answers about several "
+    assert [t for t in told if "presence probe" in t] == [f"{line}images, there are {count}"] * said
+
+
 def test_a_probe_needs_questions_about_absent_objects(collected, answers):
-    present = [a for a in answers if a["pair"] % 2 == 0 or a["pair"] < 40]
+    pairs = collected.pairs[(collected.pairs % 2 == 0) | (collected.pairs < 40)]
     with pytest.raises(DataError, match="120 questions about present objects and 20 about absent ones are too few"):
-        presence_rows(collected, present)
+        presence_rows(replace(collected, pairs=pairs), answers)
