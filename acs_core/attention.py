@@ -86,7 +86,7 @@ class AttentionRecord:
         grid: (Hv, Wv), the prompt's own grid.
         tokens: certainty of the model about the tokens of the candidates; None if not requested.
         num_responses: number of responses, including those without a candidate, without those that the deadline cut off
-            before their first box, which say nothing; 0 if unknown.
+            before their first box, which say nothing; None if it is unknown.
         hidden: (D,) float32, the model's last hidden state at the end of the prompt, of the first look; None if it is
             unknown.
     """
@@ -95,7 +95,7 @@ class AttentionRecord:
     maps: np.ndarray | None
     grid: tuple[int, int]
     tokens: TokenStatistics | None = None
-    num_responses: int = 0
+    num_responses: int | None = None
     hidden: np.ndarray | None = None
 
     @property
@@ -115,11 +115,11 @@ class AttentionRecord:
         return AttentionRecord(self.entropy, self.maps, self.grid, self.tokens, self.num_responses, self.hidden)
 
     def evened(self) -> AttentionRecord:
-        """Return this record with its attention taken out: each map constant, of the same mass, and each entropy that
-        of an even map. What a selector then still chooses by is not attention."""
+        """Return this record with its attention taken out: each map constant, of the mean mass of all candidates, and
+        each entropy that of an even map. What a selector then still chooses by is not attention."""
         maps = self.maps
         if maps is not None and maps.size:
-            part, exponent = np.frexp(maps.mean(axis=(-2, -1), keepdims=True, dtype=np.float64))
+            part, exponent = np.frexp(maps.mean(axis=(0, -2, -1), keepdims=True, dtype=np.float64))
             # With few binary digits, so that sums over cells are exact and equal maps have exactly equal shares.
             mean = np.ldexp(np.round(part * 4096) / 4096, exponent).astype(maps.dtype)
             maps = np.ascontiguousarray(np.broadcast_to(mean, maps.shape))
@@ -151,12 +151,13 @@ class AttentionRecord:
         maps, others = held(self, "maps"), held(more, "maps")
         if (maps is None) is not (others is None) or (self.tokens is None) is not (more.tokens is None):
             raise ValueError("maps or token statistics were captured for only one of the two records")
+        counts = (self.num_responses, more.num_responses)
         return AttentionRecord(
             joined(held(self, "entropy"), held(more, "entropy")),
             None if maps is None else joined(maps, others),
             self.grid,
             self.tokens.followed_by(more.tokens) if self.tokens and more.tokens else None,
-            self.num_responses + more.num_responses,
+            sum(n for n in counts if n is not None) if None not in counts else None,
             held(self, "hidden"),
         )
 

@@ -31,7 +31,15 @@ from acs_core.selection.decision import Decision, Scorer, mislabelled_as
 from acs_core.selection.labels import names_something_else
 from acs_core.selection.registry import Selector
 from acs_core.selection.second_look import CandidateSet, Window, second_draw
-from acs_core.types import SECOND_LOOK, GroundingResult, SamplingConfig, SecondLook, deadline_text, memory_text
+from acs_core.types import (
+    BROKEN,
+    SECOND_LOOK,
+    GroundingResult,
+    SamplingConfig,
+    SecondLook,
+    deadline_text,
+    memory_text,
+)
 
 DEVICE_BYTES = 512 * 2**20  # of attention maps that stay on the device: seven phrases with ten candidates of a 7B model
 
@@ -223,6 +231,8 @@ def _second_looks(
                 prefixes.clear()
                 for_windows.clear()
                 why = f"no second look: {memory_text(lvlm.device)}"
+            if second is not None and _says_nothing(second[0]):
+                second, why = None, f"no second look: it was cut off before a box, {deadline_text(deadline.ms)}"
         if window is None or second is None:
             found.append(replace(answer, skipped=(*answer.skipped, why)))
             continue
@@ -238,6 +248,11 @@ def _second_looks(
             )
         )
     return found
+
+
+def _says_nothing(look: CandidateSet) -> bool:
+    """Whether the deadline cut off all responses of ``look`` before their first box."""
+    return look.num_responses == 0 and not any(response.problem == BROKEN for response in look.responses)
 
 
 def _prompts(lvlm: LVLM, image: np.ndarray, phrases: Sequence[str], prefixes: PrefixCache | None) -> tuple[Prompt, ...]:

@@ -121,8 +121,9 @@ def without_attention_table(measured: GroupMetrics) -> Table | None:
     )
     notes = (
         "On even attention: the same selector, file and calibration choose from the same responses, with each map of "
-        "attention replaced by a constant one of the same mass, and each entropy by that of an even map. What is left "
-        "is agreement and the shape of the boxes.",
+        "attention replaced by one constant map for all candidates, and each entropy by that of an even map. What is "
+        "left is agreement and the shape of the boxes; ties go to the box with which more responses agree, so that a "
+        "selector by attention alone becomes a vote.",
         "Gain: with attention minus without, on the same questions, with 95 % intervals of a paired bootstrap over "
         "pictures. Won: right only with attention; lost: only without. p: McNemar's exact test, two-sided; Holm: "
         "corrected for the number of rows.",

@@ -82,7 +82,7 @@ class AcsFusionBox:
             fits, nearest = overlap[:, mine].max(axis=1), mine[overlap[:, mine].argmax(axis=1)]
             of_response = np.where(fits >= SAME, weight[nearest], weight[mine].max())
             agreed, total = agreed + of_response * fits, total + of_response
-        share = len(responses) / max(len(responses), record.num_responses)
+        share = len(responses) / max(len(responses), record.num_responses or 0)
         return np.asarray((share * agreed / total + np.clip(looks, 0.0, 1.0)) / 2.0)
 
     def fuse(self, best: int, members: Sequence[int], candidates: Sequence[Candidate], qualities: np.ndarray) -> Box:

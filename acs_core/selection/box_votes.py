@@ -189,14 +189,14 @@ def mean_of_agreeing(
     return Box(*np.average([candidates[i].box.as_tuple() for i in agreeing], axis=0, weights=weight).tolist())
 
 
-def agreement(candidates: Sequence[Candidate], num_responses: int) -> np.ndarray:
+def agreement(candidates: Sequence[Candidate], num_responses: int | None) -> np.ndarray:
     """Return the mean IoU of each candidate with all responses, (C,) in [0, 1].
 
     Of several boxes in one response the one with the largest IoU counts; a response without a box counts as 0.
 
     Args:
         candidates: C candidates.
-        num_responses: number of responses that count; 0 if unknown, which stands for those up to the last with a
+        num_responses: number of responses that count; None if unknown, which stands for those up to the last with a
             candidate.
     """
     if not candidates:
@@ -204,7 +204,8 @@ def agreement(candidates: Sequence[Candidate], num_responses: int) -> np.ndarray
     corners = np.array([c.box.as_tuple() for c in candidates])
     iou, responses = iou_matrix(corners, corners), np.array([c.response for c in candidates])
     agreed = np.stack([iou[:, responses == r].max(axis=1) for r in np.unique(responses)])  # (R', C)
-    return np.asarray(agreed.sum(axis=0) / max(num_responses or int(responses.max()) + 1, len(agreed)))
+    counted = int(responses.max()) + 1 if num_responses is None else num_responses
+    return np.asarray(agreed.sum(axis=0) / max(counted, len(agreed)))
 
 
 def _columns(boxes: Sequence[Box]) -> list[tuple[float, ...]]:

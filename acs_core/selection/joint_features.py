@@ -99,7 +99,7 @@ def own_features(candidates: Sequence[Candidate], record: AttentionRecord, image
     return np.concatenate([_box(share, aspect), looks], axis=1).astype(np.float32)
 
 
-def agreement_features(boxes: np.ndarray, responses: np.ndarray, drawn: int) -> np.ndarray:
+def agreement_features(boxes: np.ndarray, responses: np.ndarray, drawn: int | None) -> np.ndarray:
     """Compute the agreement of the other responses with each box.
 
     Each response counts once, by its box with the largest IoU, so that a response with several objects can agree with
@@ -108,7 +108,7 @@ def agreement_features(boxes: np.ndarray, responses: np.ndarray, drawn: int) -> 
     Args:
         boxes: (C, 4) in pixels.
         responses: (C,) index of each box's response.
-        drawn: number of responses, including those without a box.
+        drawn: number of responses, including those without a box; None if it is unknown.
 
     Returns:
         (C, len(AGREEMENT)) float64.
@@ -117,7 +117,7 @@ def agreement_features(boxes: np.ndarray, responses: np.ndarray, drawn: int) -> 
         return np.zeros((0, len(AGREEMENT)))
     overlap = iou_matrix(boxes, boxes)  # (C, C)
     number, of = np.unique(responses, return_inverse=True)
-    drawn = max(drawn, len(number))
+    drawn = max(drawn or 0, len(number))
     fits = np.stack([overlap[:, of == r].max(axis=1) for r in range(len(number))], axis=1)  # (C, R)
     fits[np.arange(len(boxes)), of] = np.nan  # its own response does not count
     alone = len(number) < 2

@@ -92,8 +92,10 @@ class CandidateSet:
 
     @property
     def num_responses(self) -> int:
-        """Number of responses that count (:attr:`acs_core.attention.AttentionRecord.num_responses`)."""
-        return self.record.num_responses or len(self.responses)
+        """Number of responses that count (:attr:`acs_core.attention.AttentionRecord.num_responses`); all of them if it
+        is not known."""
+        counted = self.record.num_responses
+        return len(self.responses) if counted is None else counted
 
     def with_second(self, second: CandidateSet, window: Window) -> CandidateSet:
         """Join both looks.

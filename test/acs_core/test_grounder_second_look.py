@@ -14,7 +14,7 @@ from acs_core.generation.token_sampler import TeacherForcing
 from acs_core.geometry import Box
 from acs_core.grounder import Grounder
 from acs_core.selection.second_look import second_draw
-from acs_core.types import SECOND_LOOK, STAGES, SamplingConfig, SecondLook
+from acs_core.types import BROKEN, SECOND_LOOK, STAGES, SamplingConfig, SecondLook, is_shortage
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (84, 126, 3), dtype=np.uint8)
 SAMPLING = SamplingConfig(num_samples=4, max_new_tokens=64, seed=3)
@@ -113,6 +113,36 @@ def test_an_empty_second_look_leaves_the_first_answer(internvl, told):
     asked = internvl.ground(IMAGE, "key", sampling=SAMPLING, second_look=True)
     assert asked.detections == plain.detections and len(asked.candidates) == 4 and len(asked.responses) == 6
     assert asked.window and asked.skipped == ()
+
+
+def test_a_second_look_of_which_nothing_counts_is_none(internvl, told, monkeypatch):
+    """The deadline cuts off its responses before their first box, which says nothing about the object."""
+
+    def cut_off(self, max_new_tokens):
+        return tuple(r.text == "[" for r in self.responses)
+
+    monkeypatch.setattr(schedule.ScheduledGenerations, "cut_off", cut_off)
+    told(SMALL)
+    plain = internvl.ground(IMAGE, "key", sampling=SAMPLING)
+    told(SMALL, "[")
+    asked = internvl.ground(IMAGE, "key", sampling=SAMPLING, second_look=True, deadline_ms=600_000.0)
+    assert asked.skipped == ("no second look: it was cut off before a box, the deadline is 600000 ms",)
+    assert asked.window is None and is_shortage(asked.skipped[0])
+    assert replace(asked, skipped=(), timing_ms={}) == replace(plain, timing_ms={})
+
+
+def test_a_broken_second_look_without_a_counted_response_is_told(internvl, told, monkeypatch):
+    real = pipeline._look_again
+
+    def broken(*arguments):
+        seen, said = real(*arguments)
+        responses = tuple(replace(r, num_boxes=0, problem=BROKEN) for r in seen.responses)
+        return replace(seen, candidates=(), responses=responses, record=seen.record.only([]).of_responses(0)), said
+
+    told(SMALL, "[")
+    monkeypatch.setattr(pipeline, "_look_again", broken)
+    result = internvl.ground(IMAGE, "key", sampling=SAMPLING, second_look=True)
+    assert result.window is not None and result.detections == () and result.reason == BROKEN
 
 
 def test_without_the_option_nothing_is_enlarged(grounder, monkeypatch):

@@ -104,6 +104,17 @@ def second_look_without_time(at):
     return at.ask(SMALL, second_look=True, deadline_ms=60000).skipped[-1]
 
 
+def second_look_cut_off(at):
+    real = pipeline._look_again
+
+    def cut_off(*arguments):
+        look, said = real(*arguments)
+        return replace(look, candidates=(), record=look.record.only([]).of_responses(0)), said
+
+    at.monkeypatch.setattr(pipeline, "_look_again", cut_off)
+    return at.ask(SMALL, second_look=True, deadline_ms=60000).skipped[-1]
+
+
 def while_another_call_runs(at):
     grounder, held, release = at.grounders(), threading.Event(), threading.Event()
 
@@ -247,6 +258,7 @@ ROWS = (
         "once, quantised weights, or another device",
     ),
     (second_look_without_memory, "no second look: cpu ran out of memory"),
+    (second_look_cut_off, "no second look: it was cut off before a box, the deadline is 60000 ms"),
     (second_look_without_time, "no second look: the deadline is 60000 ms"),
     (
         lambda at: at.ask(*[SMALL] * 20, sampling=SamplingConfig(auto=True), second_look=True).skipped[1],

@@ -69,9 +69,10 @@ class Call:
     def first(self, count: int) -> Call:
         """Return the call with only the first ``count`` responses."""
         keep = np.array([c.response < count for c in self.candidates], bool)
-        if keep.all() and len(self.responses) <= count and self.record.num_responses <= count:
+        drawn = self.record.num_responses
+        if keep.all() and len(self.responses) <= count and (drawn is None or drawn <= count):
             return self
-        part = replace(self.record.only(keep), num_responses=min(count, self.record.num_responses))
+        part = replace(self.record.only(keep), num_responses=None if drawn is None else min(count, drawn))
         candidates = tuple(c for c, kept in zip(self.candidates, keep, strict=True) if kept)
         size = self.image_size if candidates else None
         return Call(self.pair, self.index[keep], candidates, part, size, self.responses[:count], phrase=self.phrase)
@@ -236,7 +237,7 @@ def calls(data: Collection, maps: bool, answers: Iterable[Mapping[str, Any]] = (
     written: dict[int, list[Mapping[str, Any]]] = {}
     for answer in answers:
         written.setdefault(answer["pair"], []).append(answer)
-    drawn = 1 if data.manifest.get("greedy") else int(data.manifest.get("samples", 0))
+    drawn = 1 if data.manifest.get("greedy") else data.manifest.get("samples")
     order = np.argsort(data.pair, kind="stable")
     bounds = np.searchsorted(data.pair[order], [data.pairs, data.pairs + 1])  # (2, P)
     keys = data.manifest.get("pairs", ())

@@ -91,11 +91,18 @@ class _Once(AcsLearned):
         return np.array([self._known[c.response, c.order] for c in candidates])
 
 
-class _Even(AcsLearnedBox):
-    """ACS-Learned-Box whose predictions are equal where they differ by rounding alone, as on even attention."""
+class _EvenLearned(AcsLearned):
+    """ACS-Learned whose predictions are equal where they differ by rounding alone, as on even attention."""
 
-    def __init__(self, selector: AcsLearnedBox) -> None:
-        super().__init__(selector.regressor, selector.needs.map_size or (0, 0))
+    def qualities(
+        self, candidates: Sequence[Candidate], record: AttentionRecord, image_size: tuple[int, int]
+    ) -> np.ndarray:
+        """Return (C,) predicted IoU, rounded to four digits."""
+        return np.round(super().qualities(candidates, record, image_size), 4)
+
+
+class _EvenLearnedBox(AcsLearnedBox):
+    """ACS-Learned-Box, likewise."""
 
     def qualities(
         self, candidates: Sequence[Candidate], record: AttentionRecord, image_size: tuple[int, int]
@@ -107,7 +114,11 @@ class _Even(AcsLearnedBox):
 def _on_even_attention(scorer: Scorer) -> Scorer:
     """Return ``scorer`` for records of :meth:`AttentionRecord.evened`."""
     selector = scorer.selector
-    return replace(scorer, selector=_Even(selector)) if isinstance(selector, AcsLearnedBox) else scorer
+    if isinstance(selector, AcsLearnedBox):
+        return replace(scorer, selector=_EvenLearnedBox(selector.regressor, selector.needs.map_size or (0, 0)))
+    if isinstance(selector, AcsLearned):
+        return replace(scorer, selector=_EvenLearned(selector.regressor, selector.needs.map_size or (0, 0)))
+    return scorer
 
 
 def sampled_runs(

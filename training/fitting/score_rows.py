@@ -76,13 +76,13 @@ def score_rows(
         call = whole.seen_by(selector)
         absent += truth is not None and not truth[call.pair]
         drawn = call.record.num_responses
-        few = () if call.looked_again else tuple(n for n in counts if n < drawn)
-        for count in (*few, drawn):
-            part = call if count == drawn else call.first(count)
+        few = () if call.looked_again or drawn is None else tuple(n for n in counts if n < drawn)
+        for count in (*few, None):  # None: all of them
+            part = call if count is None else call.first(count)
             row = _row(scorer, part, data, names, None if presence is None else presence[call.pair])
             if row is not None:
-                kept.append((*row, count == drawn))
-            elif count == drawn:
+                kept.append((*row, count is None))
+            elif count is None:
                 unanswered += 1
     width = len(names)
     return ScoreRows(

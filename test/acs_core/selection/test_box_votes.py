@@ -167,7 +167,7 @@ HALF = (10, 20, 30, 30)  # the upper half of A
         ([A, HALF], [0, 1], 2, [0.75, 0.75]),
         # of two boxes in one response the nearer one counts, once
         ([A, A, FAR], [0, 1, 1], 2, [1.0, 1.0, 0.5]),
-        ([A, A], [0, 5], 0, [1 / 3, 1 / 3]),  # the last response with a box is the sixth
+        ([A, A], [0, 5], None, [1 / 3, 1 / 3]),  # the last response with a box is the sixth
         ([A, A], [0, 5], 3, [2 / 3, 2 / 3]),  # three of six count: the deadline cut off the others
     ],
 )

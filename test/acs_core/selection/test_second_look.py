@@ -143,8 +143,16 @@ def test_responses_that_do_not_count_are_left_out_of_both_looks():
     more = seen((0, WINDOW.box), shift=10)
     both = first.with_second(replace(more, record=more.record.of_responses(2)), WINDOW)
     assert both.record.num_responses == 3
-    none = first.with_second(seen(maps=False, grid=(1, 1)), WINDOW)
-    assert none.record.num_responses == 1 + len(none.responses) - len(FIRST.responses)
+    unknown = first.with_second(seen(maps=False, grid=(1, 1)), WINDOW)
+    assert unknown.record.num_responses == 1 + len(unknown.responses) - len(FIRST.responses)
+
+
+@pytest.mark.parametrize(("counted", "joined"), [(None, 4), (0, 3), (1, 4)])
+def test_none_that_counts_is_told_from_unknown(counted, joined):
+    first = replace(FIRST, record=FIRST.record.of_responses(3))
+    more = seen(maps=False, grid=(1, 1))
+    both = first.with_second(replace(more, record=replace(more.record, num_responses=counted)), WINDOW)
+    assert both.record.num_responses == joined
 
 
 def test_a_box_without_area_in_the_picture_is_left_out():

@@ -211,19 +211,20 @@ def test_on_even_attention_nothing_tells_the_candidates_apart(collection, identi
     pairs = [Pair(i, None, "key", ()) for i in range(60)]
     found = RunInput(collection, (), pairs, frozenset(range(60)), "single", 1.0)
     heads = HeadFile(identity, "heads", ((Head(1, 0),),) * 4)
-    scorers = [Scorer(AcsFree(heads), None), Scorer(SmallestBox(), None)]
+    scorers = [Scorer(AcsFree(heads), None), Scorer(AcsLearned(Stated(), (4, 4)), None), Scorer(SmallestBox(), None)]
     runs, _ = sampled_runs(found, scorers, (2, 5), 5, 0, without_attention=True)
     made = {(r.method, r.samples): r for r in runs}
-    even = made["acs-free" + EVEN_ATTENTION, 5]
-    assert not [key for key in made if EVEN_ATTENTION in key[0] and key != ("acs-free" + EVEN_ATTENTION, 5)]
+    even, learned = made["acs-free" + EVEN_ATTENTION, 5], made["acs-learned" + EVEN_ATTENTION, 5]
+    assert {m for m, _ in made if EVEN_ATTENTION in m} == {even.method, learned.method}
     assert (even.kind, even.learned) == ("bound", False)
     first = {c.pair: c.candidates for c in calls(collection, False)}
     neighbours = {p: Overlapping.of(candidates).neighbours for p, candidates in first.items()}
     expected = [
         (first[p][int(np.argmax(neighbours[p]))].box,) for p in range(60)
     ]  # ties go to the one others agree with
-    assert [a.boxes for a in even.answers] == expected
-    assert even.answers != made["acs-free", 5].answers
+    for run in (even, learned):
+        assert [a.boxes for a in run.answers] == expected
+        assert run.answers != made[run.method.removesuffix(EVEN_ATTENTION), 5].answers
 
 
 def test_without_the_flag_there_is_no_run_on_even_attention(collection, identity):

@@ -17,7 +17,8 @@ from training.world.synth import write_coco
 
 pytestmark = pytest.mark.long
 
-SAMPLES, SEED = 4, 11
+# So hot that some responses go on after the first box.
+SAMPLING = SamplingConfig(num_samples=4, temperature=1.5, top_p=1.0, seed=11)
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +27,9 @@ def grounder():
 
 
 @pytest.fixture(scope="module")
-def several(tmp_path_factory):
-    """Questions about several objects, to which responses go on after the first box."""
+def pairs(tmp_path_factory):
     file = write_coco(tmp_path_factory.mktemp("world") / "test", "test", 6)
-    return choose_pairs(read_coco(file), ("small", "medium", "large"), "several")[:4]
+    return choose_pairs(read_coco(file), ("small", "medium", "large"), "any")[:4]
 
 
 def online(monkeypatch, grounder, pair, names):
@@ -46,17 +46,23 @@ def online(monkeypatch, grounder, pair, names):
         return decision
 
     monkeypatch.setattr(Scorer, "decide", watched)
-    grounder.ground(pair.read(), pair.category, sampling=SamplingConfig(SAMPLES, 1.0, seed=SEED))
+    grounder.ground(pair.read(), pair.category, sampling=SAMPLING)
     monkeypatch.undo()
     ((row, hidden),) = found
     return row, hidden
 
 
-def test_a_calibration_is_fitted_to_the_features_of_a_call(monkeypatch, grounder, several, tmp_path):
+def test_a_calibration_is_fitted_to_the_features_of_a_call(monkeypatch, grounder, pairs, tmp_path):
     selector = grounder.selector
-    config = CollectConfig(samples=SAMPLES, seed=SEED, map_size=selector.needs.map_size)
+    config = CollectConfig(
+        SAMPLING.num_samples,
+        SAMPLING.temperature,
+        SAMPLING.top_p,
+        seed=SAMPLING.seed,
+        map_size=selector.needs.map_size,
+    )
     went_on = 0
-    for k, pair in enumerate(several):
+    for k, pair in enumerate(pairs):
         collect(grounder.lvlm, [pair], tmp_path / str(k), config)
         data, answers = read_store(tmp_path / str(k)), read_responses(tmp_path / str(k))
         names = names_for(selector, tokens=True)
