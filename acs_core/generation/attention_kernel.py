@@ -25,7 +25,9 @@ import triton.language as tl
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 MOST_SPLITS, LEAST_SPLIT = 16, 128  # splits of the prefix; tokens of a split
 MOST_ROWS = 64  # rows of a program; the number of heads of a group is not a power of two in many models
-_TILE_BYTES = 8192  # of the keys of a block: two stages of keys and values fit into the memory of small GPUs, too
+# Of the keys of a block and of the rows of a program: the rows and two stages of keys and values fit into 48 kB, the
+# memory of a program on small GPUs, up to 128 channels of float32 and 256 of the other types.
+_KEY_BYTES, _ROW_BYTES = 8192, 16384
 _LEAST_SIDE = 16  # of the matrices that the processor multiplies
 _LOG2_E = 1.4426950408889634
 
@@ -63,8 +65,8 @@ def decode_attention(
     n, heads, width, dim = query.shape
     groups, capacity, _ = prefix.keys.shape
     query = query if query.stride(3) == 1 else query.contiguous()
-    each, block_dim = heads // groups * width, max(_LEAST_SIDE, triton.next_power_of_2(dim))
-    block_keys = min(128, max(_LEAST_SIDE, _TILE_BYTES // (block_dim * query.element_size())))
+    each = heads // groups * width
+    block_dim, block_keys, most_rows = block_sizes(dim, query.element_size())
     split = max(LEAST_SPLIT, triton.cdiv(triton.cdiv(capacity, MOST_SPLITS), block_keys) * block_keys)
     splits = triton.cdiv(capacity, split)
     partial = query.new_empty(splits, n, heads, width, dim, dtype=torch.float32)
@@ -88,7 +90,7 @@ def decode_attention(
         "AS_FLOAT32": as_float32,
     }
     if splits:
-        block_rows = _rows_of_a_program(n * each)
+        block_rows = _rows_of_a_program(n * each, most_rows)
         _prefix_kernel[(triton.cdiv(n * each, block_rows), groups, splits)](
             query,
             prefix.keys,
@@ -103,7 +105,7 @@ def decode_attention(
             **shape,
         )
     out = query.new_empty(n, width, heads, dim)
-    block_rows = _rows_of_a_program(each)
+    block_rows = _rows_of_a_program(each, most_rows)
     apart = suffix or own
     _own_kernel[(triton.cdiv(each, block_rows), groups, n)](
         query,
@@ -130,8 +132,16 @@ def decode_attention(
     return out
 
 
-def _rows_of_a_program(rows: int) -> int:
-    return min(MOST_ROWS, max(_LEAST_SIDE, triton.next_power_of_2(rows)))
+def block_sizes(dim: int, element_size: int) -> tuple[int, int, int]:
+    """Return the channels and the keys of a block, and the largest number of rows of a program, for ``dim`` channels of
+    ``element_size`` bytes."""
+    channels = max(_LEAST_SIDE, triton.next_power_of_2(dim))
+    keys, rows = (max(_LEAST_SIDE, size // (channels * element_size)) for size in (_KEY_BYTES, _ROW_BYTES))
+    return channels, min(128, keys), min(MOST_ROWS, rows)
+
+
+def _rows_of_a_program(rows: int, most: int) -> int:
+    return min(most, max(_LEAST_SIDE, triton.next_power_of_2(rows)))
 
 
 @triton.jit

@@ -56,7 +56,7 @@ class Capacity:
         return self.prompts * self.each
 
     def holds(self, needed: Capacity) -> bool:
-        """Return whether buffers of this size serve ``needed`` with prompts to spare, fewer than are needed: each is
+        """Return whether buffers of this size serve ``needed`` with prompts to spare, no more than are needed: each is
         computed like the others."""
         spare = self.prompts - needed.prompts
         return replace(self, prompts=needed.prompts) == needed and 0 <= spare <= needed.prompts

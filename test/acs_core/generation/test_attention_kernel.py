@@ -96,6 +96,7 @@ def compared(kernels, dtype, prompts, each, heads, groups, width, dim, prefix, s
         (2, 1, 3, 3, 1, 64, (5, 256), [0, 16], [1, 63]),  # every head a group; no suffix, a full one
         (1, 2, 2, 1, 1, 80, (0, 0), [], [0, 7]),  # no prefix
         (1, 1, 20, 1, 4, 16, (256, 256), [], [9]),  # more rows than a program has
+        (1, 1, 10, 1, 4, 128, (16, 256), [], [9]),  # and with fewer of them, of many channels of float32
     ],
 )
 def test_as_plain_attention(kernels, dtype, prompts, each, heads, groups, width, dim, prefix, suffix, starts):
@@ -137,15 +138,26 @@ def test_large_scores_stay_finite(kernels):
 
 @pytest.mark.long
 def test_they_compile_for_a_gpu(kernels, tmp_path):
-    """The compiler needs no GPU. The matrix units are used, and the result fits into the memory of a small one."""
+    """The compiler needs no GPU. The matrix units are used for half precision, and a program with the most rows fits
+    into the memory of a small GPU, 48 kB."""
     environ = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
     environ.pop("TRITON_INTERPRET", None)
     command = [sys.executable, str(ROOT / "test" / "helpers" / "compiled_kernels.py")]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     found = [line.split() for line in done.stdout.splitlines()]
-    assert [name for name, *_ in found] == ["_prefix_kernel", "_own_kernel"]
-    assert all(uses == "True" and int(shared) <= 48 * 1024 for _, uses, shared in found)
+    kinds = [("fp16", "128"), ("bf16", "128"), ("bf16", "256"), ("fp32", "64"), ("fp32", "128")]
+    assert [tuple(line[:3]) for line in found] == [(*k, f"_{n}_kernel") for k in kinds for n in ("prefix", "own")]
+    for kind, _, _, uses, shared in found:
+        assert (uses == "True") is (kind != "fp32") and int(shared) <= 48 * 1024
+
+
+def test_blocks_are_as_large_as_the_memory_allows(kernels):
+    # Channels, keys and rows. Tensor cores multiply sides of 16 at least.
+    assert kernels.block_sizes(128, 2) == (128, 32, 64)
+    assert kernels.block_sizes(80, 4) == (128, 16, 32)
+    assert kernels.block_sizes(256, 4) == (256, 16, 16)
+    assert kernels.block_sizes(8, 2) == (16, 128, 64)
 
 
 def test_recorded_steps_use_them(lvlm, picture, monkeypatch, kernels):

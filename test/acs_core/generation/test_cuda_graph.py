@@ -18,6 +18,7 @@ from acs_core.generation.generate import generate
 from acs_core.generation.prefill import prefill
 from acs_core.generation.sample import sample_responses
 from acs_core.generation.shared_cache import use_shared_prefix_attention
+from acs_core.generation.static_rows import Capacity
 from acs_core.generation.token_sampler import GreedySampler, TeacherForcing, TopPSampler
 from acs_core.geometry import Box
 from acs_core.lvlm import load_lvlm
@@ -234,6 +235,12 @@ def test_a_drawn_step_reads_nothing_on_the_host(lvlm, picture):
 
 
 PHRASES = ["key", "dog", "a very small dog behind the key"]
+
+
+def test_buffers_serve_as_few_prompts_as_half_of_them():
+    room = Capacity(prompts=4, each=3, prefix=256, suffix=16, own=64)
+    assert [k for k in range(1, 6) if room.holds(replace(room, prompts=k))] == [2, 3, 4]
+    assert not room.holds(replace(room, prompts=3, own=128))
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
