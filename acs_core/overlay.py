@@ -209,7 +209,8 @@ class _Pen:
         places = (inside_x, y1 - gap - h), (inside_x, y2 + gap), (x2 + gap, middle_y), (x1 - gap - w, middle_y)
         for x, y in places:
             rect = (x, y, x + w, y + h)
-            inside = x >= 0 and y >= 0 and rect[2] <= self.size[0] and rect[3] <= self.size[1]
+            # Not at the very top, where the label would run into the strip of text above the image.
+            inside = x >= 0 and y >= gap and rect[2] <= self.size[0] and rect[3] <= self.size[1]
             if inside and not any(_touch(rect, other) for other in self.taken):
                 self.taken.append(rect)
                 self.draw.rectangle(rect, fill=DARK)

@@ -43,7 +43,22 @@ def test_an_unknown_table_is_named():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "-"), (3, "3"), ("x", "x"), (0.0, "0.0"), (0.25, "0.25"), (12.34, "12.3")]
+    ("value", "column", "text"),
+    [
+        (None, "", "-"),
+        (3, "", "3"),
+        ("x", "", "x"),
+        (0.0, "", "0.0"),
+        (0.25, "AUROC", "0.25"),
+        (12.34, "", "12.3"),
+        (0.25, "gain, points", "0.2"),
+        (1.286, "Acc@0.5 %", "1.3"),
+        ({"value": -1.25, "low": -3.04, "high": 0.138}, "mIoU, points", "-1.2 [-3.0, 0.1]"),
+        (0.0004, "p", "<0.001"),
+        (0.0, "mIoU: p", "<0.001"),
+        (0.0312, "p (Holm)", "0.031"),
+        (1.0, "p (Holm)", "1.000"),
+    ],
 )
-def test_cells(value, text):
-    assert shown(value) == text
+def test_cells(value, column, text):
+    assert shown(value, column) == text

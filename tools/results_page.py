@@ -16,6 +16,8 @@ from typing import Any
 
 BLOCK = re.compile(r"(<!-- begin (\S+) (\S+)((?: (?:without|only) [^>]*?)?) -->\n).*?(<!-- end -->)", re.S)
 
+P_VALUE = re.compile(r"(^|: )p( \(|$)")  # names of columns of p-values
+
 
 def main() -> None:
     """Fill the page."""
@@ -57,18 +59,23 @@ def filled(text: str, tables: dict[tuple[str, str], list[dict[str, Any]]]) -> st
 def markdown(rows: list[dict[str, Any]], without: tuple[str, ...] | list[str] = ()) -> str:
     """Return the rows of a table as Markdown, without columns of these names and without empty ones."""
     columns = [c for c in rows[0] if c not in without and any(row.get(c) is not None for row in rows)]
-    lines = [columns, ["---"] * len(columns), *([shown(row.get(c)) for c in columns] for row in rows)]
+    lines = [columns, ["---"] * len(columns), *([shown(row.get(c), c) for c in columns] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def shown(value: Any) -> str:
-    """Return a cell: numbers with one digit, or three where they are shares below 2; intervals in brackets."""
+def shown(value: Any, column: str = "") -> str:
+    """Return a cell of ``column``: percentages and points with one digit, other numbers below 2 with three, p-values
+    below 0.001 as such; intervals in brackets."""
     if value is None:
         return "-"
     if isinstance(value, dict):
-        return f"{shown(value['value'])} [{shown(value['low'])}, {shown(value['high'])}]"
+        return f"{shown(value['value'], column)} [{shown(value['low'], column)}, {shown(value['high'], column)}]"
     if isinstance(value, float):
-        return f"{value:.1f}" if abs(value) >= 2 or value == 0 else f"{value:.3f}".rstrip("0").rstrip(".")
+        if P_VALUE.search(column):
+            return "<0.001" if value < 0.001 else f"{value:.3f}"
+        if abs(value) >= 2 or value == 0 or "%" in column or "points" in column:
+            return f"{value:.1f}"
+        return f"{value:.3f}".rstrip("0").rstrip(".")
     return str(value)
 
 
