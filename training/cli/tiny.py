@@ -251,8 +251,8 @@ def _print(report: TinyReport, title: str) -> None:
     regime = report.regime
     console.print(
         f"samples differ in the object in {regime.split:.1f} % of the questions; Acc@0.5 of a box drawn at random on "
-        f"the right object is {regime.object_gain:.1f} points higher than that of any box drawn at random, of the best box "
-        f"{regime.box_gain:.1f} more"
+        f"the right object is {regime.object_gain:.1f} points higher than that of any box drawn at random, of the best "
+        f"box {regime.box_gain:.1f} more"
     )
     console.print(
         f"against first-valid ({regime.first_valid:.1f} %): mean box {regime.mean_box:+.1f} points, smallest box "
