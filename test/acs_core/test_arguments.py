@@ -93,7 +93,7 @@ TABLE = [
     (
         lambda: ask(start=0.0),
         TypeError,
-        r"ground\(\) has no argument 'start'; there are sampling, samples, temperature, seed, multiple",
+        r"ground\(\) has no argument 'start'; there are sampling, samples, temperature, seed, speculation",
     ),
     (
         lambda: ask(sampling={"num_samples": 3}),

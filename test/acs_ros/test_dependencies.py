@@ -16,7 +16,8 @@ ROSDEP |= {"yaml": "python3-yaml", "tf2_ros": "tf2_ros_py", "rich": "python3-ric
 WHEELS = {"cv2": "opencv-python-headless", "PIL": "pillow", "huggingface_hub": "huggingface-hub"}
 WHEELS |= {"tokenizers": "transformers", "lz4": "rosbags"}  # these bring them
 UNSEEN = {"accelerate"}  # transformers uses it to load weights straight onto their device; nobody else imports it
-OPTIONAL = {"pycocotools", "supervision"}  # imported where their output is asked for; without them it is left out
+# Imported where their output is asked for, which is left out without them; PyTorch for CUDA brings Triton.
+OPTIONAL = {"pycocotools", "supervision", "triton"}
 LONG_S = 120.0
 OWN = {"acs_core", "acs_ros", "training"}
 APART = {"bench", "stress"}  # what measures and loads the node brings extras of its own
