@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ SHARES = ("wanted", "min_score", "precision", "kept")  # fields of working point
 ROUNDING = 1e-4  # of measured shares, which files store with four digits
 MAX_ID = 2**53
 _DIGEST = re.compile("[0-9a-f]{16}")
+T = TypeVar("T")
 ADVICE = "Make one with `acs-train build`, or pass another with calibration=..."
 
 
@@ -233,10 +234,10 @@ class Calibration:
             points,
             second_look,
             images=_images(data["images"]) if "images" in data else None,
-            score_model=_score_model(data["score_model"]) if "score_model" in data else None,
+            score_model=_part(data, "score_model", ScoreModel.from_dict),
             questions=counts["questions"],
             absent=counts["absent"],
-            presence=_presence(data["presence"]) if "presence" in data else None,
+            presence=_part(data, "presence", PresenceProbe.from_dict),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -331,22 +332,17 @@ def _images(value: Any) -> CalibrationImages:
     return CalibrationImages(data, tuple(ids), tuple(pictures))
 
 
-def _score_model(value: Any) -> ScoreModel:
+def _part(data: Mapping[str, Any], name: str, read: Callable[[Mapping[str, Any]], T]) -> T | None:
+    """Return the field ``name``, an object that ``read`` reads; None if there is none."""
+    if name not in data:
+        return None
+    value = data[name]
     if not isinstance(value, Mapping):
-        raise CalibrationError(f'field "score_model" must be an object, got {shorten(value)}')
+        raise CalibrationError(f'field "{name}" must be an object, got {shorten(value)}')
     try:
-        return ScoreModel.from_dict(value)
+        return read(value)
     except ValueError as error:
-        raise CalibrationError(f'field "score_model": {error}') from error
-
-
-def _presence(value: Any) -> PresenceProbe:
-    if not isinstance(value, Mapping):
-        raise CalibrationError(f'field "presence" must be an object, got {shorten(value)}')
-    try:
-        return PresenceProbe.from_dict(value)
-    except ValueError as error:
-        raise CalibrationError(f'field "presence": {error}') from error
+        raise CalibrationError(f'field "{name}": {error}') from error
 
 
 def _working_points(value: Any) -> tuple[WorkingPoint, ...]:

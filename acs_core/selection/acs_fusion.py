@@ -14,10 +14,10 @@ import numpy as np
 from acs_core.arguments import instance
 from acs_core.artifacts.heads import HeadFile
 from acs_core.attention import AttentionNeeds, AttentionRecord
-from acs_core.geometry import Box, iou_matrix
+from acs_core.geometry import Box
 from acs_core.selection.acs_free import HEADS, mean_entropies, rank_sums
 from acs_core.selection.base import SelectorSpec
-from acs_core.selection.box_votes import agreement, mean_of_agreeing
+from acs_core.selection.box_votes import agreement, mean_of_agreeing, overlaps_of
 from acs_core.selection.second_look import looked_again
 from acs_core.types import Candidate, ScoreKind
 
@@ -54,7 +54,7 @@ class AcsFusion:
         ranks = rank_sums(mean_entropies(record, self._pairs))
         weight = 1.0 + (4.0 * count - ranks) / (4.0 * count - 4.0) if count > 1 else np.ones(1)
         weight = weight * np.where(looked_again(candidates), 2.0, 1.0)
-        return np.asarray(_overlap(candidates) @ weight / weight.sum())  # (C, C) @ (C,)
+        return np.asarray(overlaps_of(candidates) @ weight / weight.sum())  # (C, C) @ (C,)
 
     def confidences(
         self,
@@ -77,12 +77,6 @@ class AcsFusion:
     def fuse(self, best: int, members: Sequence[int], candidates: Sequence[Candidate], qualities: np.ndarray) -> Box:
         """Return the mean, weighted by quality, of the ``members`` that overlap the best one."""
         return mean_of_agreeing(best, members, candidates, qualities, SAME)
-
-
-def _overlap(candidates: Sequence[Candidate]) -> np.ndarray:
-    """Return the (C, C) IoU of all pairs of candidates."""
-    boxes = np.array([c.box.as_tuple() for c in candidates])
-    return iou_matrix(boxes, boxes)
 
 
 SPEC = SelectorSpec(AcsFusion.name, AcsFusion, reads=(HEADS,), fuses_boxes=True)

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from acs_core.attention import AttentionRecord
-from acs_core.geometry import Box, iou_matrix
+from acs_core.geometry import Box
 from acs_core.selection.attention_in_box import BOX_LAYERS, AttentionInBox, BoxLayers
 from acs_core.selection.base import SelectorSpec
-from acs_core.selection.box_votes import mean_of_agreeing
+from acs_core.selection.box_votes import mean_of_agreeing, overlaps_of
 from acs_core.selection.joint_features import SAME
 from acs_core.selection.second_look import looked_again
 from acs_core.types import Candidate, ScoreKind
@@ -55,7 +55,7 @@ class AcsFusionBox:
         if not candidates:
             return np.zeros(0)
         weight = _weights(candidates, self._in_box.qualities(candidates, record, image_size))
-        overlap, responses = _overlap(candidates), _responses(candidates)
+        overlap, responses = overlaps_of(candidates), _responses(candidates)
         spoken = np.stack([(overlap * weight)[:, mine].max(axis=1) for mine in responses])  # (R, C)
         return np.asarray(spoken.sum(axis=0) / sum(weight[mine].max() for mine in responses))
 
@@ -75,7 +75,7 @@ class AcsFusionBox:
         if not candidates:
             return np.zeros(0)
         looks = self._in_box.qualities(candidates, record, image_size)
-        weight, overlap = _weights(candidates, looks), _overlap(candidates)
+        weight, overlap = _weights(candidates, looks), overlaps_of(candidates)
         agreed, total = np.zeros(len(candidates)), np.zeros(len(candidates))
         responses = _responses(candidates)
         for mine in responses:
@@ -93,12 +93,6 @@ class AcsFusionBox:
 def _weights(candidates: Sequence[Candidate], looks: np.ndarray) -> np.ndarray:
     """Return the weights of candidates with the attention ``looks`` in their own boxes, (C,), above 0."""
     return np.asarray(np.maximum(looks, LEAST) * np.where(looked_again(candidates), 2.0, 1.0))
-
-
-def _overlap(candidates: Sequence[Candidate]) -> np.ndarray:
-    """Return the (C, C) IoU of all pairs of candidates."""
-    boxes = np.array([c.box.as_tuple() for c in candidates])
-    return iou_matrix(boxes, boxes)
 
 
 def _responses(candidates: Sequence[Candidate]) -> list[np.ndarray]:

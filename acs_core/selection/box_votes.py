@@ -189,6 +189,12 @@ def mean_of_agreeing(
     return Box(*np.average([candidates[i].box.as_tuple() for i in agreeing], axis=0, weights=weight).tolist())
 
 
+def overlaps_of(candidates: Sequence[Candidate]) -> np.ndarray:
+    """Return the (C, C) IoU of all pairs of candidates."""
+    boxes = np.array([c.box.as_tuple() for c in candidates])
+    return iou_matrix(boxes, boxes)
+
+
 def agreement(candidates: Sequence[Candidate], num_responses: int | None) -> np.ndarray:
     """Return the mean IoU of each candidate with all responses, (C,) in [0, 1].
 
@@ -201,8 +207,7 @@ def agreement(candidates: Sequence[Candidate], num_responses: int | None) -> np.
     """
     if not candidates:
         return np.zeros(0)
-    corners = np.array([c.box.as_tuple() for c in candidates])
-    iou, responses = iou_matrix(corners, corners), np.array([c.response for c in candidates])
+    iou, responses = overlaps_of(candidates), np.array([c.response for c in candidates])
     agreed = np.stack([iou[:, responses == r].max(axis=1) for r in np.unique(responses)])  # (R', C)
     counted = int(responses.max()) + 1 if num_responses is None else num_responses
     return np.asarray(agreed.sum(axis=0) / max(counted, len(agreed)))

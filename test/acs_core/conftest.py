@@ -68,3 +68,15 @@ def answers(monkeypatch):
     import grounder_parts
 
     return lambda *texts: grounder_parts.force(monkeypatch, texts)
+
+
+@pytest.fixture
+def grounder(monkeypatch):
+    """A recording stand-in for Grounder, as acs-ground makes one."""
+    from ground_command_parts import RecordingGrounder
+
+    import acs_core.grounder
+
+    fake = RecordingGrounder()
+    monkeypatch.setattr(acs_core.grounder, "Grounder", fake)
+    return fake

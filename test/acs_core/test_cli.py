@@ -5,23 +5,15 @@ import sys
 
 import numpy as np
 import pytest
-from ground_command_parts import RecordingGrounder, result
+from ground_command_parts import result
 from PIL import Image
 from rich.console import Console
 
-import acs_core.grounder
 from acs_core.cli import main, named_as_options, print_result
 from acs_core.cli_options import make_parser
 from acs_core.errors import ModelError
 from acs_core.serialize import result_to_dict
 from acs_core.types import ScoreKind
-
-
-@pytest.fixture
-def grounder(monkeypatch):
-    fake = RecordingGrounder()
-    monkeypatch.setattr(acs_core.grounder, "Grounder", fake)
-    return fake
 
 
 @pytest.fixture

@@ -5,23 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ground_command_parts import RecordingGrounder, result
+from ground_command_parts import result
 from PIL import Image
 
-import acs_core.grounder
 from acs_core import cli
 from acs_core.cli import main
 from acs_core.cli_inputs import picture_names
 from acs_core.errors import DeviceMemoryError, HeadFileError, ModelError
 from acs_core.overlay import draw_results
 from acs_core.serialize import result_to_dict
-
-
-@pytest.fixture
-def grounder(monkeypatch):
-    fake = RecordingGrounder()
-    monkeypatch.setattr(acs_core.grounder, "Grounder", fake)
-    return fake
 
 
 @pytest.fixture

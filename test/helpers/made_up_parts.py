@@ -1,5 +1,7 @@
 """A made-up collection whose attention knows the IoU: head (1, 0) is the more concentrated, the better the box."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from acs_core.artifacts.identity import ModelIdentity
@@ -43,3 +45,11 @@ def made_up(folder, pairs=60, per_pair=5, seed=0, temperature=1.0, identity=IDEN
             folder, number, CollectionPart(codes, unit, place, entropy[here], rows[here], tuple(asked.tolist()), {}, ())
         )
     return read_store(folder)
+
+
+def half_absent(folder, **options):
+    """As made_up, with every second question about an absent object, whose boxes are wrong."""
+    found = made_up(folder, **options)
+    absent = found.pair % 2 == 1
+    truth = [[] if i % 2 else boxes for i, boxes in enumerate(found.manifest["truth"])]
+    return replace(found, iou=np.where(absent, 0.0, found.iou), manifest=found.manifest | {"truth": truth})

@@ -71,8 +71,9 @@ def test_a_hooked_layer_stays(hook):
 
 
 def test_a_model_without_such_a_tower_stays():
-    with patches_by_products(SimpleNamespace(hf_model=SimpleNamespace(model=SimpleNamespace()))):
-        pass
+    model = SimpleNamespace()
+    with patches_by_products(SimpleNamespace(hf_model=SimpleNamespace(model=model))):
+        assert vars(model) == {}
 
 
 def test_a_patch_of_another_size_is_refused():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.made_up_parts import made_up
+from helpers.made_up_parts import half_absent
 
 from acs_core.artifacts.calibration import Calibration
 from acs_core.artifacts.heads import Head, HeadFile
@@ -23,11 +23,7 @@ WIDTH = 6
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory):
-    """240 questions, every second one about an absent object, whose boxes are wrong."""
-    found = made_up(tmp_path_factory.mktemp("store"), pairs=240, per_pair=3)
-    absent = found.pair % 2 == 1
-    truth = [[] if i % 2 else boxes for i, boxes in enumerate(found.manifest["truth"])]
-    return replace(found, iou=np.where(absent, 0.0, found.iou), manifest=found.manifest | {"truth": truth})
+    return half_absent(tmp_path_factory.mktemp("store"), pairs=240, per_pair=3)
 
 
 @pytest.fixture(scope="module")
