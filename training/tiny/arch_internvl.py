@@ -22,7 +22,7 @@ _IMAGE_TOKENS = {
     "context_image_token": "<IMG_CONTEXT>",
     "video_token": "<video>",
 }
-RECIPE = TrainConfig(standard_phases((600, 1800, 1000, 1100, 1600)))
+RECIPE = TrainConfig(standard_phases((600, 1800, 1000, 2100, 2300)))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ _FRAMES = 2  # a still image is passed as two equal frames
 
 # The merger and the gated vision layers are larger than InternVL's; the other sizes keep the model below 8 MB.
 QWEN_SIZE = TinyConfig(image_size=300, vision_intermediate=256, intermediate=416)
-RECIPE = TrainConfig(standard_phases((5000, 4000, 600, 1100, 1950)))
+RECIPE = TrainConfig(standard_phases((5000, 4000, 600, 2100, 2650)))
 
 
 @dataclass(frozen=True)

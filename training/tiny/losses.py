@@ -74,6 +74,7 @@ class TinyLosses:
         targets: DenseTargets,
         dense_weight: float = 0.0,
         guide_weight: float = 0.0,
+        coordinate_temperature: float = 1.0,
     ) -> tuple[torch.Tensor, Parts]:
         """Return the loss of the answers in ``turns``.
 
@@ -83,6 +84,7 @@ class TinyLosses:
             targets: targets of the dense head.
             dense_weight: weight of the dense head's loss, which is added if the head's inputs are being trained.
             guide_weight: weight of the attention supervision's loss.
+            coordinate_temperature: what the logits of ``turns.later`` are divided by.
         """
         guide = None
         if guide_weight and len(turns.keys):
@@ -92,7 +94,9 @@ class TinyLosses:
         answered = labels != IGNORED
         with self.autocast():
             logits = self.model.lm_head(hidden[:, :-1][answered])  # (answer tokens, vocabulary)
-        loss = F.cross_entropy(logits.float(), labels[answered])
+        later = turns.later[:, 1:][answered]
+        logits = logits.float() / torch.where(later, coordinate_temperature, 1.0)[:, None]
+        loss = F.cross_entropy(logits, labels[answered])
         parts = {"language": loss.detach()}
         if guide:
             missed = guide.loss()

@@ -60,6 +60,7 @@ class Turns:
     Attributes:
         ids: (B, T) int64 token ids.
         labels: (B, T) int64 targets of the language loss.
+        later: (B, T) bool, True for the labels from the first digit of a box's y1 to the end of the box.
         block: (B, T) int64: 0 for the prefix, then one number per question, -1 for padding.
         positions: (B, T) or (3, B, T) rope positions: every question starts where the prefix ends.
         image: (start, stop) of the image tokens.
@@ -70,6 +71,7 @@ class Turns:
 
     ids: torch.Tensor
     labels: torch.Tensor
+    later: torch.Tensor
     block: torch.Tensor
     positions: torch.Tensor
     image: tuple[int, int]
@@ -89,6 +91,7 @@ class Turns:
             self,
             ids=self.ids.to(device),
             labels=self.labels.to(device),
+            later=self.later.to(device),
             block=self.block.to(device),
             positions=self.positions.to(device),
             emits=self.emits.to(device),
@@ -169,7 +172,9 @@ class QuestionMaker:
         ids = torch.tensor([self.prefix.ids]).expand(count, -1)
         none = torch.zeros(0, dtype=torch.int64)
         labels, block = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
-        return Turns(ids, labels, block, self.prefix.positions, self.prefix.image, none.reshape(0, 2), none)
+        later = torch.zeros_like(ids, dtype=torch.bool)
+        prefix, emits = self.prefix, none.reshape(0, 2)
+        return Turns(ids, labels, later, block, prefix.positions, prefix.image, emits, none)
 
     def true_answer(self, phrase: str, objects: Sequence[SceneObject]) -> tuple[AnswerBox, ...]:
         """Return the boxes of all objects called ``phrase``, in the order of answers."""
@@ -196,7 +201,7 @@ class QuestionMaker:
         start = len(self.prefix.ids)
         total = start + max(sum(len(q) + len(a) for q, a in row) for row in rows)
         ids, labels = np.zeros((len(rows), total), np.int64), np.full((len(rows), total), IGNORED)
-        block = np.full((len(rows), total), -1)
+        block, later = np.full((len(rows), total), -1), np.zeros((len(rows), total), bool)
         after = np.zeros((len(rows), total - start), np.int64)  # position relative to the end of the prefix
         emits, keys = [], list[int]()
         ids[:, :start], block[:, :start] = self.prefix.ids, 0
@@ -206,6 +211,7 @@ class QuestionMaker:
                 stop = at + len(question) + len(answer)
                 ids[b, at:stop] = question + answer
                 labels[b, at + len(question) : stop] = answer
+                later[b, at + len(question) : stop] = self._later(answer)
                 block[b, at:stop] = k + 1
                 after[b, at - start : stop - start] = np.arange(stop - at)
                 for offset, key in self._looks(answer, boxes, len(COORDINATES) if all_coordinates else 1):
@@ -218,6 +224,7 @@ class QuestionMaker:
         return Turns(
             torch.from_numpy(ids),
             torch.from_numpy(labels),
+            torch.from_numpy(later),
             torch.from_numpy(block),
             positions,
             self.prefix.image,
@@ -250,6 +257,18 @@ class QuestionMaker:
         for i in range(opening + 1, len(answer)):
             if answer[i] in self._digits and answer[i - 1] not in self._digits:
                 yield i
+
+    def _later(self, answer: Sequence[int]) -> list[bool]:
+        """Return, for each token of ``answer``, whether it lies between the first digit of a box's second number and
+        the token that ends its last number."""
+        found, numbers = [False] * len(answer), 0
+        for i, token in enumerate(answer):
+            if token in self._openings:
+                numbers = 0
+            numbers += token in self._digits and answer[i - 1] not in self._digits
+            digit = token in self._digits or answer[i - 1] in self._digits
+            found[i] = 1 < numbers <= len(COORDINATES) and (digit or numbers < len(COORDINATES))
+        return found
 
     def _turn(self, phrase: str, boxes: Sequence[AnswerBox]) -> tuple[list[int], list[int]]:
         answer = boxes_text(phrase, [b.box for b in boxes], self.size, self._arch.frame(*self.size))

@@ -177,7 +177,8 @@ class TinyTrainer:
         else:
             tokens = losses.tokens(_needed(batch.pixels)) if phase.end_to_end else self.kept[batch.pool][batch.index]
             guide = self.config.guide_weight if done < phase.guided_steps else 0.0
-            loss, parts = losses.answer_loss(tokens, _needed(batch.turns), batch.targets, phase.dense_weight, guide)
+            turns, sharp = _needed(batch.turns), phase.coordinate_temperature
+            loss, parts = losses.answer_loss(tokens, turns, batch.targets, phase.dense_weight, guide, sharp)
         self._update(loss)
         return parts
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_parts import ARCHES, small_arch, turns_of
@@ -5,6 +7,7 @@ from tiny_parts import ARCHES, small_arch, turns_of
 from training.tiny.dense_head import dense_targets
 from training.tiny.image_pool import render
 from training.tiny.losses import TinyLosses
+from training.tiny.questions import IGNORED
 from training.world.scene import TRAINING
 from training.world.world import World
 
@@ -63,6 +66,20 @@ def test_the_guide_is_weighed_in(losses, pictures, pixels, targets):
     plain = losses.answer_loss(tokens, turns, targets)[0].item()
     guided, parts = losses.answer_loss(tokens, turns, targets, guide_weight=0.5)
     assert parts["guide"] > 1 and guided.item() == pytest.approx(plain + 0.5 * parts["guide"].item(), rel=1e-3)
+
+
+def test_the_logits_of_later_coordinates_are_divided_by_their_temperature(losses, pictures, pixels, targets):
+    tokens = losses.tokens(pixels).detach()
+    turns = turns_of(losses.maker(SIZE), pictures.objects, [[objects[0].name] for objects in pictures.objects])
+
+    def loss(turns, temperature):
+        return losses.answer_loss(tokens, turns, targets, coordinate_temperature=temperature)[0].item()
+
+    none, answered = torch.zeros_like(turns.later), turns.labels != IGNORED
+    assert loss(replace(turns, later=none), 2.0) == loss(turns, 1.0) != loss(turns, 2.0)
+    # With an infinite temperature every token is as likely as any other.
+    even = torch.log(torch.tensor(float(losses.model.config.get_text_config().vocab_size))).item()
+    assert loss(replace(turns, later=answered), 1e9) == pytest.approx(even, rel=1e-3)
 
 
 def _teachers(parts):

@@ -68,6 +68,17 @@ def test_only_answers_are_learnt(parts):
     assert (turns.ids[0][turns.labels[0] != IGNORED] == learnt).all()
 
 
+def test_the_later_coordinates_of_each_box_are_marked(parts):
+    arch, processor, maker = parts
+    boxes = (SceneObject("key", Box(10, 10, 20, 20), 90), SceneObject("key", Box(12, 40, 110, 118), 90))
+    turns = turns_of(maker, [boxes], [["key"]])
+    answer = json.loads(answer_text("key", boxes, SQUARE, arch.frame(*SQUARE)))
+    # From the first digit of y1 on, to the text that follows y2.
+    wanted = "".join("{}, {}, {}".format(*a["bbox_2d"][1:]) + '], "label": "' for a in answer)
+    assert processor.tokenizer.decode(turns.ids[0][turns.later[0]]) == wanted
+    assert not turns_of(maker, [[KEY_LOW]], [["cup"]]).later.any()
+
+
 def test_phrases_are_mostly_of_what_is_there_each_once(parts):
     rng = np.random.default_rng(0)
     picked = [parts[2].pick(rng, [KEY_LOW, KEY_HIGH, CUP], 4, absent_share=0.1) for _ in range(300)]
