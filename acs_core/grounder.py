@@ -26,9 +26,9 @@ from acs_core.lvlm.loading import check_options
 from acs_core.lvlm.vocabulary import spelled_out
 from acs_core.pipeline import run_pipeline
 from acs_core.request import GroundingRequest, GroundOptions
-from acs_core.selection.decision import Scorer
 from acs_core.selection.defaults import default_files, scorer_for
 from acs_core.selection.registry import AUTO, Selector, check_files
+from acs_core.selection.scorer import Scorer
 from acs_core.types import (
     DEFAULT_MODEL,
     DEFAULT_PREFIX_BYTES,

@@ -27,9 +27,10 @@ from acs_core.generation.speculation import drafts_of
 from acs_core.geometry import Box
 from acs_core.lvlm.base import LVLM, Prompt
 from acs_core.request import GroundingRequest
-from acs_core.selection.decision import Decision, Scorer, mislabelled_as
+from acs_core.selection.decision import Decision, mislabelled_as
 from acs_core.selection.labels import names_something_else
 from acs_core.selection.registry import Selector
+from acs_core.selection.scorer import Scorer
 from acs_core.selection.second_look import CandidateSet, Window, second_draw
 from acs_core.types import (
     BROKEN,

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from acs_core.artifacts.calibration import Calibration
 from acs_core.artifacts.registry import asset_for, beside, calibration_file
-from acs_core.selection.decision import Scorer
 from acs_core.selection.registry import (
     AUTO,
     AUTO_ORDER,
@@ -18,6 +17,7 @@ from acs_core.selection.registry import (
     make_selector,
     spec_of,
 )
+from acs_core.selection.scorer import Scorer
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ part of the paper.
 A model sees an image through a limited number of image tokens, and writes coordinates with a limited number of digits.
 A small object covers few tokens and few coordinate steps; enlarged, it covers more.
 
-:meth:`acs_core.selection.decision.Scorer.second_window` decides where to look again, :func:`second_draw` how many
+:meth:`acs_core.selection.scorer.Scorer.second_window` decides where to look again, :func:`second_draw` how many
 responses to draw, and :meth:`CandidateSet.with_second` joins both looks. The pipeline of a call and the collections of
 training share these functions.
 """

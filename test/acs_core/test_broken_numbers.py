@@ -24,7 +24,7 @@ from acs_core.geometry import Box
 from acs_core.grounder import Grounder
 from acs_core.lvlm import load_lvlm
 from acs_core.lvlm.checks import check_pixel_scale, check_weights
-from acs_core.selection.decision import Scorer
+from acs_core.selection.scorer import Scorer
 from acs_core.types import BROKEN, Candidate, Outcome, Response, SamplingConfig
 
 SELECTORS = ("acs-free", "acs-learned", "acs-fusion", "greedy", "token-entropy", "majority-vote", "smallest")

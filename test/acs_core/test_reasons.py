@@ -20,16 +20,10 @@ from acs_core.generation import schedule
 from acs_core.generation.schedule import StageClock
 from acs_core.geometry import Box
 from acs_core.selection.box_votes import MeanBox
-from acs_core.selection.decision import (
-    Decision,
-    Scorer,
-    check_confidences,
-    check_scores,
-    decide,
-    why_no_candidates,
-)
+from acs_core.selection.decision import Decision, decide, why_no_candidates
 from acs_core.selection.evidence import PRESENCE
 from acs_core.selection.registry import FirstResponse
+from acs_core.selection.scorer import Scorer, check_confidences, check_scores
 from acs_core.types import Candidate, Response, SamplingConfig, SecondLook
 
 FILES = (
@@ -37,6 +31,7 @@ FILES = (
     "acs_core/generation/candidates.py",
     "acs_core/generation/schedule.py",
     "acs_core/selection/decision.py",
+    "acs_core/selection/scorer.py",
     "acs_core/pipeline.py",
     "acs_core/grounder.py",
 )

@@ -14,9 +14,10 @@ from acs_core.generation.schedule import should_stop_early, wave_size
 from acs_core.generation.token_statistics import TokenStatistics
 from acs_core.geometry import Box, best_iou
 from acs_core.lvlm.instruction import PROMPT
-from acs_core.selection.decision import Decision, Overlapping, Scorer, mislabelled_as
+from acs_core.selection.decision import Decision, Overlapping, mislabelled_as
 from acs_core.selection.labels import names_something_else
 from acs_core.selection.registry import Selector
+from acs_core.selection.scorer import Scorer
 from acs_core.types import Candidate, Response
 from training.collection.part_reading import HIDDEN
 from training.collection.store import Collection

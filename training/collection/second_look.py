@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from acs_core.lvlm.base import LVLM
-from acs_core.selection.decision import Scorer
 from acs_core.selection.registry import Selector
+from acs_core.selection.scorer import Scorer
 from acs_core.selection.second_look import CandidateSet, Window, second_draw
 from acs_core.types import SecondLook
 from training.collection.collect import collect
@@ -25,8 +25,8 @@ def windows_of(calls: Iterable[Call], scorer: Scorer, look: SecondLook) -> dict[
     """Return the windows of second looks after the decisions of ``scorer`` for ``calls``, by pair index. Calls without
     a second look are left out."""
     found = {}
-    for whole in calls:
-        call = whole.seen_by(scorer.selector)
+    for answered in calls:
+        call = answered.seen_by(scorer.selector)
         if call.image_size is None:
             continue
         window, _ = scorer.second_window(call.decided(scorer), call.image_size, look)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from acs_core.generation.prefill import prefill
 from acs_core.geometry import Box
 from acs_core.lvlm.base import LVLM
-from acs_core.selection.decision import Scorer
+from acs_core.selection.scorer import Scorer
 from acs_core.types import COORDINATES
 from training.collection.part import draw, look
 from training.errors import DataError

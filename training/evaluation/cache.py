@@ -21,7 +21,7 @@ import torch
 import acs_core
 from acs_core.evaluation.records import Evaluation
 from acs_core.evaluation.storage import EvaluationError, load, save
-from acs_core.selection.decision import Scorer
+from acs_core.selection.scorer import Scorer
 from training.collection.job import Job
 from training.collection.manifest import MANIFEST, fingerprint, read_manifest
 from training.collection.store import check_pictures

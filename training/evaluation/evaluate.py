@@ -17,9 +17,9 @@ from acs_core.errors import ArtifactError
 from acs_core.evaluation.paper_tables import LAYERS_FROM
 from acs_core.evaluation.records import EntropyProfile, Evaluation, Group, Question, RegressorAccuracy, Run
 from acs_core.lvlm.base import LVLM
-from acs_core.selection.decision import Scorer
 from acs_core.selection.defaults import scorer_for
 from acs_core.selection.registry import AcsFree, selector_names
+from acs_core.selection.scorer import Scorer
 from training.collection.collect import collect_together
 from training.collection.job import Job, describe, with_map_size
 from training.collection.manifest import fingerprint

@@ -12,7 +12,7 @@ import torch
 from acs_core.evaluation.records import Evaluation, Group, Run
 from acs_core.grounder import Grounder
 from acs_core.lvlm.base import LVLM
-from acs_core.selection.decision import Scorer
+from acs_core.selection.scorer import Scorer
 from acs_core.types import SamplingConfig
 from training.data.pairs import Pair
 

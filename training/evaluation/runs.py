@@ -10,7 +10,7 @@ import numpy as np
 from acs_core.attention import AttentionRecord
 from acs_core.evaluation.records import EVEN_ATTENTION, EntropyProfile, Prediction, Run
 from acs_core.geometry import Box, overlaps
-from acs_core.selection.decision import Decision, Overlapping, Scorer, why_no_candidates
+from acs_core.selection.decision import Decision, Overlapping, why_no_candidates
 from acs_core.selection.registry import (
     AcsLearned,
     AcsLearnedBox,
@@ -19,6 +19,7 @@ from acs_core.selection.registry import (
     is_baseline,
     is_learned,
 )
+from acs_core.selection.scorer import Scorer
 from acs_core.types import COORDINATES, Candidate
 from training.collection.offline_selection import Call, calls, hidden_of
 from training.collection.store import Collection

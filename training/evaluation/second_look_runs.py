@@ -9,8 +9,8 @@ from pathlib import Path
 
 from acs_core.evaluation.records import SECOND_LOOK, Evaluation, Group, Run
 from acs_core.lvlm.base import LVLM
-from acs_core.selection.decision import Scorer
 from acs_core.selection.registry import is_learned
+from acs_core.selection.scorer import Scorer
 from acs_core.types import SecondLook
 from training.collection.collect import collect
 from training.collection.job import describe

@@ -11,7 +11,7 @@ import numpy as np
 
 from acs_core.evaluation.table import Cell, Column, Table, TableRow
 from acs_core.lvlm.base import LVLM
-from acs_core.selection.decision import Scorer
+from acs_core.selection.scorer import Scorer
 from training.collection.collect import collect
 from training.collection.job import Job, describe, with_map_size
 from training.collection.manifest import fingerprint
@@ -178,9 +178,9 @@ def _scores_of(
 ) -> list[PhraseScores]:
     """Return the scores of ``scorer`` for each kind of question."""
     told: dict[str, list[float | None]] = {kind: [] for kind in KINDS}
-    for whole in calls(data, scorer.selector.needs.maps, answers):
-        found = whole.seen_by(scorer.selector).decided(scorer).detections
-        told[pairs[whole.pair].kind].append(found[0].score if found else None)
+    for call in calls(data, scorer.selector.needs.maps, answers):
+        found = call.seen_by(scorer.selector).decided(scorer).detections
+        told[pairs[call.pair].kind].append(found[0].score if found else None)
     return [
         PhraseScores(
             scorer.selector.name,

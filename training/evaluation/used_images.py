@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from acs_core.selection.decision import Scorer
+from acs_core.selection.scorer import Scorer
 from training.data.pairs import Pair
 
 

@@ -102,19 +102,19 @@ def calibrate(
         told_presence = dict(zip(pairs, out_of_fold_presence(hidden, there, image, seed).tolist(), strict=True))
     names = names_for(selector, has_tokens(answers), presence)
     rows = score_rows(selector, looked_again, data, names, presence=told_presence)
-    whole = np.flatnonzero(rows.whole)
-    if len(whole) < MIN_CHOICES:
+    complete = np.flatnonzero(rows.complete)
+    if len(complete) < MIN_CHOICES:
         answered = "answers with a second look" if second else "answered pairs"
-        raise DataError(f"{len(whole)} {answered} are too few to calibrate {selector.name}: at least {MIN_CHOICES}")
-    iou, confidence = rows.iou[whole], rows.confidence[whole]
+        raise DataError(f"{len(complete)} {answered} are too few to calibrate {selector.name}: at least {MIN_CHOICES}")
+    iou, confidence = rows.iou[complete], rows.confidence[complete]
     hit = (iou >= HIT).astype(float)
     fold = folds(rows.image, seed)
     model = None
     estimate = confidence
-    if not plain and len(whole) >= MODEL_ANSWERS and len(np.unique(fold)) > 1:
-        estimate = out_of_fold_estimates(rows, fold, seed)[whole]
+    if not plain and len(complete) >= MODEL_ANSWERS and len(np.unique(fold)) > 1:
+        estimate = out_of_fold_estimates(rows, fold, seed)[complete]
         model = fit_score_model(rows, np.ones(len(rows.iou), bool), seed)
-    stated, expected = _out_of_fold(estimate, iou, fold[whole])
+    stated, expected = _out_of_fold(estimate, iou, fold[complete])
     x, y = _knots(_curve(estimate, hit, *CERTAIN))
     iou_x, iou_y = _knots(_curve(estimate, iou, 0.0, 1.0))
     none = np.zeros(rows.unanswered)
@@ -134,14 +134,14 @@ def calibrate(
         selector.feature,
         x,
         y,
-        len(whole),
+        len(complete),
         made_by,
         iou_x,
         iou_y,
         second_look=second,
         images=images_of(data),
         score_model=model,
-        questions=len(whole) + rows.unanswered,
+        questions=len(complete) + rows.unanswered,
         absent=rows.absent,
         presence=probe if model is not None else None,
     )

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from acs_core.selection.decision import Scorer
 from acs_core.selection.evidence import FEATURES, Evidence, evidence_rows, feature_names
 from acs_core.selection.registry import Selector
+from acs_core.selection.scorer import Scorer
 from training.collection.offline_selection import Call, published_iou
 from training.collection.store import Collection
 
@@ -27,7 +27,7 @@ class ScoreRows:
         features: (N, F) float64, in their order; the first is the selector's confidence.
         iou: (N,) IoU of the published box with the object, 0 for an absent one.
         image: (N,) image ids.
-        whole: (N,) whether all responses were used.
+        complete: (N,) whether all responses were used.
         unanswered: number of questions that all responses left without a box.
         absent: number of questions, answered or not, about absent objects.
     """
@@ -36,7 +36,7 @@ class ScoreRows:
     features: np.ndarray
     iou: np.ndarray
     image: np.ndarray
-    whole: np.ndarray
+    complete: np.ndarray
     unanswered: int
     absent: int = 0
 
@@ -72,8 +72,8 @@ def score_rows(
     kept: list[tuple[np.ndarray, float, int, bool]] = []
     unanswered = absent = 0
     truth: Sequence[Any] | None = data.manifest.get("truth")
-    for whole in found:
-        call = whole.seen_by(selector)
+    for answered in found:
+        call = answered.seen_by(selector)
         absent += truth is not None and not truth[call.pair]
         drawn = call.record.num_responses
         few = () if call.looked_again or drawn is None else tuple(n for n in counts if n < drawn)

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from acs_core.attention import AttentionRecord
 from acs_core.generation.token_statistics import TokenStatistics
 from acs_core.geometry import Box
-from acs_core.selection.decision import Decision, Scorer
+from acs_core.selection.decision import Decision
 from acs_core.selection.registry import FirstResponse, MeanBox
+from acs_core.selection.scorer import Scorer
 from acs_core.selection.second_look import ROOM, CandidateSet, Window, looked_again, second_draw
 from acs_core.types import Candidate, Detection, Response, SecondLook
 

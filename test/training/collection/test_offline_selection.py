@@ -10,8 +10,8 @@ from acs_core.attention import AttentionNeeds, AttentionRecord
 from acs_core.generation.candidates import parse_response
 from acs_core.geometry import Box
 from acs_core.lvlm.instruction import PROMPT
-from acs_core.selection.decision import Scorer
 from acs_core.selection.registry import AcsFree
+from acs_core.selection.scorer import Scorer
 from acs_core.types import Candidate, Response
 from training.collection.offline_selection import Call, calls, choose_offline, drawn_by_auto
 

@@ -11,9 +11,9 @@ from acs_core.artifacts.calibration import Calibration
 from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.evaluation.records import Evaluation, Group, Prediction, Question, Run
 from acs_core.geometry import Box
-from acs_core.selection.decision import Scorer
 from acs_core.selection.registry import AcsFree, AcsLearned, MajorityVote
 from acs_core.selection.regressor import AttentionIoURegressor
+from acs_core.selection.scorer import Scorer
 from training.collection.job import CollectConfig, Job
 from training.collection.manifest import fingerprint, read_manifest
 from training.collection.store import open_store, part_folder
@@ -121,7 +121,7 @@ def test_runs_are_named_after_all_that_they_follow_from(identity):
 def test_the_name_is_the_same_in_another_process():
     code = (
         "import torch; torch.manual_seed(0)\n"
-        "from acs_core.selection.decision import Scorer; from acs_core.selection.registry import AcsLearned\n"
+        "from acs_core.selection.scorer import Scorer; from acs_core.selection.registry import AcsLearned\n"
         "from acs_core.selection.regressor import AttentionIoURegressor; from training.evaluation.cache import "
         "answers_name\n"
         "name = answers_name(1.5, Scorer(AcsLearned(AttentionIoURegressor(2, 2), (4, 4)), None))"

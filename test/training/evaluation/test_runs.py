@@ -12,7 +12,7 @@ from acs_core.attention import AttentionNeeds
 from acs_core.evaluation.records import EVEN_ATTENTION
 from acs_core.geometry import Box, best_iou
 from acs_core.selection.box_votes import Consensus
-from acs_core.selection.decision import Overlapping, Scorer
+from acs_core.selection.decision import Overlapping
 from acs_core.selection.evidence import PRESENCE
 from acs_core.selection.registry import (
     AcsFree,
@@ -23,6 +23,7 @@ from acs_core.selection.registry import (
     SmallestBox,
     make_selector,
 )
+from acs_core.selection.scorer import Scorer
 from acs_core.types import ABSENT
 from training.collection.offline_selection import calls
 from training.data.pairs import Pair

@@ -12,9 +12,9 @@ from acs_core.artifacts.calibration import Calibration
 from acs_core.artifacts.identity import ModelIdentity
 from acs_core.artifacts.presence import PresenceProbe
 from acs_core.geometry import Box
-from acs_core.selection.decision import Scorer
 from acs_core.selection.evidence import PRESENCE as PRESENCE_FEATURE
 from acs_core.selection.registry import Consensus, FirstResponse
+from acs_core.selection.scorer import Scorer
 from training.collection.job import Job
 from training.data.dataset import Dataset, DatasetImage, DatasetObject, Problems
 from training.data.pairs import Pair

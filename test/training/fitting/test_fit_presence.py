@@ -9,9 +9,9 @@ from helpers.made_up_parts import half_absent
 from acs_core.artifacts.calibration import Calibration
 from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.evaluation.statistics import auroc
-from acs_core.selection.decision import Scorer
 from acs_core.selection.evidence import PRESENCE
 from acs_core.selection.registry import AcsFree
+from acs_core.selection.scorer import Scorer
 from training.collection.offline_selection import calls
 from training.errors import DataError
 from training.fitting.calibrate import calibrate

@@ -9,8 +9,8 @@ from helpers.made_up_parts import half_absent
 from acs_core.artifacts.calibration import Calibration
 from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.evaluation.statistics import auroc
-from acs_core.selection.decision import Scorer
 from acs_core.selection.registry import AcsFree
+from acs_core.selection.scorer import Scorer
 from training.collection.offline_selection import calls
 from training.fitting.calibrate import calibrate
 from training.fitting.fit_score_model import FOLDS, fit_score_model, folds, out_of_fold_estimates

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from acs_core import Grounder, SamplingConfig
-from acs_core.selection.decision import Scorer
 from acs_core.selection.evidence import Evidence, evidence_rows
+from acs_core.selection.scorer import Scorer
 from training.collection.collect import collect
 from training.collection.offline_selection import calls
 from training.collection.store import read_responses, read_store
