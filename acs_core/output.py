@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -173,14 +174,17 @@ def check_target(file: Path, inputs: Iterable[Path] = ()) -> None:
         inputs: files that the command reads.
 
     Raises:
-        OutputError: its folder does not exist, it is a folder or one of the inputs, or it exists and acs did not write
-            it, or it was edited since.
+        OutputError: its folder does not exist or takes no files, it is a folder or one of the inputs, or it exists and
+            acs did not write it, or it was edited since.
     """
     if not file.parent.is_dir():
         raise OutputError(f"the folder {file.parent} does not exist")
     if file.is_dir():
         raise OutputError(f"{file} is a folder: name a file")
-    if not file.is_file():  # new, or a device
+    if file.exists() and not file.is_file():  # a device
+        return
+    _check_folder(file.resolve().parent)  # symbolic links are followed
+    if not file.exists():
         return
     if any(given.exists() and file.samefile(given) for given in inputs):
         raise OutputError(f"{file} is read by this command and would be overwritten: name another file")
@@ -188,6 +192,16 @@ def check_target(file: Path, inputs: Iterable[Path] = ()) -> None:
         raise OutputError(f"{file} was changed since acs wrote it: name another file, or move that one away")
     if _is_foreign(file):
         raise OutputError(f"{file} exists, and acs did not write it: name another file, or move that one away")
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise OutputError if no file can be created in ``folder``. Permissions alone do not tell: a file system can be
+    read-only, or hold no files of users, as /proc."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"no file can be written into {folder}: {error.strerror}") from error
 
 
 def check_distinct(*files: Path | None) -> None:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +154,16 @@ def test_what_may_be_written(tmp_path):
     check_target(tmp_path / "empty.json")
     (tmp_path / "null").symlink_to("/dev/null")
     check_target(tmp_path / "null")
+
+
+def test_a_folder_that_takes_no_files_is_told_before_the_work(tmp_path):
+    with pytest.raises(OutputError, match=r"^no file can be written into /proc: "):
+        check_target(Path("/proc/new.json"))
+    (tmp_path / "link.json").symlink_to("/proc/new.json")
+    with pytest.raises(OutputError, match="/proc"):
+        check_target(tmp_path / "link.json")
+    check_target(tmp_path / "new.json")
+    assert [file.name for file in tmp_path.iterdir()] == ["link.json"]  # nothing is left behind
 
 
 def test_two_outputs_are_not_one_file(tmp_path):
