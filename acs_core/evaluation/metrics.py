@@ -249,12 +249,27 @@ class GroupMetrics:
         Returns:
             The area in [0, 1]; None without scores, or if all predictions are right or all wrong.
         """
+        scored = self._scored(run)
+        if scored is None:
+            return None
+        told, score, right = scored
+        return auroc(score[told], right[told]) if answered else auroc(score, right)
+
+    def error_of_all(self, run: int) -> float | None:
+        """Return the expected calibration error of ``run`` over all questions, in [0, 1]; those without a box are
+        wrong, with score 0. None without scores."""
+        scored = self._scored(run)
+        found = scored and calibration(scored[1], scored[2])
+        return found.error if found else None
+
+    def _scored(self, run: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Return for each question whether ``run`` gave a box, its score, 0 without one, and whether it is right, (Q,)
+        each; None without scores."""
         o = self.outcomes
         told = o.told[run] > 0
         if not told.any() or not np.isfinite(o.score[run][told]).all():
             return None
-        score, right = np.where(told, o.score[run], 0.0), o.right[run] & told
-        return auroc(score[told], right[told]) if answered else auroc(score, right)
+        return told, np.where(told, o.score[run], 0.0), o.right[run] & told
 
     def risk_coverage(self, run: int) -> RiskCoverage | None:
         """Return the risk-coverage curve of ``run`` over all questions; None without scores.

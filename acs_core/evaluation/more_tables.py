@@ -186,7 +186,9 @@ def calibration_table(measured: GroupMetrics) -> Table | None:
             mean = sum(b.count * b.stated for b in found.bins) / found.count
             right = sum(b.count * b.right for b in found.bins) / found.count
             areas = (Cell(measured.auroc(r, answered)) for answered in (True, False))
-            values = Cell(found.count), Cell(100 * mean), Cell(100 * right), Cell(100 * found.error), Cell(found.brier)
+            of_all = measured.error_of_all(r)
+            errors = Cell(100 * found.error), Cell(None if of_all is None else 100 * of_all)
+            values = Cell(found.count), Cell(100 * mean), Cell(100 * right), *errors, Cell(found.brier)
             rows.append(TableRow((*named(measured.group.runs[r]), *values, *areas), measured.group.runs[r].kind))
             runs.append(measured.group.runs[r])
     if not rows:
@@ -198,6 +200,7 @@ def calibration_table(measured: GroupMetrics) -> Table | None:
         Column("mean score %", "percent"),
         Column("right %", "percent"),
         Column("calibration error %", "percent"),
+        Column("error of all %", "percent"),
         Column("Brier score", "ratio"),
         Column("AUROC", "ratio"),
         Column("AUROC of all", "ratio"),
@@ -205,9 +208,9 @@ def calibration_table(measured: GroupMetrics) -> Table | None:
     notes = (
         "Published score against IoU ≥ 0.5. Calibration error: the expected calibration error (ECE), the mean "
         "gap over ten bins of equal width, weighted by their boxes; lower is better. AUROC: probability that a right "
-        "box has a higher score than a wrong one; of all: over all questions, where no box is wrong, with score 0.",
+        "box has a higher score than a wrong one. Of all: over all questions, where no box is wrong, with score 0.",
     )
-    best = mark_best(mark_best(rows, runs, (5, 6), highest=False), runs, (7, 8))
+    best = mark_best(mark_best(rows, runs, (5, 6, 7), highest=False), runs, (8, 9))
     return Table("calibration", "Calibration", columns, tuple(best), notes)
 
 

@@ -79,6 +79,7 @@ def test_a_method_alone_and_one_without_scores():
     assert measured.reference is None and measured.ours == 0 and measured.highlights == (0,)
     assert measured.scores[0].gain is None and measured.scores[0].false_alarms is None
     assert measured.calibration(0) is None and measured.risk_coverage(0) is None
+    assert measured.error_of_all(0) is None and measured.auroc(0) is None
     latency = measured.latency(0)
     assert (latency.count, latency.p50, latency.p90, latency.mean) == (2, 200, 280, 200)
     assert latency.p99 == pytest.approx(298)
@@ -88,6 +89,7 @@ def test_scores_are_judged_by_their_own_boxes():
     measured = measure(hand_made())
     assert measured.calibration(1).count == 5
     assert measured.calibration(1).error == pytest.approx(3 / 5 * 0.1 + 2 / 5 * 0.4)
+    assert measured.error_of_all(1) == pytest.approx(3 / 6 * 0.1 + 2 / 6 * 0.4)  # without a box: score 0, and wrong
     assert measured.risk_coverage(1).accuracy.tolist() == pytest.approx([1, 3 / 5, 3 / 6])
     assert measured.latency(1) is None
 
