@@ -116,7 +116,8 @@ class EvaluateOptions(Configuration):
     second_look: Annotated[
         tuple[str, ...],
         typer.Option(
-            help="Selector that also answers small objects with a second look, as acs-fusion; consensus then does too."
+            help="Selector that also answers about small, and small or absent, objects with a second look, as "
+            "acs-fusion; consensus then does too."
         ),
     ] = ()
     without_attention: Annotated[

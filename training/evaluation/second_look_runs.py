@@ -20,8 +20,9 @@ from training.collection.store import read_responses, read_store
 from training.evaluation.cache import CollectionCache, answers_name, keep_runs, kept_runs
 from training.evaluation.evaluate import EvaluateConfig, Move, Say, Wanted
 from training.evaluation.runs import answer_to, check_hidden_states, kind_of
+from training.settings import HALF_ABSENT
 
-GROUP = "small"  # the questions that get a second look
+GROUPS = "small", HALF_ABSENT  # the questions that get a second look
 
 
 def with_second_looks(
@@ -38,7 +39,8 @@ def with_second_looks(
     move: Move = lambda stage, done, total: None,
     look: SecondLook | None = None,
 ) -> Evaluation:
-    """Return ``evaluation`` with a run "NAME + second look" for each of ``scorers`` over the small objects.
+    """Return ``evaluation`` with a run "NAME + second look" for each of ``scorers`` over the questions about
+    small objects, and about small or absent ones.
 
     Each selector looks again at its first answer; the second look is collected, and the selector chooses from both
     looks. ``samples`` of these runs counts the responses of the first look.
@@ -49,20 +51,21 @@ def with_second_looks(
     """
     look = look or SecondLook()
     groups = {group.name: group for group in evaluation.groups}
-    if GROUP not in groups:
-        say(f"no second looks: they are for {GROUP} objects, and there is no such question")
+    if not groups.keys() & set(GROUPS):
+        say(f"no second looks: they are for {GROUPS[0]} objects, and there is no such question")
         return evaluation
     able = [scorer for scorer in scorers if scorer.can_look_again]
     for scorer in scorers:
         if scorer not in able:
             say(f"{scorer.selector.name}: no second look, it takes the first answer in any case")
-    runs = [
-        _finished(w, scorer, groups[GROUP], lvlm, cache, work, config, look, source, weights, move)
-        for w in wanted
-        if w.group == GROUP and w.temperature is not None
-        for scorer in able
-    ]
-    groups[GROUP] = replace(groups[GROUP], runs=(*groups[GROUP].runs, *runs))
+    for name in groups.keys() & set(GROUPS):
+        runs = [
+            _finished(w, scorer, groups[name], lvlm, cache, work, config, look, source, weights, move)
+            for w in wanted
+            if w.group == name and w.temperature is not None
+            for scorer in able
+        ]
+        groups[name] = replace(groups[name], runs=(*groups[name].runs, *runs))
     told = f"{look.samples_after(config.samples)} responses, zoom {look.zoom:g}"
     return replace(evaluation, groups=tuple(groups.values()), facts={**evaluation.facts, "second look": told})
 

@@ -205,6 +205,7 @@ def test_pictures_that_cannot_be_read_are_left_out_of_all_runs(data, tmp_path):
 def test_every_second_question_may_be_about_an_absent_object(data, tmp_path):
     arguments = ["evaluate", "--model", "tiny-qwen2.5-vl", "--data", str(data), "--work", str(tmp_path / "work")]
     arguments += ["--small", "0", "--several", "0", "--large", "0", "--absent", "9", "--samples", "2", "--most", "2"]
+    arguments += ["--second-look", "acs-fusion-box"]
     done = runner.invoke(
         main.app, [*arguments, "--temperature", "0.5", "--device", "cpu", "--out", str(tmp_path / "out")]
     )
@@ -213,7 +214,14 @@ def test_every_second_question_may_be_about_an_absent_object(data, tmp_path):
     assert group.name == "small or absent" and sorted(len(q.truth) for q in group.questions) == [0] * 4 + [1] * 4
     shown = {q.image for q in group.questions if q.truth}
     assert {q.image for q in group.questions if not q.truth} <= shown
-    assert "AUROC of all" in done.output and "false alarms" in done.output
+    looked = {r.method: r for r in group.runs if r.method.endswith("second look")}
+    assert set(looked) == {f"{name} + second look" for name in ("acs-fusion-box", "consensus")}
+    assert any(a.scores for r in looked.values() for a in r.answers)
+    heads = {
+        name: (tmp_path / "out" / f"{name}.csv").read_text().splitlines()[0] for name in ("detection", "calibration")
+    }
+    assert "false alarms" in heads["detection"]
+    assert "AUROC of all" in heads["calibration"] and "error of all %" in heads["calibration"]
 
 
 def test_attention_is_taken_out_and_nonsense_is_asked(data, tmp_path):
