@@ -25,6 +25,7 @@ from training.fitting.thresholds import guaranteed_points
 MIN_CHOICES = 50
 MODEL_ANSWERS = 200  # minimum number of answers for a score model
 CERTAIN = 0.01, 0.99  # a few hundred pairs never justify certainty
+TILT = 0.005  # of a step of a curve, up and down
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,8 @@ def calibrate(
         estimate = out_of_fold_estimates(rows, fold, seed)[complete]
         model = fit_score_model(rows, np.ones(len(rows.iou), bool), seed)
     stated, expected = _out_of_fold(estimate, iou, fold[complete])
-    x, y = _knots(_curve(estimate, hit, *CERTAIN))
-    iou_x, iou_y = _knots(_curve(estimate, iou, 0.0, 1.0))
+    x, y = _knots(*_curve(estimate, hit, *CERTAIN))
+    iou_x, iou_y = _knots(*_curve(estimate, iou, 0.0, 1.0))
     none = np.zeros(rows.unanswered)
     told = Reliability(
         stated,
@@ -181,16 +182,27 @@ def _out_of_fold(estimate: np.ndarray, iou: np.ndarray, fold: np.ndarray) -> tup
         here, others = fold == k, fold != k
         if here.any() and others.any():
             x, y = estimate[others], iou[others]
-            stated[here] = _curve(x, (y >= HIT).astype(float), *CERTAIN).predict(estimate[here])
-            expected[here] = _curve(x, y, 0.0, 1.0).predict(estimate[here])
+            stated[here] = np.interp(estimate[here], *_curve(x, (y >= HIT).astype(float), *CERTAIN))
+            expected[here] = np.interp(estimate[here], *_curve(x, y, 0.0, 1.0))
     return stated, expected
 
 
-def _curve(x: np.ndarray, y: np.ndarray, low: float, high: float) -> IsotonicRegression:
-    return IsotonicRegression(y_min=low, y_max=high, out_of_bounds="clip").fit(x, y)
+def _curve(x: np.ndarray, y: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the knots (x, y), (K,) each, of a rising curve for the points (x, y), (C,) each, with y in [low, high].
+
+    Isotonic regression gives steps, on which different confidences get one score. Each step is tilted by at most TILT
+    here, and by a quarter of the distance to its neighbours, so that scores keep the order of the confidences.
+    """
+    steps = IsotonicRegression(y_min=low, y_max=high).fit(x, y).predict(x)
+    level, of = np.unique(np.round(steps, 9), return_inverse=True)
+    begin, end = (np.array([edge(x[of == k]) for k in range(len(level))]) for edge in (np.min, np.max))
+    gaps = np.diff(level, prepend=-np.inf, append=np.inf)
+    tilt = np.minimum(TILT, np.minimum(gaps[:-1], gaps[1:]) / 4)
+    ends = np.stack([begin, end], axis=1).ravel()
+    return ends, np.clip(np.stack([level - tilt, level + tilt], axis=1).ravel(), low, high)
 
 
-def _knots(curve: IsotonicRegression) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    x, keep = np.unique(np.round(curve.X_thresholds_, 6), return_index=True)
-    y = np.maximum.accumulate(np.round(curve.y_thresholds_[keep], 6))
+def _knots(x: np.ndarray, y: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    x, keep = np.unique(np.round(x, 6), return_index=True)
+    y = np.maximum.accumulate(np.round(y[keep], 6))
     return tuple(x.tolist()), tuple(y.tolist())

@@ -36,6 +36,14 @@ def test_reliability_is_told_by_images_that_the_curve_did_not_see(collection, se
     assert told.error == pytest.approx(calibration_error(told.stated, choices.iou >= 0.5))
 
 
+def test_the_curve_keeps_the_order_of_the_confidences(collection, selector, identity):
+    curve, _ = calibrate(selector, collection, identity, "test")
+    assert len(curve.x) > 2 and (np.diff(curve.y) > 0).all() and (np.diff(curve.iou_y) > 0).all()
+    # On the answers that it was fitted on, its mean is the share of right boxes, as that of isotonic regression.
+    choices = choose_offline(selector, collection)
+    assert curve.apply(choices.confidence).mean() == pytest.approx((choices.iou >= 0.5).mean(), abs=0.02)
+
+
 def test_answers_with_a_second_look_have_a_curve_of_their_own(collection, selector, identity):
     again = [replace(call, looked_again=True) for call in calls(collection, False) if call.pair < 55]
     curve, told = calibrate(selector, collection, identity, "test", looked_again=again)
