@@ -183,7 +183,11 @@ def check_target(file: Path, inputs: Iterable[Path] = ()) -> None:
         raise OutputError(f"{file} is a folder: name a file")
     if file.exists() and not file.is_file():  # a device
         return
-    _check_folder(file.resolve().parent)  # symbolic links are followed
+    try:
+        folder = file.resolve().parent  # symbolic links are followed
+    except RuntimeError as error:
+        raise OutputError(f"{file} is a symbolic link that leads back to itself") from error
+    _check_folder(folder)
     if not file.exists():
         return
     if any(given.exists() and file.samefile(given) for given in inputs):

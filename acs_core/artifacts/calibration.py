@@ -1,8 +1,9 @@
 """Calibration: mapping of a selector's confidence to the estimated probability that the box has IoU >= 0.5.
 
-A calibration is a non-decreasing, piecewise linear curve, fitted offline by isotonic regression on images that the
-selector was not fitted on. It belongs to one LVLM, one selector and one kind of confidence. With a score model
-(:mod:`acs_core.artifacts.score_model`), the curve maps that model's estimate instead of the confidence itself.
+A calibration is a non-decreasing, piecewise linear curve, fitted offline on images that the selector was not fitted on:
+isotonic regression, whose steps are tilted so that scores keep the order of the confidences. It belongs to one LVLM,
+one selector and one kind of confidence. With a score model (:mod:`acs_core.artifacts.score_model`), the curve maps that
+model's estimate instead of the confidence itself.
 """
 
 from __future__ import annotations

@@ -257,7 +257,7 @@ class GroupMetrics:
 
     def error_of_all(self, run: int) -> float | None:
         """Return the expected calibration error of ``run`` over all questions, in [0, 1]; those without a box are
-        wrong, with score 0. None without scores."""
+        wrong, with score 0. None without scores, also if no question got a box."""
         scored = self._scored(run)
         found = scored and calibration(scored[1], scored[2])
         return found.error if found else None

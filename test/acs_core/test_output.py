@@ -159,6 +159,10 @@ def test_what_may_be_written(tmp_path):
 def test_a_folder_that_takes_no_files_is_told_before_the_work(tmp_path):
     with pytest.raises(OutputError, match=r"^no file can be written into /proc: "):
         check_target(Path("/proc/new.json"))
+    (tmp_path / "round.json").symlink_to(tmp_path / "round.json")
+    with pytest.raises(OutputError, match="leads back to itself"):
+        check_target(tmp_path / "round.json")
+    (tmp_path / "round.json").unlink()
     (tmp_path / "link.json").symlink_to("/proc/new.json")
     with pytest.raises(OutputError, match="/proc"):
         check_target(tmp_path / "link.json")

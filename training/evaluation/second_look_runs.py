@@ -51,14 +51,16 @@ def with_second_looks(
     """
     look = look or SecondLook()
     groups = {group.name: group for group in evaluation.groups}
-    if not groups.keys() & set(GROUPS):
-        say(f"no second looks: they are for {GROUPS[0]} objects, and there is no such question")
+    if groups.keys().isdisjoint(GROUPS):
+        say(f"no second looks: they are for {' and '.join(GROUPS)} objects, and there is no such question")
         return evaluation
     able = [scorer for scorer in scorers if scorer.can_look_again]
     for scorer in scorers:
         if scorer not in able:
             say(f"{scorer.selector.name}: no second look, it takes the first answer in any case")
-    for name in groups.keys() & set(GROUPS):
+    for name in GROUPS:
+        if name not in groups:
+            continue
         runs = [
             _finished(w, scorer, groups[name], lvlm, cache, work, config, look, source, weights, move)
             for w in wanted

@@ -25,7 +25,7 @@ from training.fitting.thresholds import guaranteed_points
 MIN_CHOICES = 50
 MODEL_ANSWERS = 200  # minimum number of answers for a score model
 CERTAIN = 0.01, 0.99  # a few hundred pairs never justify certainty
-TILT = 0.005  # of a step of a curve, up and down
+TILT = 0.005  # largest shift of the ends of a step of a curve
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def calibrate(
     plain: bool = False,
     presence: bool = False,
 ) -> tuple[Calibration, Reliability]:
-    """Fit a calibration on the published boxes of ``data``: a score model, and curves of its estimates by isotonic
-    regression.
+    """Fit a calibration on the published boxes of ``data``: a score model, and rising curves of its estimates
+    (:func:`rising_curve`).
 
     Only published boxes are used, because the best of many candidates is rated too high.
 
@@ -116,8 +116,8 @@ def calibrate(
         estimate = out_of_fold_estimates(rows, fold, seed)[complete]
         model = fit_score_model(rows, np.ones(len(rows.iou), bool), seed)
     stated, expected = _out_of_fold(estimate, iou, fold[complete])
-    x, y = _knots(*_curve(estimate, hit, *CERTAIN))
-    iou_x, iou_y = _knots(*_curve(estimate, iou, 0.0, 1.0))
+    x, y = _knots(*rising_curve(estimate, hit, *CERTAIN))
+    iou_x, iou_y = _knots(*rising_curve(estimate, iou, 0.0, 1.0))
     none = np.zeros(rows.unanswered)
     told = Reliability(
         stated,
@@ -182,24 +182,25 @@ def _out_of_fold(estimate: np.ndarray, iou: np.ndarray, fold: np.ndarray) -> tup
         here, others = fold == k, fold != k
         if here.any() and others.any():
             x, y = estimate[others], iou[others]
-            stated[here] = np.interp(estimate[here], *_curve(x, (y >= HIT).astype(float), *CERTAIN))
-            expected[here] = np.interp(estimate[here], *_curve(x, y, 0.0, 1.0))
+            stated[here] = np.interp(estimate[here], *rising_curve(x, (y >= HIT).astype(float), *CERTAIN))
+            expected[here] = np.interp(estimate[here], *rising_curve(x, y, 0.0, 1.0))
     return stated, expected
 
 
-def _curve(x: np.ndarray, y: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+def rising_curve(x: np.ndarray, y: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the knots (x, y), (K,) each, of a rising curve for the points (x, y), (C,) each, with y in [low, high].
 
-    Isotonic regression gives steps, on which different confidences get one score. Each step is tilted by at most TILT
-    here, and by a quarter of the distance to its neighbours, so that scores keep the order of the confidences.
+    Isotonic regression gives steps, on which different confidences get one score. Each step is tilted here, by at most
+    TILT at its ends and at most a quarter of the distance to the next step, so that scores keep the order of the
+    confidences. A step at a single x is one knot.
     """
     steps = IsotonicRegression(y_min=low, y_max=high).fit(x, y).predict(x)
     level, of = np.unique(np.round(steps, 9), return_inverse=True)
     begin, end = (np.array([edge(x[of == k]) for k in range(len(level))]) for edge in (np.min, np.max))
     gaps = np.diff(level, prepend=-np.inf, append=np.inf)
-    tilt = np.minimum(TILT, np.minimum(gaps[:-1], gaps[1:]) / 4)
-    ends = np.stack([begin, end], axis=1).ravel()
-    return ends, np.clip(np.stack([level - tilt, level + tilt], axis=1).ravel(), low, high)
+    tilt = np.where(begin < end, np.minimum(TILT, np.minimum(gaps[:-1], gaps[1:]) / 4), 0.0)
+    knots, first = np.unique(np.stack([begin, end], axis=1).ravel(), return_index=True)
+    return knots, np.clip(np.stack([level - tilt, level + tilt], axis=1).ravel()[first], low, high)
 
 
 def _knots(x: np.ndarray, y: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

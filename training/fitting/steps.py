@@ -9,6 +9,7 @@ A new one is a module of its own in this package, with its step as one entry of 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -362,9 +363,10 @@ def calibrate_step(
             f"{in_figures(held.auroc_all)}"
         )
         for p in curve.working_points:
+            least = math.ceil(1e4 * p.min_score) / 1e4  # rounded up: a lower one admits answers that were not counted
             say(
-                f"  min_score {p.min_score:.2f}: precision {p.precision:.2f}, at least {p.wanted:.2f} with 95 % "
-                f"confidence; {p.answers} answers kept, {p.kept:.0%}"
+                f"  min_score {least:.4f}: precision {p.precision:.2f}, at least {p.wanted:.2f} with 95 % confidence; "
+                f"{p.answers} answers kept, {p.kept:.0%}"
             )
     (out / CALIBRATION).write_text(json.dumps(content, indent=1) + "\n")
     return told

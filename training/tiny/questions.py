@@ -60,7 +60,7 @@ class Turns:
     Attributes:
         ids: (B, T) int64 token ids.
         labels: (B, T) int64 targets of the language loss.
-        later: (B, T) bool, True for the labels from the first digit of a box's y1 to the end of the box.
+        later: (B, T) bool, True for the labels from the first digit of a box's y1 to the token after its y2.
         block: (B, T) int64: 0 for the prefix, then one number per question, -1 for padding.
         positions: (B, T) or (3, B, T) rope positions: every question starts where the prefix ends.
         image: (start, stop) of the image tokens.
@@ -260,7 +260,7 @@ class QuestionMaker:
 
     def _later(self, answer: Sequence[int]) -> list[bool]:
         """Return, for each token of ``answer``, whether it lies between the first digit of a box's second number and
-        the token that ends its last number."""
+        the token after its last number, both included."""
         found, numbers = [False] * len(answer), 0
         for i, token in enumerate(answer):
             if token in self._openings:

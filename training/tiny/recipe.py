@@ -32,8 +32,8 @@ class PhaseConfig:
         guided_steps: steps, from the first on, in which attention is supervised.
         all_coordinates: whether attention is supervised at the first digit of all coordinates, not only of the first.
         end_to_end: whether the vision part is trained with the answers; otherwise its image tokens are computed once.
-        coordinate_temperature: what the logits of y1, x2 and y2 are divided by in the loss. Above 1, these coordinates
-            are sampled closer to the most likely ones than the training data says.
+        coordinate_temperature: what the logits of y1, x2 and y2 are divided by in the loss, above 0. Above 1, these
+            coordinates are sampled closer to the most likely ones than they are spread in the training data.
         mistakes: wrong answers to teach; None for none.
         new_optimiser: whether the phase starts with a new optimiser.
         warm_up_steps: steps in which the learning rate rises; None for those of the run.

@@ -204,22 +204,23 @@ def test_pictures_that_cannot_be_read_are_left_out_of_all_runs(data, tmp_path):
 
 def test_every_second_question_may_be_about_an_absent_object(data, tmp_path):
     arguments = ["evaluate", "--model", "tiny-qwen2.5-vl", "--data", str(data), "--work", str(tmp_path / "work")]
-    arguments += ["--small", "0", "--several", "0", "--large", "0", "--absent", "9", "--samples", "2", "--most", "2"]
+    arguments += ["--small", "3", "--several", "0", "--large", "0", "--absent", "9", "--samples", "2", "--most", "2"]
     arguments += ["--second-look", "acs-fusion-box"]
     done = runner.invoke(
         main.app, [*arguments, "--temperature", "0.5", "--device", "cpu", "--out", str(tmp_path / "out")]
     )
     assert done.exit_code == 0, done.output
-    (group,) = load(tmp_path / "out" / "evaluation.json.gz").groups
+    small, group = load(tmp_path / "out" / "evaluation.json.gz").groups
     assert group.name == "small or absent" and sorted(len(q.truth) for q in group.questions) == [0] * 4 + [1] * 4
     shown = {q.image for q in group.questions if q.truth}
     assert {q.image for q in group.questions if not q.truth} <= shown
-    looked = {r.method: r for r in group.runs if r.method.endswith("second look")}
-    assert set(looked) == {f"{name} + second look" for name in ("acs-fusion-box", "consensus")}
+    for of in (small, group):  # each has its own second looks
+        looked = {r.method: r for r in of.runs if r.method.endswith("second look")}
+        assert set(looked) == {f"{name} + second look" for name in ("acs-fusion-box", "consensus")}
+        assert all(len(r.answers) == len(of.questions) for r in looked.values())
     assert any(a.scores for r in looked.values() for a in r.answers)
-    heads = {
-        name: (tmp_path / "out" / f"{name}.csv").read_text().splitlines()[0] for name in ("detection", "calibration")
-    }
+    tables = ((name, tmp_path / "out" / f"small-or-absent-{name}.csv") for name in ("detection", "calibration"))
+    heads = {name: file.read_text().splitlines()[0] for name, file in tables}
     assert "false alarms" in heads["detection"]
     assert "AUROC of all" in heads["calibration"] and "error of all %" in heads["calibration"]
 

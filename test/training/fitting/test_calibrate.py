@@ -2,13 +2,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.isotonic import IsotonicRegression
 
 from acs_core.artifacts.calibration import Calibration, CalibrationImages
 from acs_core.artifacts.heads import Head, HeadFile
 from acs_core.selection.registry import AcsFree, make_selector
 from training.collection.offline_selection import calls, choose_offline
 from training.errors import DataError
-from training.fitting.calibrate import calibrate, calibration_error
+from training.fitting.calibrate import TILT, calibrate, calibration_error, rising_curve
 
 
 @pytest.fixture
@@ -39,9 +42,17 @@ def test_reliability_is_told_by_images_that_the_curve_did_not_see(collection, se
 def test_the_curve_keeps_the_order_of_the_confidences(collection, selector, identity):
     curve, _ = calibrate(selector, collection, identity, "test")
     assert len(curve.x) > 2 and (np.diff(curve.y) > 0).all() and (np.diff(curve.iou_y) > 0).all()
-    # On the answers that it was fitted on, its mean is the share of right boxes, as that of isotonic regression.
-    choices = choose_offline(selector, collection)
-    assert curve.apply(choices.confidence).mean() == pytest.approx((choices.iou >= 0.5).mean(), abs=0.02)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=60))
+def test_a_curve_rises_and_its_mean_is_the_share_of_right_boxes(points):
+    x, y = (np.array(values, float) for values in zip(*points, strict=True))
+    knots, level = rising_curve(x, y, 0.0, 1.0)
+    assert (np.diff(knots) > 0).all() and (np.diff(level) > 0).all()
+    assert np.interp(x, knots, level).mean() == pytest.approx(y.mean(), abs=TILT)
+    exact = IsotonicRegression(y_min=0, y_max=1).fit(x, y).predict(x)
+    assert np.abs(np.interp(x, knots, level) - exact).max() <= TILT + 1e-9
 
 
 def test_answers_with_a_second_look_have_a_curve_of_their_own(collection, selector, identity):
