@@ -183,11 +183,7 @@ def check_target(file: Path, inputs: Iterable[Path] = ()) -> None:
         raise OutputError(f"{file} is a folder: name a file")
     if file.exists() and not file.is_file():  # a device
         return
-    try:
-        folder = file.resolve().parent  # symbolic links are followed
-    except RuntimeError as error:
-        raise OutputError(f"{file} is a symbolic link that leads back to itself") from error
-    _check_folder(folder)
+    _check_folder(file)
     if not file.exists():
         return
     if any(given.exists() and file.samefile(given) for given in inputs):
@@ -198,14 +194,27 @@ def check_target(file: Path, inputs: Iterable[Path] = ()) -> None:
         raise OutputError(f"{file} exists, and acs did not write it: name another file, or move that one away")
 
 
-def _check_folder(folder: Path) -> None:
-    """Raise OutputError if no file can be created in ``folder``. Permissions alone do not tell: a file system can be
-    read-only, or hold no files of users, as /proc."""
+def _check_folder(file: Path) -> None:
+    """Raise OutputError if no file can be created in the folder of ``file``. Permissions alone do not tell: a file
+    system can be read-only, or hold no files of users, as /proc."""
+    folder = _resolved(file).parent  # of the file that a symbolic link leads to
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(f"no file can be written into {folder}: {error.strerror}") from error
+        raise OutputError(f"{file} cannot be written: {folder} takes no new files ({error.strerror})") from error
+
+
+def _resolved(file: Path) -> Path:
+    """Return the path that ``file`` leads to.
+
+    Raises:
+        OutputError: it is a symbolic link that leads back to itself.
+    """
+    try:
+        return file.resolve()
+    except (OSError, RuntimeError) as error:  # OSError from Python 3.13 on
+        raise OutputError(f"{file} is a symbolic link that leads back to itself") from error
 
 
 def check_distinct(*files: Path | None) -> None:
@@ -218,9 +227,10 @@ def check_distinct(*files: Path | None) -> None:
     for file in files:
         if file is None:
             continue
-        if file.resolve() in seen:
+        target = _resolved(file)
+        if target in seen:
             raise OutputError(f"{file} is named for two outputs of this command: name another file for one of them")
-        seen.add(file.resolve())
+        seen.add(target)
 
 
 def checked_option(file: Path | None) -> Path | None:

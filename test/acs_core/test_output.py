@@ -157,14 +157,16 @@ def test_what_may_be_written(tmp_path):
 
 
 def test_a_folder_that_takes_no_files_is_told_before_the_work(tmp_path):
-    with pytest.raises(OutputError, match=r"^no file can be written into /proc: "):
+    with pytest.raises(OutputError, match=r"^/proc/new\.json cannot be written: /proc takes no new files "):
         check_target(Path("/proc/new.json"))
     (tmp_path / "round.json").symlink_to(tmp_path / "round.json")
     with pytest.raises(OutputError, match="leads back to itself"):
         check_target(tmp_path / "round.json")
+    with pytest.raises(OutputError, match="leads back to itself"):
+        check_distinct(tmp_path / "round.json", None)
     (tmp_path / "round.json").unlink()
     (tmp_path / "link.json").symlink_to("/proc/new.json")
-    with pytest.raises(OutputError, match="/proc"):
+    with pytest.raises(OutputError, match=r"link\.json cannot be written: /proc"):
         check_target(tmp_path / "link.json")
     check_target(tmp_path / "new.json")
     assert [file.name for file in tmp_path.iterdir()] == ["link.json"]  # nothing is left behind
