@@ -112,7 +112,7 @@ def test_where_positions_are_in_the_language_model_its_first_layers_learn_with_t
 def test_a_trial_run_is_shorter():
     short = TrainConfig(standard_phases((800, 30, 300, 0, 200))).shortened(0.01)
     assert [phase.steps for phase in short.phases] == [8, 1, 3, 0, 2] and short.steps == 14
-    assert [phase.pictures for phase in short.phases] == [240, 240, 64, 64, 64]
+    assert [phase.pictures for phase in short.phases] == [240, 240, 64, 240, 240]
     assert short.warm_up_steps == 2 and [phase.guided_steps for phase in short.phases] == [0, 15, 0, 10**7, 10**7]
 
 
