@@ -141,7 +141,7 @@ def standard_phases(steps: Sequence[int]) -> tuple[PhaseConfig, ...]:
         guided_steps=ALL_STEPS,
         all_coordinates=True,
         end_to_end=True,
-        # With 1, half of the samples of a right object miss it by pixels, and only the mean of several is exact.
+        # With 1, many samples of a right object miss it by pixels, and only the mean of several is exact.
         coordinate_temperature=2.0,
         new_optimiser=True,
         warm_up_steps=40,
