@@ -51,14 +51,15 @@ def replaced(file: str | Path, guarded: bool = False) -> Iterator[Path]:
 
     Raises:
         OSError: the file cannot be written; ``filename`` is ``file``.
-        OutputError: ``guarded``, and there is a file of the user; the message names the new file.
+        OutputError: ``file`` is a symbolic link that leads back to itself; or ``guarded``, and there is a file of the
+            user, and the message names the new file.
     """
     file = Path(file)
     if file.exists() and not file.is_file() and not file.is_dir():
         with with_file(file):
             yield file
         return
-    target = file.resolve() if file.is_symlink() else file
+    target = _resolved(file) if file.is_symlink() else file
     with with_file(file):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))

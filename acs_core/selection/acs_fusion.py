@@ -17,8 +17,7 @@ from acs_core.attention import AttentionNeeds, AttentionRecord
 from acs_core.geometry import Box
 from acs_core.selection.acs_free import HEADS, mean_entropies, rank_sums
 from acs_core.selection.base import SelectorSpec
-from acs_core.selection.box_votes import agreement, mean_of_agreeing, overlaps_of
-from acs_core.selection.second_look import looked_again
+from acs_core.selection.box_votes import agreement, mean_of_agreeing, overlaps_of, weights_of_looks
 from acs_core.types import Candidate, ScoreKind
 
 SAME = 0.3  # minimum IoU of two boxes for the same object; boxes of a small object may overlap by only a half
@@ -53,7 +52,7 @@ class AcsFusion:
             return np.zeros(0)
         ranks = rank_sums(mean_entropies(record, self._pairs))
         weight = 1.0 + (4.0 * count - ranks) / (4.0 * count - 4.0) if count > 1 else np.ones(1)
-        weight = weight * np.where(looked_again(candidates), 2.0, 1.0)
+        weight = weight * weights_of_looks(candidates)
         return np.asarray(overlaps_of(candidates) @ weight / weight.sum())  # (C, C) @ (C,)
 
     def confidences(

@@ -15,9 +15,8 @@ from acs_core.attention import AttentionRecord
 from acs_core.geometry import Box
 from acs_core.selection.attention_in_box import BOX_LAYERS, AttentionInBox, BoxLayers
 from acs_core.selection.base import SelectorSpec
-from acs_core.selection.box_votes import mean_of_agreeing, overlaps_of
+from acs_core.selection.box_votes import mean_of_agreeing, overlaps_of, weights_of_looks
 from acs_core.selection.joint_features import SAME
-from acs_core.selection.second_look import looked_again
 from acs_core.types import Candidate, ScoreKind
 
 LEAST = 1e-6  # weight of a box without attention, so that weights never sum to 0
@@ -92,7 +91,7 @@ class AcsFusionBox:
 
 def _weights(candidates: Sequence[Candidate], looks: np.ndarray) -> np.ndarray:
     """Return the weights of candidates with the attention ``looks`` in their own boxes, (C,), above 0."""
-    return np.asarray(np.maximum(looks, LEAST) * np.where(looked_again(candidates), 2.0, 1.0))
+    return np.asarray(np.maximum(looks, LEAST) * weights_of_looks(candidates))
 
 
 def _responses(candidates: Sequence[Candidate]) -> list[np.ndarray]:

@@ -13,10 +13,9 @@ import numpy as np
 from acs_core.attention import AttentionNeeds, AttentionRecord
 from acs_core.geometry import Box
 from acs_core.selection.base import SelectorSpec
-from acs_core.selection.box_votes import mean_of_agreeing
+from acs_core.selection.box_votes import mean_of_agreeing, weights_of_looks
 from acs_core.selection.joint_features import SAME
 from acs_core.selection.joint_model import JOINT_MODEL, JointIoUModel
-from acs_core.selection.second_look import looked_again
 from acs_core.types import Candidate, ScoreKind
 
 
@@ -68,7 +67,7 @@ class AcsJoint:
         Weights are the square of quality, twice that for boxes of a second look. If all weights are 0, the best box is
         returned.
         """
-        weights = np.asarray(qualities) ** 2 * np.where(looked_again(candidates), 2.0, 1.0)
+        weights = np.asarray(qualities) ** 2 * weights_of_looks(candidates)
         return mean_of_agreeing(best, members, candidates, weights, SAME)
 
 

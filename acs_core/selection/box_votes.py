@@ -189,6 +189,12 @@ def mean_of_agreeing(
     return Box(*np.average([candidates[i].box.as_tuple() for i in agreeing], axis=0, weights=weight).tolist())
 
 
+def weights_of_looks(candidates: Sequence[Candidate]) -> np.ndarray:
+    """Return the weights of boxes as votes, (C,): 2 for those of a second look, whose coordinates are half as coarse, 1
+    for others."""
+    return np.array([2.0 if c.look else 1.0 for c in candidates])
+
+
 def overlaps_of(candidates: Sequence[Candidate]) -> np.ndarray:
     """Return the (C, C) IoU of all pairs of candidates."""
     boxes = np.array([c.box.as_tuple() for c in candidates])

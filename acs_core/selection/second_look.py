@@ -11,7 +11,6 @@ training share these functions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -116,11 +115,6 @@ class CandidateSet:
         record = self.record.followed_by(second.record.only([*moved])) if moved else self.record
         record = record.of_responses(self.num_responses + second.num_responses)
         return CandidateSet((*self.candidates, *moved.values()), (*self.responses, *second.responses), record)
-
-
-def looked_again(candidates: Sequence[Candidate]) -> np.ndarray:
-    """Return which of ``candidates`` are from a second look, (C,) bool."""
-    return np.array([c.look > 0 for c in candidates], bool)
 
 
 def second_draw(look: SecondLook, samples: int, seed: int) -> tuple[int, int]:

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from acs_core.attention import AttentionRecord
 from acs_core.generation.token_statistics import TokenStatistics
 from acs_core.geometry import Box
+from acs_core.selection.box_votes import weights_of_looks
 from acs_core.selection.decision import Decision
 from acs_core.selection.registry import FirstResponse, MeanBox
 from acs_core.selection.scorer import Scorer
-from acs_core.selection.second_look import ROOM, CandidateSet, Window, looked_again, second_draw
+from acs_core.selection.second_look import ROOM, CandidateSet, Window, second_draw
 from acs_core.types import Candidate, Detection, Response, SecondLook
 
 SIZE = (200, 100)
@@ -122,7 +123,7 @@ def test_both_looks_together():
     both = FIRST.with_second(seen((0, Box(0, 0, 200, 100)), (1, Box(20, 10, 40, 30)), shift=10), WINDOW)
     assert [c.response for c in both.candidates] == [0, 2, 3, 4]
     assert len(both.responses) == both.record.num_responses == 5
-    assert looked_again(both.candidates).tolist() == [False, False, True, True]
+    assert weights_of_looks(both.candidates).tolist() == [1, 1, 2, 2]
     assert both.candidates[2].box == WINDOW.box and both.candidates[3].box == Box(60, 30, 70, 40)
     assert both.record.entropy[:, 0, 0, 0].tolist() == [0, 1, 10, 11]
     assert both.record.maps.shape == (4, 4, 1, 2, 2, 3) and both.record.tokens.entropy[:, 0].tolist() == [
